@@ -1,0 +1,130 @@
+"""ExperimentSpec -> Plan: the graph of stages an experiment needs, each identical stage once.
+
+Nothing here looks at a disk: what is already trained is a question for the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from takd.budgets import budget_for
+from takd.data.table import SPLIT_SEED, Dataset
+from takd.methods.table import METHODS
+from takd.networks.table import NETWORKS
+from takd.spec import ExperimentSpec, between
+from takd.stage import DataSpec, LossSpec, StageSpec
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One bar or line in a comparison: a method and the path it runs along (teacher first, student last)."""
+
+    method: str
+    path: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes."""
+        if len({NETWORKS[n].family for n in self.path}) == 1:
+            steps = [str(NETWORKS[n].size) for n in self.path]
+        else:
+            steps = list(self.path)
+        return f"{self.method} {'>'.join(steps)}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One arm at one seed: the stage keys along the path, teacher first, student last."""
+
+    arm: Arm
+    seed: int
+    keys: tuple[str, ...]
+
+    @property
+    def student(self) -> str:
+        return self.keys[-1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of an experiment by key, in an order in which every teacher precedes its pupils."""
+
+    spec: ExperimentSpec
+    chosen: Arm
+    arms: tuple[Arm, ...]
+    chains: tuple[Chain, ...]
+    stages: dict[str, StageSpec]
+
+    def chains_of(self, arm: Arm) -> tuple[Chain, ...]:
+        return tuple(chain for chain in self.chains if chain.arm == arm)
+
+
+def chosen_arm(spec: ExperimentSpec) -> Arm:
+    """The arm the user built."""
+    return Arm(spec.method, (spec.student,) if spec.method == "scratch" else spec.path)
+
+
+def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
+    """Every arm of an experiment, controls first.
+
+    A comparison always brings its controls: the student alone, and direct KD from the same teacher. The ladder scope
+    adds direct KD from every size between, and a chain through every single assistant.
+    """
+    arms = [Arm("scratch", (spec.student,))]
+    if spec.method != "scratch" or spec.scope == "ladder":
+        arms.append(Arm("kd", (spec.teacher, spec.student)))
+    if spec.scope == "ladder":
+        inside = between(spec.teacher, spec.student, dataset)
+        arms += [Arm("kd", (size, spec.student)) for size in inside]
+        arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
+    arms.append(chosen_arm(spec))
+    return tuple(dict.fromkeys(arms))
+
+
+def build_plan(spec: ExperimentSpec, dataset: Dataset) -> Plan:
+    """The plan of an experiment.
+
+    `dataset` must carry its fingerprint (see takd.data.catalogue); without one the keys would be meaningless, so a
+    ValueError is raised.
+    """
+    if dataset.fingerprint is None:
+        raise ValueError(f"{dataset.label} has not been prepared on this machine yet, so its stages have no keys.")
+    arms = arms_for(spec, dataset)
+    stages: dict[str, StageSpec] = {}
+    chains = [
+        Chain(arm, seed, _stages_along(arm, seed, spec, dataset, stages))
+        for seed in range(spec.seed, spec.seed + spec.seeds)
+        for arm in arms
+    ]
+    return Plan(spec, chosen_arm(spec), arms, tuple(chains), stages)
+
+
+def _stages_along(
+    arm: Arm, seed: int, spec: ExperimentSpec, dataset: Dataset, stages: dict[str, StageSpec]
+) -> tuple[str, ...]:
+    keys: list[str] = []
+    for position, network in enumerate(arm.path):
+        teachers = tuple(keys[i] for i in METHODS[arm.method].teachers_of(position))
+        stage = stage_for(network, teachers, seed, spec, dataset)
+        keys.append(stage.key)
+        stages.setdefault(stage.key, stage)
+    return tuple(keys)
+
+
+def stage_for(
+    network: str, teachers: tuple[str, ...], seed: int, spec: ExperimentSpec, dataset: Dataset
+) -> StageSpec:
+    """The stage of one network given its teachers' keys. T and lam are left out where nobody teaches, so that the
+    same lone training is one stage whatever the experiment around it."""
+    budget = budget_for(NETWORKS[network].family, spec.budget)
+    available = dataset.train_pool - dataset.validation - dataset.test
+    data = DataSpec(
+        name=dataset.name,
+        fingerprint=str(dataset.fingerprint),
+        classes=dataset.classes,
+        train_images=min(budget.train_images or available, available),
+        noise=float(spec.noise),
+        split_seed=SPLIT_SEED,
+    )
+    loss = LossSpec("kd", float(spec.temperature), float(spec.lam)) if teachers else LossSpec("ce", None, 0.0)
+    return StageSpec(network, data, loss, budget.recipe, seed, teachers)

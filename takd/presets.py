@@ -1,0 +1,62 @@
+"""The table of presets: named questions, each a spec and what to look for. Adding one is one row here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from takd.spec import ExperimentSpec, start_for
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A question a visitor can ask with one click."""
+
+    name: str
+    title: str
+    question: str
+    look_for: str
+    spec: ExperimentSpec
+
+
+_CIFAR, _DIGITS = start_for("cifar10"), start_for("digits")
+
+PRESETS: dict[str, Preset] = {
+    row.name: row
+    for row in (
+        Preset(
+            "cifar-gap",
+            "CIFAR-10, the smallest student",
+            "Does a bigger teacher stop helping a 2-layer student?",
+            "The lower panel: does the student's line bend down while the teacher's keeps rising?",
+            _CIFAR,
+        ),
+        Preset(
+            "cifar-student-4",
+            "CIFAR-10, a larger student",
+            "Is it the same for a 4-layer student?",
+            "How far the lines for direct KD and for the chains lie above the student alone.",
+            replace(_CIFAR, student="plain-4", assistants=("plain-6",)),
+        ),
+        Preset(
+            "digits-noise",
+            "Digits with wrong labels, live in seconds",
+            "With 20 % wrong labels, what does an assistant filter out?",
+            "Wide teachers score higher and still teach worse; the chain through a small assistant wins points back.",
+            _DIGITS,
+        ),
+        Preset(
+            "digits-clean",
+            "Digits with clean labels",
+            "Does the same happen when every label is right?",
+            "Expect no gap: the effect above comes from memorised wrong labels.",
+            replace(_DIGITS, noise=0.0),
+        ),
+        Preset(
+            "digits-two-assistants",
+            "Digits, two assistants",
+            "Do two assistants do more than one?",
+            "The dots of the longer chain against the chain through one assistant.",
+            replace(_DIGITS, assistants=("mlp-64", "mlp-16")),
+        ),
+    )
+}

@@ -1,0 +1,333 @@
+"""What a person can choose: one table of parameters, and the frozen ExperimentSpec they make together.
+
+Widgets, URL, JSON files, the command line and validation all read PARAMETERS. `read_spec` turns any mapping of
+values into the nearest valid spec and a list of sentences about what had to change: the web page shows them as
+notices, the command line refuses with them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from takd.budgets import BUDGETS
+from takd.data.table import DATASETS, Dataset
+from takd.methods.table import METHODS
+from takd.networks.table import FAMILIES, NETWORKS, Network, capacity
+
+SCOPES = {
+    "chain": "the chosen chain with its controls",
+    "ladder": "also direct KD from every larger size and a chain through every single assistant",
+}
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """What the user asked: one chain (teacher > assistants > student), a method, a budget, and how many seeds.
+
+    Every seed trains its own teacher, assistants and student: n seeds are n independent chains. Seed numbers are
+    `seed`, `seed` + 1, ..., `seed` + `seeds` - 1.
+    """
+
+    dataset: str = "cifar10"
+    teacher: str = "plain-10"
+    assistants: tuple[str, ...] = ("plain-4",)
+    student: str = "plain-2"
+    method: str = "takd"
+    budget: str = "standard"
+    seeds: int = 3
+    temperature: float = 4.0
+    lam: float = 0.9
+    noise: float = 0.0
+    seed: int = 0
+    scope: str = "ladder"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Networks from teacher to student."""
+        return (self.teacher, *self.assistants, self.student)
+
+
+# Where each data set starts: the choices that show its story. A folder of images starts like CIFAR-10.
+STARTS: dict[str, ExperimentSpec] = {
+    "cifar10": ExperimentSpec(),
+    "digits": ExperimentSpec(
+        dataset="digits",
+        teacher="mlp-256",
+        assistants=("mlp-16",),
+        student="mlp-8",
+        budget="taste",
+        seeds=8,
+        temperature=1.0,
+        noise=0.2,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table: everything a widget, a URL, a command line and a reader of the docs need to know.
+
+    `kind` is choice, choices (an ordered list), int or float. Numbers lie in [low, high]; `open_low` excludes low.
+    `short` is the name in the URL. `lockable` parameters can be fixed by a teacher's link.
+    """
+
+    name: str
+    short: str
+    kind: str
+    label: str
+    help: str
+    options: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    lockable: bool = True
+
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.options:
+            return ", ".join(self.options)
+        start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
+        return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {self.high:g}"
+
+
+PARAMETERS: dict[str, Parameter] = {
+    row.name: row
+    for row in (
+        Parameter("dataset", "d", "choice", "Data", "The images everything is trained and tested on."),
+        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on the labels alone.", tuple(NETWORKS)),
+        Parameter("assistants", "ta", "choices", "Assistants", "Sizes in between, large to small.", tuple(NETWORKS)),
+        Parameter("student", "s", "choice", "Student", "The small network you want to use.", tuple(NETWORKS)),
+        Parameter("method", "m", "choice", "Method", "How the student is taught.", tuple(METHODS)),
+        Parameter("budget", "b", "choice", "Budget", "How long every network is trained.", tuple(BUDGETS)),
+        Parameter("seeds", "n", "int", "Seeds", "Independent repetitions of the whole chain.", low=1, high=100),
+        Parameter(
+            "temperature", "T", "float", "Temperature T", "Softens the teacher's answers.", low=0, high=100, open_low=True
+        ),
+        Parameter("lam", "lam", "float", "lam", "Weight of the teacher's term; 1 - lam is the labels'.", low=0, high=1),
+        Parameter(
+            "noise", "noise", "float", "Label noise", "Share of training labels made wrong on purpose.", low=0, high=0.4
+        ),
+        Parameter("seed", "seed", "int", "First seed", "Root of all random streams.", low=0, high=2**31 - 1),
+        Parameter("scope", "scope", "choice", "Compare", "Which arms are trained.", tuple(SCOPES)),
+    )
+}
+
+
+class SpecError(ValueError):
+    """Choices that make no experiment; `problems` are sentences that name the value and the allowed ones."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(" ".join(self.problems))
+
+
+def start_for(dataset: str) -> ExperimentSpec:
+    """The choices a data set opens with."""
+    return STARTS.get(dataset) or replace(STARTS["cifar10"], dataset=dataset)
+
+
+def size_order(name: str) -> int:
+    """Networks are ordered by MACs, which rise along every ladder (parameters do not, on CIFAR-100)."""
+    return capacity(name, 10).macs
+
+
+def networks_for(dataset: Dataset) -> tuple[Network, ...]:
+    """The networks that read a data set's images, small to large."""
+    rows = (n for n in NETWORKS.values() if n.family in dataset.families)
+    return tuple(sorted(rows, key=lambda n: size_order(n.name)))
+
+
+def between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
+    """Possible assistants: networks of the teacher's family strictly between the two, large to small."""
+    family = NETWORKS[teacher].family
+    inside = (
+        n.name
+        for n in networks_for(dataset)
+        if n.family == family and size_order(student) < size_order(n.name) < size_order(teacher)
+    )
+    return tuple(reversed(list(inside)))
+
+
+def read_spec(
+    values: Mapping[str, Any], datasets: Mapping[str, Dataset] | None = None
+) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    """The nearest valid spec to `values` (by parameter name) and one sentence per thing that had to change.
+
+    Missing values take the data set's starting choice. Never raises for bad values.
+    """
+    known = DATASETS if datasets is None else datasets
+    problems: list[str] = []
+    unknown = sorted(set(values) - set(PARAMETERS))
+    if unknown:
+        problems.append(f"Unknown choice {_show(unknown[0])}; the choices are {', '.join(PARAMETERS)}.")
+    name = values.get("dataset", "cifar10")
+    if name not in known:
+        problems.append(f"Data set {_show(name)} is not known here; choose one of {', '.join(known)}.")
+        name = "cifar10" if "cifar10" in known else next(iter(known))
+    spec = start_for(name)
+    for parameter in PARAMETERS.values():
+        if parameter.name != "dataset" and parameter.name in values:
+            value, problem = _coerce(parameter, values[parameter.name], getattr(spec, parameter.name))
+            spec = replace(spec, **{parameter.name: value})
+            if problem:
+                problems.append(problem)
+    spec, more = _repair_path(spec, known[name], explicit=frozenset(values))
+    return spec, (*problems, *more)
+
+
+def require_spec(values: Mapping[str, Any], datasets: Mapping[str, Dataset] | None = None) -> ExperimentSpec:
+    """Like `read_spec`, but raises SpecError when anything would have to change."""
+    spec, problems = read_spec(values, datasets)
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | None]:
+    if parameter.kind == "choices":
+        items = (value,) if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)):
+            return default, _refusal(parameter, value)
+        bad = [item for item in items if item not in parameter.options]
+        good = tuple(item for item in items if item in parameter.options)
+        return good, _refusal(parameter, bad[0]) if bad else None
+    if parameter.kind == "choice":
+        ok = isinstance(value, str) and value in parameter.options
+        return (value, None) if ok else (default, _refusal(parameter, value))
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return default, _refusal(parameter, value)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return default, _refusal(parameter, value)
+    whole = parameter.kind == "int"
+    if not math.isfinite(number) or (whole and number != int(number)):
+        return default, _refusal(parameter, value)
+    if parameter.open_low and number <= parameter.low:
+        return default, _refusal(parameter, value)
+    clamped = min(max(number, parameter.low), parameter.high)
+    problem = None if clamped == number else _refusal(parameter, value)
+    return (int(clamped) if whole else clamped), problem
+
+
+def _repair_path(
+    spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]
+) -> tuple[ExperimentSpec, list[str]]:
+    """Make teacher > assistants > student hold, explaining each change."""
+    problems: list[str] = []
+    start = start_for(dataset.name)
+    fitting = {n.name for n in networks_for(dataset)}
+    for role in ("teacher", "student"):
+        name = getattr(spec, role)
+        if name not in fitting:
+            problems.append(
+                f"{PARAMETERS[role].label} {name} does not read {dataset.label} images; "
+                f"choose one of {', '.join(n.name for n in networks_for(dataset))}."
+            )
+            spec = replace(spec, **{role: getattr(start, role)})
+    if spec.method != "scratch" and size_order(spec.teacher) <= size_order(spec.student):
+        problems.append(f"Teacher {spec.teacher} must be larger than student {spec.student}.")
+        larger = [n.name for n in networks_for(dataset) if size_order(n.name) > size_order(spec.student)]
+        spec = replace(spec, teacher=larger[-1]) if larger else replace(spec, teacher=start.teacher, student=start.student)
+    method = METHODS[spec.method]
+    least, most = method.assistants
+    if "assistants" not in explicit and (most == 0 or not _inside(spec, spec.assistants)):
+        spec = replace(spec, assistants=() if most == 0 else between(spec.teacher, spec.student, dataset)[-1:])
+    if most == 0 and spec.assistants:
+        problems.append(f"Method {spec.method} uses no assistants; {', '.join(spec.assistants)} left out.")
+        spec = replace(spec, assistants=())
+    kept: list[str] = []
+    for name in spec.assistants:
+        if name not in fitting:
+            problems.append(f"Assistant {name} does not read {dataset.label} images; left out.")
+        elif name in kept:
+            problems.append(f"Assistant {name} is named twice; a chain uses each size once.")
+        elif not _inside(spec, (name,)):
+            problems.append(
+                f"Assistant {name} is not between teacher {spec.teacher} and student {spec.student} in size; "
+                f"choose among {', '.join(between(spec.teacher, spec.student, dataset)) or 'none: the two are neighbours'}."
+            )
+        else:
+            kept.append(name)
+    ordered = sorted(kept, key=size_order, reverse=True)
+    if ordered != kept:
+        problems.append(f"Assistants run from large to small: {' > '.join(ordered)}.")
+    spec = replace(spec, assistants=tuple(ordered))
+    if len(spec.assistants) < least:
+        if "method" in explicit or "assistants" in explicit:
+            problems.append(f"Method {spec.method} needs at least {least} assistant; without one it is direct KD (kd).")
+        spec = replace(spec, method="kd")
+    return spec, problems
+
+
+def _inside(spec: ExperimentSpec, names: Iterable[str]) -> bool:
+    low, high = size_order(spec.student), size_order(spec.teacher)
+    return all(low < size_order(name) < high for name in names)
+
+
+def _show(value: Any) -> str:
+    """A value as it may be quoted back: short, printable, no markup."""
+    text = "".join(c if c.isprintable() and c not in "`*_[]<>$:\\!" else "?" for c in str(value))
+    return f"'{text[:40]}{'...' if len(text) > 40 else ''}'"
+
+
+def _refusal(parameter: Parameter, value: Any) -> str:
+    return f"{parameter.label} {_show(value)} is not allowed; use {parameter.allowed()}."
+
+
+def to_query(spec: ExperimentSpec, *, full: bool = False) -> dict[str, list[str]]:
+    """The spec as URL parameters. Starting choices of the data set are left out unless `full`, which makes a link
+    that keeps its meaning when defaults change."""
+    start = start_for(spec.dataset)
+    query: dict[str, list[str]] = {}
+    for parameter in PARAMETERS.values():
+        value = getattr(spec, parameter.name)
+        shown = full or parameter.name == "dataset" and spec.dataset != "cifar10"
+        if shown or value != getattr(start, parameter.name):
+            items = value if isinstance(value, tuple) else (value,)
+            query[parameter.short] = [_plain(item) for item in items] or [""]
+    return query
+
+
+def from_query(
+    query: Mapping[str, list[str]], datasets: Mapping[str, Dataset] | None = None
+) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    """Read URL parameters; names that are not ours are ignored (they belong to the page)."""
+    values: dict[str, Any] = {}
+    for parameter in PARAMETERS.values():
+        if parameter.short in query:
+            items = [item for item in query[parameter.short] if item != ""]
+            if parameter.kind == "choices":
+                values[parameter.name] = items
+            elif items:
+                values[parameter.name] = items[-1]
+    return read_spec(values, datasets)
+
+
+def to_json(spec: ExperimentSpec) -> dict[str, Any]:
+    """The spec as plain JSON values."""
+    return {f.name: list(v) if isinstance(v := getattr(spec, f.name), tuple) else v for f in fields(spec)}
+
+
+def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) -> ExperimentSpec:
+    """Read a spec file strictly; raises SpecError with a sentence."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError([f"The experiment file is not JSON: {error}."]) from error
+    if not isinstance(value, dict):
+        raise SpecError(["The experiment file must hold one JSON object."])
+    return require_spec(value, datasets)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def image_shape(spec: ExperimentSpec) -> tuple[int, int, int]:
+    """(C, H, W) of the images the student reads."""
+    return FAMILIES[NETWORKS[spec.student].family].input_shape

@@ -1,0 +1,111 @@
+"""The stage: one training of one network given its finished teachers. Its key is the hash of all that matters.
+
+Two requests with equal keys are the same training, so a stage is trained once and shared by every chain, user and
+experiment. What does not change the weights (names, machine, device, time) is not in the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STAGE_SCHEMA = 1
+ENGINE_VERSION = 1  # raise when the numbers a stage produces change; a golden test fails if it was forgotten
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a stage learns from.
+
+    `train_images` counts images of the published training part; `noise` is the share of training labels replaced by
+    another class, drawn from the stage's seed (never on validation or test images).
+    """
+
+    name: str
+    fingerprint: str
+    classes: int
+    train_images: int
+    noise: float
+    split_seed: int
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """How a stage listens to its teachers: (1 - lam) * CE + lam * T**2 * KL, or `ce` with no teacher."""
+
+    name: str
+    temperature: float | None
+    lam: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a stage is optimised: SGD with Nesterov momentum.
+
+    `schedule` is constant, step (a tenth at 1/2 and 3/4) or one-cycle; `augmentation` is none, flip or crop-flip;
+    `precision` is fp32 or mixed (bf16 where the device has it).
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    schedule: str
+    momentum: float
+    weight_decay: float
+    augmentation: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Everything that changes the weights of one training; `teachers` are keys of finished stages, in order."""
+
+    network: str
+    data: DataSpec
+    loss: LossSpec
+    recipe: Recipe
+    seed: int
+    teachers: tuple[str, ...] = ()
+    engine: int = ENGINE_VERSION
+    schema: int = STAGE_SCHEMA
+
+    @property
+    def key(self) -> str:
+        """32 hex digits: the SHA-256 of the canonical bytes, cut to 128 bits."""
+        return hashlib.sha256(self.canonical()).hexdigest()[:32]
+
+    def canonical(self) -> bytes:
+        """The bytes that are stored and hashed."""
+        return canonical_json(asdict(self))
+
+    @staticmethod
+    def from_bytes(raw: bytes) -> StageSpec:
+        """Read `stage.json`; anything but canonical bytes of a known schema is refused with a ValueError."""
+        try:
+            value = json.loads(raw)
+            stage = StageSpec.from_mapping(value)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(f"stage.json cannot be read: {error}") from error
+        if stage.canonical() != raw:
+            raise ValueError("stage.json is not in canonical form, so its key cannot be trusted")
+        return stage
+
+    @staticmethod
+    def from_mapping(value: Mapping[str, Any]) -> StageSpec:
+        """Build from parsed JSON; raises KeyError or TypeError when a field is missing, extra or of the wrong kind."""
+        if value["schema"] != STAGE_SCHEMA:
+            raise ValueError(f"schema {value['schema']!r} is not one this version reads ({STAGE_SCHEMA})")
+        fields = dict(value)
+        fields["data"] = DataSpec(**value["data"])
+        fields["loss"] = LossSpec(**value["loss"])
+        fields["recipe"] = Recipe(**value["recipe"])
+        fields["teachers"] = tuple(value["teachers"])
+        return StageSpec(**fields)
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string per value: sorted keys, ASCII, no NaN, a newline at the end."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

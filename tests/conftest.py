@@ -1,0 +1,18 @@
+"""Small data, temporary stores and data folders: no test touches the user's own files or the network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads on a busy machine are slower than one
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test gets its own store and data folder, and no cached runs unless it asks for them."""
+    monkeypatch.setenv("TAKD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TAKD_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "no-cached-runs"))
