@@ -1,0 +1,53 @@
+"""The final evaluation of a finished stage: the only code that reads test images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from takd.data.test_part import load_test
+from takd.evaluation.metrics import agreement, prediction_metrics
+from takd.stage import StageSpec
+from takd.training.device import Images, TrainingData, normalise
+from takd.training.loop import predict
+
+
+def evaluate(
+    network: nn.Module, stage: StageSpec, data: TrainingData, teachers: Mapping[str, Tensor], bf16: bool
+) -> tuple[dict[str, object], bytes]:
+    """Metrics on the test part, and the test logits as `predictions.npz` bytes (float16).
+
+    `teachers` maps a teacher's key to its test logits (N, classes).
+    """
+    pixels, labels = load_test(stage.data)
+    device = data.train.pixels.device
+    images = Images(
+        normalise(torch.from_numpy(pixels).to(device), data.mean, data.std, data.scale, data.train.pixels.dtype),
+        torch.from_numpy(labels).to(device),
+    )
+    logits = predict(network, images, bf16).cpu()
+    result = prediction_metrics(logits, torch.from_numpy(labels), stage.data.classes)
+    with_teachers = {key: agreement(logits, teacher) for key, teacher in teachers.items()}
+    result["agreement"] = {key: value["agreement"] for key, value in with_teachers.items()}
+    result["kl"] = {key: value["kl"] for key, value in with_teachers.items()}
+    return result, pack_logits(logits)
+
+
+def pack_logits(logits: Tensor) -> bytes:
+    """Test logits as compressed float16."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=logits.numpy().astype(np.float16))
+    return buffer.getvalue()
+
+
+def unpack_logits(raw: bytes) -> Tensor:
+    """The inverse, as float32; raises ValueError on damage."""
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+            return torch.from_numpy(archive["logits"].astype(np.float32))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"These predictions cannot be read: {error}") from error

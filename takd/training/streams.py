@@ -1,0 +1,33 @@
+"""Random streams, one per (root seed, network, purpose, epoch).
+
+Deriving each stream by name instead of drawing from one global generator lets two arms of a pair share the student's
+initial weights and batch order, whatever was trained before, and lets a resumed run continue bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from takd.networks.table import build
+
+
+def stream_seed(seed: int, network: str, purpose: str, epoch: int = 0) -> int:
+    """A 63-bit seed. Purposes in use: init, order, augment."""
+    digest = hashlib.sha256(f"{seed}/{network}/{purpose}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def initial_network(name: str, classes: int, seed: int) -> nn.Module:
+    """The network with its initial weights: always drawn on the CPU, so that every device starts alike."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, name, "init"))
+        return build(name, classes)
+
+
+def epoch_order(images: int, seed: int, network: str, epoch: int) -> torch.Tensor:
+    """The order in which an epoch visits the training images, (images,) int64."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, network, "order", epoch))
+    return torch.randperm(images, generator=generator)

@@ -1,0 +1,151 @@
+"""A stage from its spec to its result, on the built-in digits and a real store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from takd.data.catalogue import available_datasets
+from takd.plan import Plan, build_plan
+from takd.runs.errors import StageFailed, StageStopped
+from takd.runs.store import Store
+from takd.spec import ExperimentSpec, require_spec
+from takd.stage import StageSpec
+from takd.training.run_stage import logits_name, run_stage
+
+SPEC = {"dataset": "digits", "teacher": "mlp-64", "assistants": ["mlp-16"], "student": "mlp-8", "seeds": 1, "scope": "chain"}
+
+
+def short(stage: StageSpec, teachers: tuple[str, ...] = ()) -> StageSpec:
+    return replace(stage, recipe=replace(stage.recipe, epochs=3), teachers=teachers)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    spec: ExperimentSpec = require_spec(SPEC)
+    return build_plan(spec, available_datasets()["digits"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def chain(plan: Plan) -> tuple[StageSpec, StageSpec]:
+    teacher_key, pupil_key, _ = plan.chains_of(plan.chosen)[0].keys
+    teacher = short(plan.stages[teacher_key])
+    return teacher, short(plan.stages[pupil_key], (teacher.key,))
+
+
+def test_a_teacher_and_its_pupil(plan: Plan, store: Store) -> None:
+    teacher, pupil = chain(plan)
+    for stage in (teacher, pupil):
+        store.ensure(stage)
+        run_stage(store, stage.key, device="cpu")
+    result = store.result(pupil.key)
+    assert result is not None
+    assert result["epochs"] == 3
+    assert 0.1 < result["test_acc"] <= 1
+    assert set(result["agreement"]) == set(result["kl"]) == {teacher.key}
+    assert 0 <= result["agreement"][teacher.key] <= 1
+    assert result["kl"][teacher.key] > 0
+    rows, _ = store.read_events(pupil.key)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["val_acc"] == pytest.approx(result["val_acc"], abs=1e-6)
+    assert rows[-1]["loss_kl"] > 0
+    # the test logits give the stored accuracy back
+    with np.load(store.folder(pupil.key) / "predictions.npz") as archive:
+        assert archive["logits"].shape == (900, 10)
+    assert sum(result["correct_classes"]) == round(result["test_acc"] * 900)
+
+
+def test_the_teachers_answers_are_kept_and_used_again(plan: Plan, store: Store) -> None:
+    teacher, pupil = chain(plan)
+    for stage in (teacher, pupil):
+        store.ensure(stage)
+        run_stage(store, stage.key, device="cpu")
+    assert store.read_extra(teacher.key, logits_name(pupil)) is not None
+    other = replace(pupil, loss=replace(pupil.loss, temperature=2.0))
+    store.ensure(other)
+    (store.folder(teacher.key) / "weights.safetensors").unlink()  # the answers are enough
+    run_stage(store, other.key, device="cpu")
+    assert store.is_done(other.key)
+
+
+def test_a_missing_teacher_is_an_error_never_a_random_one(plan: Plan, store: Store) -> None:
+    """DIH's KD baseline distils from a random network when the checkpoint's names do not match."""
+    teacher, pupil = chain(plan)
+    store.ensure(teacher)
+    store.ensure(pupil)
+    with pytest.raises(StageFailed) as caught:
+        run_stage(store, pupil.key, device="cpu")
+    assert caught.value.cause_class == "bad-parent"
+    assert not store.is_done(pupil.key)
+
+
+def test_two_runs_of_one_stage_give_the_same_bytes(plan: Plan, tmp_path: Path) -> None:
+    teacher, _ = chain(plan)
+    weights = []
+    for name in ("a", "b"):
+        store = Store(tmp_path / name)
+        store.ensure(teacher)
+        run_stage(store, teacher.key, device="cpu")
+        weights.append(store.read_file(teacher.key, "weights.safetensors"))
+    assert weights[0] == weights[1]
+
+
+def test_a_stopped_stage_is_not_done_and_ends_like_an_uninterrupted_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("takd.training.run_stage.CHECKPOINT_SECONDS", 0.0)
+    teacher, _ = chain(plan)
+    whole, halved = Store(tmp_path / "whole"), Store(tmp_path / "halved")
+    for store in (whole, halved):
+        store.ensure(teacher)
+    run_stage(whole, teacher.key, device="cpu")
+    asked = iter(range(1000))
+    with pytest.raises(StageStopped):
+        run_stage(halved, teacher.key, device="cpu", should_stop=lambda: next(asked) > 14)
+    assert not halved.is_done(teacher.key)
+    assert halved.load_checkpoint(teacher.key) is not None
+    run_stage(halved, teacher.key, device="cpu")
+    assert whole.read_file(teacher.key, "weights.safetensors") == halved.read_file(teacher.key, "weights.safetensors")
+    timing = {"seconds", "images_per_second"}
+    a, b = (
+        [{k: v for k, v in row.items() if k not in timing} for row in store.read_events(teacher.key)[0]]
+        for store in (whole, halved)
+    )
+    assert a == b
+
+
+def test_training_never_reads_test_images(plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every published repository but one selects on the test set; here it is opened once, after training."""
+    teacher, _ = chain(plan)
+    order: list[str] = []
+    import takd.evaluation.final as final
+    import takd.training.run_stage as module
+
+    real_train, real_load = module.train, final.load_test
+    monkeypatch.setattr(module, "train", lambda *a, **k: (real_train(*a, **k), order.append("trained"))[0])
+    monkeypatch.setattr(final, "load_test", lambda *a, **k: (order.append("test read"), real_load(*a, **k))[1])
+    store.ensure(teacher)
+    run_stage(store, teacher.key, device="cpu")
+    assert order == ["trained", "test read"]
+
+
+def test_golden_numbers_change_only_with_the_engine_version(plan: Plan, store: Store) -> None:
+    """If this fails, the numbers a stage produces have changed: raise ENGINE_VERSION in stage.py, then these."""
+    torch.set_num_threads(1)
+    teacher, pupil = chain(plan)
+    for stage in (teacher, pupil):
+        store.ensure(stage)
+        run_stage(store, stage.key, device="cpu")
+    losses = [row["loss"] for key in (teacher.key, pupil.key) for row in store.read_events(key)[0]]
+    assert (teacher.engine, losses) == (1, pytest.approx(GOLDEN, rel=2e-3))
+
+
+GOLDEN = [2.196341, 1.682612, 1.315901, 0.762047, 0.611762, 0.503432]
