@@ -1,0 +1,285 @@
+"""(Plan, store) -> tidy tables: one row per stage, chain, arm or mark. Pure reading; absent numbers are NaN.
+
+Every function works on an empty store, a half-finished plan and missing seeds, and always returns all its columns
+with the same dtypes. Accuracies are fractions and stay float64, because statistics are computed from them. Words are
+categories, which travel to the browser once each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from takd.analysis.statistics import t_interval
+from takd.networks.table import NETWORKS, capacity
+from takd.plan import Arm, Chain, Plan
+from takd.spec import size_order
+from takd.stage import StageSpec
+
+
+class Store(Protocol):
+    """What this room needs of takd.runs.store."""
+
+    def result(self, key: str) -> dict[str, Any] | None: ...
+
+    def read_events(self, key: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]: ...
+
+    def origin(self, key: str) -> str | None: ...
+
+    def progress(self, key: str) -> dict[str, Any] | None: ...
+
+
+_WORD, _NUMBER, _EXACT, _COUNT, _SEED, _FLAG = "category", "float32", "float64", "int16", "int64", "bool"
+
+STAGE_COLUMNS = {
+    "key": "str", "network": _WORD, "family": _WORD, "size": _COUNT, "params": "int64", "macs": "int64",
+    "role": _WORD, "method": _WORD, "path": _WORD, "seed": _SEED, "done": _FLAG,
+    "test_acc": _EXACT, "val_acc": _EXACT, "train_acc": _EXACT, "entropy": _EXACT, "ece": _EXACT,
+    "agreement": _EXACT, "kl": _EXACT, "seconds": _EXACT, "origin": _WORD, "epochs": _COUNT,
+    "images_per_second": _NUMBER, "device": _WORD,
+}  # fmt: skip
+CHAIN_COLUMNS = {
+    "arm": _WORD, "method": _WORD, "path": _WORD, "teacher": _WORD, "student": _WORD, "seed": _SEED, "done": _FLAG,
+    "test_acc": _EXACT, "val_acc": _EXACT, "teacher_test_acc": _EXACT, "seconds": _EXACT, "trainings": _COUNT,
+    "mac_epochs": _EXACT, "origin": _WORD, "student_key": "str",
+}  # fmt: skip
+ARM_COLUMNS = {
+    "arm": _WORD, "method": _WORD, "path": _WORD, "teacher": _WORD, "n": _COUNT, "mean": _EXACT, "half": _EXACT,
+    "low": _EXACT, "high": _EXACT, "val_mean": _EXACT, "teacher_mean": _EXACT, "seconds": _EXACT,
+    "trainings": _COUNT, "mac_epochs": _EXACT, "origin": _WORD,
+}  # fmt: skip
+GAP_COLUMNS = {
+    "panel": _WORD, "x": _WORD, "order": _COUNT, "params": "int64", "macs": "int64", "group": _WORD, "arm": _WORD,
+    "chosen": _FLAG, "mean": _EXACT, "low": _EXACT, "high": _EXACT, "n": _COUNT,
+}  # fmt: skip
+GAP_SEED_COLUMNS = {
+    "panel": _WORD, "x": _WORD, "order": _COUNT, "group": _WORD, "arm": _WORD, "seed": _SEED, "value": _EXACT,
+}  # fmt: skip
+PROGRESS_COLUMNS = {
+    "key": "str", "network": _WORD, "role": _WORD, "method": _WORD, "path": _WORD, "seed": _SEED, "state": _WORD,
+    "epoch": _COUNT, "epochs": _COUNT, "share": _NUMBER, "origin": _WORD,
+}  # fmt: skip
+
+
+def tidy(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """A frame with exactly `columns` (name -> dtype), whatever the number of rows."""
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(dict(columns))
+
+
+def path_label(path: tuple[str, ...]) -> str:
+    """`10>4>2`: a path as arm names write it."""
+    return Arm("", path).name.strip()
+
+
+def roles(plan: Plan) -> dict[str, str]:
+    """Each stage's most specific use: `teacher` teaches and is taught by nobody, `assistant` teaches and is taught,
+    `student` teaches nobody (taught or alone)."""
+    teaching = {teacher for stage in plan.stages.values() for teacher in stage.teachers}
+    return {
+        key: ("assistant" if stage.teachers else "teacher") if key in teaching else "student"
+        for key, stage in plan.stages.items()
+    }
+
+
+def _lineages(plan: Plan) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Per stage: how it was trained and along which path. An assistant taught by the teacher is a plain `kd`."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for chain in plan.chains:
+        for i, key in enumerate(chain.keys):
+            path = chain.arm.path[: i + 1] if plan.stages[key].teachers else (chain.arm.path[i],)
+            method = chain.arm.method if len(path) > 2 else ("scratch", "kd")[len(path) - 1]
+            found.setdefault(key, (method, path))
+    return found
+
+
+def _identity(plan: Plan) -> list[dict[str, Any]]:
+    """The columns that stage and progress tables share, in plan order."""
+    lineages, role = _lineages(plan), roles(plan)
+    return [
+        {
+            "key": key,
+            "network": stage.network,
+            "role": role[key],
+            "method": lineages[key][0],
+            "path": path_label(lineages[key][1]),
+            "seed": stage.seed,
+            "epochs": stage.recipe.epochs,
+        }
+        for key, stage in plan.stages.items()
+    ]
+
+
+def stage_frame(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per stage, teachers before pupils (STAGE_COLUMNS).
+
+    role: see `roles`. method and path: how this stage itself was trained (`scratch` without teachers). agreement and
+    kl: with its direct teacher on test images, NaN without one. epochs: planned. macs: for one image. seconds: NaN
+    until done. origin: missing until done. device: its name where the result knows it, else its kind.
+    """
+    rows = []
+    for row in _identity(plan):
+        stage, result = plan.stages[row["key"]], store.result(row["key"])
+        network, size = NETWORKS[stage.network], capacity(stage.network, stage.data.classes)
+        row |= {"family": network.family, "size": network.size, "params": size.params, "macs": size.macs}
+        row |= {"done": result is not None} | _numbers(stage, result or {})
+        row["origin"] = store.origin(stage.key) if result is not None else None
+        rows.append(row)
+    return tidy(rows, STAGE_COLUMNS)
+
+
+def _numbers(stage: StageSpec, result: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("test_acc", "val_acc", "train_acc", "entropy", "ece", "seconds", "images_per_second")
+    direct = stage.teachers[-1] if stage.teachers else ""
+    env = result.get("env") or {}
+    return {name: _number(result.get(name)) for name in names} | {
+        "agreement": _number((result.get("agreement") or {}).get(direct)),
+        "kl": _number((result.get("kl") or {}).get(direct)),
+        "device": env.get("device_name") or env.get("device"),
+    }
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per arm and seed (CHAIN_COLUMNS).
+
+    done: the student is finished. test_acc, val_acc: the student's, at the last epoch. teacher: first network of the
+    path, missing for scratch; teacher_test_acc: its accuracy. seconds: sum over the chain's distinct trainings, NaN
+    unless all of them are known. trainings: how many there are. mac_epochs: planned cost, the sum of
+    3 * MACs * training images * epochs (a backward pass costs about two forward passes). origin: `cached` if every
+    stage is, `live` otherwise, missing until done.
+    """
+    results = {key: store.result(key) for key in plan.stages}
+    rows = []
+    for chain in plan.chains:
+        arm, student, taught = chain.arm, results[chain.student] or {}, len(chain.arm.path) > 1
+        keys = tuple(dict.fromkeys(chain.keys))
+        done = results[chain.student] is not None
+        cached = done and all(store.origin(key) == "cached" for key in keys)
+        rows.append(
+            {
+                "arm": arm.name,
+                "method": arm.method,
+                "path": path_label(arm.path),
+                "teacher": arm.path[0] if taught else None,
+                "student": arm.path[-1],
+                "seed": chain.seed,
+                "done": done,
+                "test_acc": _number(student.get("test_acc")),
+                "val_acc": _number(student.get("val_acc")),
+                "teacher_test_acc": _number((results[keys[0]] or {}).get("test_acc")) if taught else math.nan,
+                "seconds": sum(_number((results[key] or {}).get("seconds")) for key in keys),
+                "trainings": len(keys),
+                "mac_epochs": sum(_mac_epochs(plan.stages[key]) for key in keys),
+                "origin": ("cached" if cached else "live") if done else None,
+                "student_key": chain.student,
+            }
+        )
+    return tidy(rows, CHAIN_COLUMNS)
+
+
+def _mac_epochs(stage: StageSpec) -> float:
+    macs = capacity(stage.network, stage.data.classes).macs
+    return 3.0 * macs * stage.data.train_images * stage.recipe.epochs
+
+
+def arm_frame(chains: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm of a chain frame, in its order (ARM_COLUMNS).
+
+    n counts finished seeds; mean, half, low, high: 95 % t interval of the student's test accuracy over them (NaN as
+    in statistics.Interval). val_mean, teacher_mean, seconds: means over the same seeds. trainings, mac_epochs: of
+    one seed. origin: `cached` if every finished chain is.
+    """
+    rows = []
+    for name, group in chains.groupby("arm", sort=False, observed=True):
+        done = group[group["done"] & group["test_acc"].notna()]
+        interval = t_interval(done["test_acc"].to_numpy())
+        first = group.iloc[0]
+        row = {column: first[column] for column in ("method", "path", "teacher", "trainings", "mac_epochs")}
+        row |= {"arm": name, "n": interval.n, "mean": interval.mean, "half": interval.half}
+        row |= {"low": interval.low, "high": interval.high, "val_mean": done["val_acc"].mean()}
+        row |= {"teacher_mean": done["teacher_test_acc"].mean(), "seconds": done["seconds"].mean()}
+        row["origin"] = ("cached" if (done["origin"] == "cached").all() else "live") if len(done) else None
+        rows.append(row)
+    return tidy(rows, ARM_COLUMNS)
+
+
+def gap_seed_frame(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per finished training of the gap chart (GAP_SEED_COLUMNS), for faint dots and for `gap_frame`.
+
+    panel `teacher`: the teachers' own test accuracy, group `teacher alone`. panel `student`: test accuracy of the
+    student; group `kd` at its teacher, `takd` (any chain with assistants) at the chain's first teacher, `scratch`
+    repeated at every teacher so that it draws as a level line. x is a teacher's name, order its rank by MACs.
+    """
+    arms = [arm for arm in plan.arms if len(arm.path) > 1]
+    teachers = sorted({arm.path[0] for arm in arms}, key=size_order)
+    rows: list[dict[str, Any]] = []
+
+    def add(panel: str, x: str, group: str, arm: str, chain: Chain, key: str) -> None:
+        value = _number((store.result(key) or {}).get("test_acc"))
+        if math.isfinite(value):
+            order = teachers.index(x)
+            rows.append(dict(zip(GAP_SEED_COLUMNS, (panel, x, order, group, arm, chain.seed, value), strict=True)))
+
+    seen: set[str] = set()
+    for chain in plan.chains:
+        arm = chain.arm
+        if len(arm.path) == 1:
+            for x in teachers:
+                add("student", x, "scratch", arm.name, chain, chain.student)
+            continue
+        if chain.keys[0] not in seen:  # one teacher serves several arms
+            seen.add(chain.keys[0])
+            add("teacher", arm.path[0], "teacher alone", f"scratch {path_label(arm.path[:1])}", chain, chain.keys[0])
+        add("student", arm.path[0], "kd" if len(arm.path) == 2 else "takd", arm.name, chain, chain.student)
+    return tidy(rows, GAP_SEED_COLUMNS)
+
+
+def gap_frame(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per mark of the gap chart (GAP_COLUMNS): mean and 95 % interval over the rows of `gap_seed_frame`.
+
+    params and macs are those of the teacher x; chosen marks the arm the user built. Marks without a finished seed
+    are absent; low and high are NaN for one seed.
+    """
+    rows = []
+    keys = ["panel", "group", "x", "order", "arm"]
+    for values, group in gap_seed_frame(plan, store).groupby(keys, sort=False, observed=True):
+        row = dict(zip(keys, values, strict=True))
+        interval = t_interval(group["value"].to_numpy())
+        size = capacity(row["x"], next(iter(plan.stages.values())).data.classes)
+        row |= {"params": size.params, "macs": size.macs, "chosen": row["arm"] == plan.chosen.name}
+        row |= {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        rows.append(row)
+    return tidy(rows, GAP_COLUMNS).sort_values(["panel", "group", "order"], ignore_index=True, kind="stable")
+
+
+def progress_frame(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per stage (PROGRESS_COLUMNS).
+
+    state: `done`, `training` (it has started and is not done; whether a worker still lives is the run's state to
+    say) or `waiting`. epoch: the one being trained, 1-based; 0 while waiting, all of them when done. share: of the
+    stage's training that is done, 0 to 1, steps inside the epoch included.
+    """
+    rows = []
+    for row in _identity(plan):
+        done, progress = store.result(row["key"]) is not None, store.progress(row["key"])
+        row["state"] = "done" if done else "waiting" if progress is None else "training"
+        row["epoch"], row["share"] = (row["epochs"], 1.0) if done else _position(progress or {}, row["epochs"])
+        row["origin"] = store.origin(row["key"]) if done else None
+        rows.append(row)
+    return tidy(rows, PROGRESS_COLUMNS)
+
+
+def _position(progress: Mapping[str, Any], epochs: int) -> tuple[int, float]:
+    epoch, step, steps = (_number(progress.get(name)) for name in ("epoch", "step", "steps"))
+    if not math.isfinite(epoch):
+        return 0, 0.0
+    epoch = float(np.clip(epoch, 0, epochs))
+    inside = step / steps if math.isfinite(step) and steps > 0 else 0.0
+    return int(epoch), float(np.clip((epoch - 1 + inside) / epochs, 0, 1))
