@@ -16,7 +16,7 @@ from typing import Any
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
-from takd.networks.table import FAMILIES, NETWORKS, Network, capacity
+from takd.networks.table import FAMILIES, NETWORKS, Network, capacity, ladder
 
 SCOPES = {
     "chain": "the chosen chain with its controls",
@@ -39,8 +39,8 @@ class ExperimentSpec:
     method: str = "takd"
     budget: str = "standard"
     seeds: int = 3
-    temperature: float = 4.0
-    lam: float = 0.9
+    temperature: float = 8.0
+    lam: float = 0.5
     noise: float = 0.0
     seed: int = 0
     scope: str = "ladder"
@@ -51,7 +51,8 @@ class ExperimentSpec:
         return (self.teacher, *self.assistants, self.student)
 
 
-# Where each data set starts: the choices that show its story. A folder of images starts like CIFAR-10.
+# Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images; those of
+# digits come from an earlier search on other seeds. A folder of images starts like CIFAR-10.
 STARTS: dict[str, ExperimentSpec] = {
     "cifar10": ExperimentSpec(),
     "digits": ExperimentSpec(
@@ -62,6 +63,7 @@ STARTS: dict[str, ExperimentSpec] = {
         budget="taste",
         seeds=8,
         temperature=1.0,
+        lam=0.9,
         noise=0.2,
     ),
 }
@@ -98,14 +100,14 @@ PARAMETERS: dict[str, Parameter] = {
     row.name: row
     for row in (
         Parameter("dataset", "d", "choice", "Data", "The images everything is trained and tested on."),
-        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on the labels alone.", tuple(NETWORKS)),
+        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on labels alone.", tuple(NETWORKS)),
         Parameter("assistants", "ta", "choices", "Assistants", "Sizes in between, large to small.", tuple(NETWORKS)),
         Parameter("student", "s", "choice", "Student", "The small network you want to use.", tuple(NETWORKS)),
         Parameter("method", "m", "choice", "Method", "How the student is taught.", tuple(METHODS)),
         Parameter("budget", "b", "choice", "Budget", "How long every network is trained.", tuple(BUDGETS)),
         Parameter("seeds", "n", "int", "Seeds", "Independent repetitions of the whole chain.", low=1, high=100),
         Parameter(
-            "temperature", "T", "float", "Temperature T", "Softens the teacher's answers.", low=0, high=100, open_low=True
+            "temperature", "T", "float", "Temperature T", "Softens the teacher's answers.", (), 0, 100, open_low=True
         ),
         Parameter("lam", "lam", "float", "lam", "Weight of the teacher's term; 1 - lam is the labels'.", low=0, high=1),
         Parameter(
@@ -165,7 +167,7 @@ def read_spec(
     if unknown:
         problems.append(f"Unknown choice {_show(unknown[0])}; the choices are {', '.join(PARAMETERS)}.")
     name = values.get("dataset", "cifar10")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         problems.append(f"Data set {_show(name)} is not known here; choose one of {', '.join(known)}.")
         name = "cifar10" if "cifar10" in known else next(iter(known))
     spec = start_for(name)
@@ -211,7 +213,7 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
         return default, _refusal(parameter, value)
     clamped = min(max(number, parameter.low), parameter.high)
     problem = None if clamped == number else _refusal(parameter, value)
-    return (int(clamped) if whole else clamped), problem
+    return (int(clamped) if whole else float(clamped)), problem
 
 
 def _repair_path(
@@ -231,8 +233,9 @@ def _repair_path(
             spec = replace(spec, **{role: getattr(start, role)})
     if spec.method != "scratch" and size_order(spec.teacher) <= size_order(spec.student):
         problems.append(f"Teacher {spec.teacher} must be larger than student {spec.student}.")
-        larger = [n.name for n in networks_for(dataset) if size_order(n.name) > size_order(spec.student)]
-        spec = replace(spec, teacher=larger[-1]) if larger else replace(spec, teacher=start.teacher, student=start.student)
+        largest = ladder(NETWORKS[spec.student].family)[-1]
+        ends = (largest, spec.student) if largest != spec.student else (start.teacher, start.student)
+        spec = replace(spec, teacher=ends[0], student=ends[1])
     method = METHODS[spec.method]
     least, most = method.assistants
     if "assistants" not in explicit and (most == 0 or not _inside(spec, spec.assistants)):
@@ -249,7 +252,7 @@ def _repair_path(
         elif not _inside(spec, (name,)):
             problems.append(
                 f"Assistant {name} is not between teacher {spec.teacher} and student {spec.student} in size; "
-                f"choose among {', '.join(between(spec.teacher, spec.student, dataset)) or 'none: the two are neighbours'}."
+                f"choose among {', '.join(between(spec.teacher, spec.student, dataset)) or 'none (neighbours)'}."
             )
         else:
             kept.append(name)
@@ -286,7 +289,7 @@ def to_query(spec: ExperimentSpec, *, full: bool = False) -> dict[str, list[str]
     query: dict[str, list[str]] = {}
     for parameter in PARAMETERS.values():
         value = getattr(spec, parameter.name)
-        shown = full or parameter.name == "dataset" and spec.dataset != "cifar10"
+        shown = full or (parameter.name == "dataset" and spec.dataset != "cifar10")
         if shown or value != getattr(start, parameter.name):
             items = value if isinstance(value, tuple) else (value,)
             query[parameter.short] = [_plain(item) for item in items] or [""]

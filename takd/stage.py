@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 STAGE_SCHEMA = 1
@@ -98,12 +98,23 @@ class StageSpec:
         """Build from parsed JSON; raises KeyError or TypeError when a field is missing, extra or of the wrong kind."""
         if value["schema"] != STAGE_SCHEMA:
             raise ValueError(f"schema {value['schema']!r} is not one this version reads ({STAGE_SCHEMA})")
-        fields = dict(value)
-        fields["data"] = DataSpec(**value["data"])
-        fields["loss"] = LossSpec(**value["loss"])
-        fields["recipe"] = Recipe(**value["recipe"])
-        fields["teachers"] = tuple(value["teachers"])
-        return StageSpec(**fields)
+        parts: dict[str, Any] = dict(value)
+        for name, kind in (("data", DataSpec), ("loss", LossSpec), ("recipe", Recipe)):
+            parts[name] = _checked(kind(**value[name]))
+        parts["teachers"] = tuple(value["teachers"])
+        return _checked(StageSpec(**parts))
+
+
+_JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": (float, type(None))}
+
+
+def _checked(part: Any) -> Any:
+    """The same dataclass if every plain field has exactly its declared kind (1 and 1.0 must not make two keys)."""
+    for field in fields(part):
+        kinds = _JSON_KINDS.get(str(field.type))
+        if kinds and type(getattr(part, field.name)) not in kinds:
+            raise TypeError(f"{field.name} should be {field.type}, not {getattr(part, field.name)!r}")
+    return part
 
 
 def canonical_json(value: Any) -> bytes:

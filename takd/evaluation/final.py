@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -49,5 +50,5 @@ def unpack_logits(raw: bytes) -> Tensor:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             return torch.from_numpy(archive["logits"].astype(np.float32))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"These predictions cannot be read: {error}") from error

@@ -1,0 +1,145 @@
+"""The plan: controls, merged stages, keys that change exactly when the training does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from takd.data.table import DATASETS
+from takd.methods.table import METHODS
+from takd.plan import Arm, arms_for, build_plan
+from takd.spec import ExperimentSpec, start_for
+from takd.stage import StageSpec
+
+CIFAR = DATASETS["cifar10"]
+CHAIN = ExperimentSpec(scope="chain", seeds=2)
+
+
+def test_a_comparison_brings_its_controls() -> None:
+    assert [a.name for a in arms_for(CHAIN, CIFAR)] == ["scratch 2", "kd 10>2", "takd 10>4>2"]
+    assert [a.name for a in arms_for(replace(CHAIN, method="kd", assistants=()), CIFAR)] == ["scratch 2", "kd 10>2"]
+    assert [a.name for a in arms_for(replace(CHAIN, method="scratch", assistants=()), CIFAR)] == ["scratch 2"]
+
+
+def test_the_ladder_adds_every_teacher_and_every_single_assistant() -> None:
+    names = [a.name for a in arms_for(ExperimentSpec(), CIFAR)]
+    assert names == [
+        "scratch 2", "kd 10>2", "kd 8>2", "kd 6>2", "kd 4>2", "takd 10>8>2", "takd 10>6>2", "takd 10>4>2",
+    ]  # fmt: skip
+
+
+def test_identical_trainings_are_one_stage() -> None:
+    # 8 arms name 1 + 4*2 + 3*3 = 18 networks; the teacher appears 4 times, so 15 trainings are left per seed
+    assert len(build_plan(replace(ExperimentSpec(), seeds=1), CIFAR).stages) == 15
+    assert len(build_plan(ExperimentSpec(), CIFAR).stages) == 45
+
+
+def test_three_chains_share_their_teacher() -> None:
+    plan = build_plan(replace(ExperimentSpec(), seeds=1), CIFAR)
+    chains = [c for c in plan.chains if c.arm.method == "takd"]
+    assert len(chains) == 3
+    assert len({c.keys[0] for c in chains}) == 1
+    assert len({c.keys[1] for c in chains}) == 3
+
+
+def test_taste_study_is_the_one_described() -> None:
+    plan = build_plan(start_for("digits"), DATASETS["digits"])
+    kd = [a for a in plan.arms if a.method == "kd"]
+    assert len(kd) == 5
+    assert len(plan.stages) == 19 * 8
+
+
+def test_every_teacher_precedes_its_pupils_and_belongs_to_the_same_seed() -> None:
+    plan = build_plan(replace(ExperimentSpec(), assistants=("plain-8", "plain-6", "plain-4")), CIFAR)
+    seen: set[str] = set()
+    for key, stage in plan.stages.items():
+        assert key == stage.key
+        assert set(stage.teachers) <= seen
+        assert all(plan.stages[t].seed == stage.seed for t in stage.teachers)
+        seen.add(key)
+
+
+def test_takd_is_a_path_each_network_taught_by_its_predecessor_only() -> None:
+    plan = build_plan(replace(CHAIN, assistants=("plain-8", "plain-4"), seeds=1), CIFAR)
+    (chain,) = plan.chains_of(plan.chosen)
+    for earlier, later in zip(chain.keys, chain.keys[1:], strict=False):
+        assert plan.stages[later].teachers == (earlier,)
+    assert plan.stages[chain.keys[0]].teachers == ()
+
+
+CHANGES = [
+    {"temperature": 2.0}, {"lam": 0.5}, {"noise": 0.1}, {"budget": "taste"}, {"dataset": "cifar100"}, {"teacher": "plain-8"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_the_weights_changes_the_students_key(change: dict) -> None:
+    def student(spec: ExperimentSpec) -> str:
+        plan = build_plan(spec, DATASETS[spec.dataset])
+        return plan.chains_of(plan.chosen)[0].student
+
+    assert student(CHAIN) != student(replace(CHAIN, **change))
+
+
+def test_t_and_lam_do_not_touch_a_network_that_nobody_teaches() -> None:
+    plans = [build_plan(replace(CHAIN, temperature=t, lam=lam), CIFAR) for t, lam in ((4.0, 0.9), (1.0, 0.1))]
+    lone = [{k for k, s in plan.stages.items() if not s.teachers} for plan in plans]
+    assert lone[0] == lone[1]
+
+
+def test_names_seeds_and_scope_do_not_change_keys() -> None:
+    wide, narrow = build_plan(replace(CHAIN, scope="ladder", seeds=5), CIFAR), build_plan(CHAIN, CIFAR)
+    assert set(narrow.stages) <= set(wide.stages)
+    shifted = build_plan(replace(CHAIN, seed=1, seeds=1), CIFAR)
+    assert set(shifted.stages) <= set(narrow.stages)
+
+
+def test_a_stage_survives_its_bytes_and_nothing_else_does() -> None:
+    stage = next(iter(build_plan(CHAIN, CIFAR).stages.values()))
+    raw = stage.canonical()
+    assert StageSpec.from_bytes(raw) == stage
+    for bad in (
+        raw.replace(b'"seed": 0', b'"seed": 0.0'),
+        raw.replace(b'"seed": 0', b'"seed": 0, "seed": 0'),
+        raw + b" ",
+        b"\xef\xbb\xbf" + raw,
+        raw.replace(b'"schema": 1', b'"schema": 2'),
+        raw[:-20],
+        b"[]",
+        b"{}",
+        b"[" * 50_000,
+    ):
+        with pytest.raises(ValueError, match="stage.json"):
+            StageSpec.from_bytes(bad)
+
+
+def test_keys_are_stable() -> None:
+    """Cached runs are found by these keys: if this fails, every stored stage is orphaned."""
+    plan = build_plan(replace(CHAIN, seeds=1), CIFAR)
+    assert next(iter(plan.stages)) == KEY_OF_SCRATCH_2
+
+
+KEY_OF_SCRATCH_2 = "e8861b7b78781ff970e23b98e7a6c754"
+
+
+def test_a_data_set_without_fingerprint_has_no_keys() -> None:
+    with pytest.raises(ValueError, match="prepared"):
+        build_plan(CHAIN, replace(CIFAR, fingerprint=None))
+
+
+def test_small_data_sets_give_what_they_have() -> None:
+    small = replace(CIFAR, train_pool=1000, validation=100)
+    plan = build_plan(replace(CHAIN, budget="taste"), small)
+    assert {s.data.train_images for s in plan.stages.values()} == {900}
+
+
+def test_method_rows_say_who_teaches_whom() -> None:
+    assert METHODS["kd"].teachers_of(1) == METHODS["takd"].teachers_of(1) == (0,)
+    assert METHODS["takd"].teachers_of(3) == (2,)
+    assert METHODS["scratch"].teachers_of(1) == ()
+    assert all(m.formula and m.reference and m.help and m.cost for m in METHODS.values())
+
+
+def test_mixed_families_are_named_in_full() -> None:
+    assert Arm("kd", ("resnet-20", "plain-2")).name == "kd resnet-20>plain-2"

@@ -1,0 +1,174 @@
+"""The spec: bounds, sentences, and round trips through URL and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from takd.data.table import DATASETS
+from takd.networks.table import NETWORKS
+from takd.presets import PRESETS
+from takd.spec import (
+    PARAMETERS,
+    ExperimentSpec,
+    SpecError,
+    between,
+    from_json,
+    from_query,
+    networks_for,
+    read_spec,
+    require_spec,
+    size_order,
+    start_for,
+    to_json,
+    to_query,
+)
+
+BAD = [
+    ({"teacher": "plain-3"}, ["plain-3", "plain-10"]),
+    ({"dataset": "mnist-1d"}, ["mnist-1d", "cifar10", "digits"]),
+    ({"method": "TAKD"}, ["TAKD", "takd"]),
+    ({"budget": "huge"}, ["huge", "taste", "paper"]),
+    ({"assistants": ["resnet-110"]}, ["resnet-110", "plain-4"]),
+    ({"student": "plain-4", "assistants": ["plain-2"]}, ["plain-2", "plain-6"]),
+    ({"assistants": ["plain-4", "plain-4"]}, ["plain-4", "twice"]),
+    ({"assistants": ["plain-4", "plain-8"]}, ["plain-8 > plain-4"]),
+    ({"assistants": 7}, ["7"]),
+    ({"teacher": "plain-2", "student": "plain-4", "assistants": []}, ["plain-2", "larger"]),
+    ({"teacher": "mlp-64"}, ["mlp-64", "CIFAR-10"]),
+    ({"temperature": 0}, ["0", "greater than 0"]),
+    ({"temperature": -3}, ["-3"]),
+    ({"temperature": math.nan}, ["nan"]),
+    ({"temperature": math.inf}, ["inf"]),
+    ({"temperature": "hot"}, ["hot"]),
+    ({"temperature": True}, ["True"]),
+    ({"lam": -0.1}, ["-0.1", "from 0 up to 1"]),
+    ({"lam": 1.01}, ["1.01"]),
+    ({"seeds": 0}, ["0", "from 1 up to 100"]),
+    ({"seeds": 10_000}, ["10000"]),
+    ({"seeds": 2.5}, ["2.5"]),
+    ({"seeds": None}, ["None"]),
+    ({"seeds": "9" * 5000}, ["9999"]),
+    ({"noise": 0.5}, ["0.5", "0.4"]),
+    ({"seed": -1}, ["-1"]),
+    ({"seed": 2**31}, [str(2**31)]),
+    ({"colour": "blue"}, ["colour", "teacher"]),
+    ({"method": "kd", "assistants": ["plain-4"]}, ["plain-4", "no assistants"]),
+    ({"method": "takd", "assistants": []}, ["takd", "at least 1"]),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD)
+def test_bad_values_get_a_sentence_with_the_value_and_what_is_allowed(values: dict, words: list[str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        require_spec(values)
+    text = " ".join(caught.value.problems)
+    for word in words:
+        assert word in text
+    assert all(p.endswith(".") and len(p) < 600 for p in caught.value.problems)
+
+
+@pytest.mark.parametrize(("values", "_"), BAD)
+def test_the_repair_is_itself_valid(values: dict, _: list[str]) -> None:
+    spec, problems = read_spec(values)
+    assert problems
+    assert require_spec(to_json(spec)) == spec
+
+
+def test_sentences_quote_values_without_markup() -> None:
+    _, problems = read_spec({"teacher": "![x](http://e.example)<b>`" + "y" * 500})
+    assert not set("<>`[]!*") & set(problems[0].split("is not")[0])
+    assert len(problems[0]) < 500
+
+
+names = st.sampled_from(list(NETWORKS))
+anything = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(names, max_size=4))
+
+
+@given(
+    st.dictionaries(st.sampled_from([*PARAMETERS, "other"]), anything, max_size=6),
+)
+def test_reading_never_raises_and_always_gives_a_valid_spec(values: dict) -> None:
+    spec, _ = read_spec(values)
+    assert require_spec(to_json(spec)) == spec
+
+
+@st.composite
+def valid_specs(draw: st.DrawFn) -> ExperimentSpec:
+    dataset = DATASETS[draw(st.sampled_from(list(DATASETS)))]
+    order = [n.name for n in networks_for(dataset)]
+    student, teacher = sorted(draw(st.lists(st.sampled_from(order), min_size=2, max_size=2, unique=True)), key=size_order)
+    inside = between(teacher, student, dataset)
+    assistants = tuple(a for a in inside if draw(st.booleans()))
+    method = "takd" if assistants else draw(st.sampled_from(["scratch", "kd"]))
+    return ExperimentSpec(
+        dataset.name,
+        teacher,
+        assistants,
+        student,
+        method,
+        draw(st.sampled_from(["taste", "standard", "paper"])),
+        draw(st.integers(1, 100)),
+        draw(st.sampled_from([0.5, 1.0, 4.0, 20.0])),
+        draw(st.sampled_from([0.0, 0.05, 0.5, 1.0])),
+        draw(st.sampled_from([0.0, 0.2, 0.4])),
+        draw(st.integers(0, 2**31 - 1)),
+        draw(st.sampled_from(["chain", "ladder"])),
+    )
+
+
+@given(valid_specs(), st.booleans())
+def test_round_trip_through_url_and_json(spec: ExperimentSpec, full: bool) -> None:
+    assert from_query(to_query(spec, full=full)) == (spec, ())
+    assert from_json(json.dumps(to_json(spec))) == spec
+
+
+def test_starting_choices_are_left_out_of_the_link_and_a_full_link_names_all() -> None:
+    assert to_query(ExperimentSpec()) == {}
+    assert to_query(start_for("digits")) == {"d": ["digits"]}
+    assert set(to_query(ExperimentSpec(), full=True)) == {p.short for p in PARAMETERS.values()}
+
+
+def test_a_link_with_only_a_data_set_opens_with_its_own_start() -> None:
+    spec, problems = from_query({"d": ["digits"], "utm_source": ["mail"]})
+    assert spec == start_for("digits")
+    assert problems == ()
+
+
+@pytest.mark.parametrize("text", ["", "[", "[1]", '{"lam": NaN}', "[" * 100_000, '{"teacher": {}}', "\ufeff{}"])
+def test_bad_spec_files_are_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        from_json(text)
+
+
+def test_every_preset_is_valid_and_asks_something() -> None:
+    for preset in PRESETS.values():
+        assert require_spec(to_json(preset.spec)) == preset.spec
+        assert preset.question.endswith("?")
+    assert PRESETS["cifar-gap"].spec == ExperimentSpec()  # what the first page opens with
+
+
+def test_every_data_set_has_a_valid_start() -> None:
+    for name in DATASETS:
+        assert require_spec(to_json(start_for(name))) == start_for(name)
+
+
+def test_between_lists_sizes_of_the_teachers_family_large_to_small() -> None:
+    assert between("plain-10", "plain-2", DATASETS["cifar10"]) == ("plain-8", "plain-6", "plain-4")
+    assert between("plain-4", "plain-2", DATASETS["cifar10"]) == ()
+
+
+def test_short_names_are_unique() -> None:
+    assert len({p.short for p in PARAMETERS.values()}) == len(PARAMETERS)
+    assert {p for p in PARAMETERS} == set(to_json(ExperimentSpec()))
+
+
+def test_moving_one_end_does_not_complain_about_assistants_that_were_not_asked_for() -> None:
+    spec, problems = read_spec({"student": "plain-6"})
+    assert (spec.assistants, problems) == (("plain-8",), ())
+    assert replace(spec, assistants=()) != spec
