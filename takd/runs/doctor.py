@@ -1,0 +1,293 @@
+"""Checks that tell whether this machine can train and store, each with a sentence and the next action. No torch here:
+another process is asked about the device."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import Version
+
+from takd.data.cache import data_root
+from takd.data.catalogue import available_datasets, damaged, is_ready
+from takd.networks.table import NETWORKS
+from takd.runs import files
+from takd.runs.estimates import host_key
+from takd.runs.locks import LOCK, is_held, run_lock, try_acquire
+from takd.runs.states import list_runs
+from takd.runs.store import REPO, Store
+from takd.runs.submit import LEAST_FREE_BYTES
+
+OK, NOTE, FAILED = "ok", "note", "failed"
+LEAST_PYTHON = (3, 11)
+_LOW_FREE_BYTES = 2_000_000_000  # below this a data set and a long run may not fit
+_ASK_SECONDS = 180.0  # importing torch from a cold disk takes a while
+_SHOWN = 5  # of a long list of things that are wrong
+
+# The training room decides about device and precision, so it is asked itself, where torch may be imported.
+_ASK_DEVICE = """
+import json
+from takd.training.device import environment, pick_device, uses_bf16
+device = pick_device()
+print(json.dumps(environment(device, uses_bf16(device, "mixed"))))
+"""
+_ASK_LOCK = """
+import sys
+from pathlib import Path
+from takd.runs.locks import is_held
+print(is_held(Path(sys.argv[1])))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. `status` is ok, note (works, but worth knowing) or failed; `text` ends with the next
+    action where there is one."""
+
+    name: str
+    status: str
+    text: str
+
+
+def run_checks(store: Store, tell: Callable[[str], None] = lambda name: None) -> list[Check]:
+    """Every check in order; `tell` hears each one's name before it starts. Never raises for what it finds."""
+    checks: list[Check] = []
+    for name, check in _CHECKS.items():
+        tell(name)
+        try:
+            checks += [Check(name, status, text) for status, text in check(store)]
+        except OSError as error:
+            text = f"This could not be checked ({error}). Look at the folder and try again."
+            checks.append(Check(name, FAILED, text))
+    return checks
+
+
+Found = Iterator[tuple[str, str]]  # (status, sentence)
+
+
+def _python(_: Store) -> Found:
+    wanted = ".".join(map(str, LEAST_PYTHON))
+    if sys.version_info < LEAST_PYTHON:
+        yield FAILED, f"Python {platform.python_version()} is too old. Install Python {wanted} or newer."
+    else:
+        yield OK, f"Python {platform.python_version()} on {platform.platform(terse=True)}"
+
+
+def _packages(_: Store) -> Found:
+    missing, other, shown = [], [], {}
+    for name, wanted in pinned().items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if name in ("streamlit", "torch", "torchvision"):
+            shown[name] = found
+        if Version(found).public != wanted:  # 2.14.1+cpu is a build of 2.14.1
+            other.append(f"{name} {found} (tested with {wanted})")
+    install = "Run: python -m pip install -r requirements.txt"
+    if missing:
+        yield FAILED, f"Not installed: {_few(missing)}. {install}"
+    if other:
+        yield NOTE, f"Other versions than the tested ones: {_few(other)}. {install}"
+    yield OK, ", ".join(f"{name} {version}" for name, version in shown.items()) or "no package could be looked up"
+
+
+def pinned() -> dict[str, str]:
+    """Packages this machine needs and the tested version of each, from requirements.txt; empty without the file."""
+    try:
+        lines = (REPO / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for line in lines:
+        text = line.split(" #")[0].strip()
+        try:
+            row = Requirement(text)
+        except InvalidRequirement:  # an empty line, a comment
+            continue
+        if row.marker is None or row.marker.evaluate():
+            found[row.name] = str(row.specifier).removeprefix("==")
+    return found
+
+
+def _device(_: Store) -> Found:
+    try:
+        asked = _ask(_ASK_DEVICE)
+        row = json.loads(asked.stdout.splitlines()[-1])
+        yield OK, f"{row['device_name']} ({row['device']}), mixed precision computes in {row['precision']}"
+    except subprocess.TimeoutExpired:
+        yield FAILED, f"torch did not answer within {_ASK_SECONDS:.0f} s. Close other programs and try again."
+    except (ValueError, KeyError, IndexError, TypeError):
+        reason = (asked.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        yield FAILED, f"torch cannot be used ({reason}). Run: python -m pip install -r requirements.txt"
+
+
+def _ask(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a short program in a fresh process of this Python."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_ASK_SECONDS,
+        check=False,
+    )
+
+
+def _writable(store: Store) -> Found:
+    problem = store.writable()
+    yield (OK, f"{store.root} can be written") if problem is None else (FAILED, problem)
+
+
+def _disk(store: Store) -> Found:
+    places = {"the store": store.root, "the data sets": data_root()}
+    for what, folder in places.items():
+        free = shutil.disk_usage(_existing(folder)).free
+        text = f"{free / 1e9:.1f} GB free for {what} in {folder}"
+        if free < LEAST_FREE_BYTES:
+            yield FAILED, f"{text}: too little to train. Delete something or choose a folder on another disk."
+        else:
+            yield (OK, text) if free >= _LOW_FREE_BYTES else (NOTE, f"{text}: large data sets may not fit.")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next((place for place in (folder, *folder.parents) if place.is_dir()), Path(folder.anchor or "."))
+
+
+def _locks(store: Store) -> Found:
+    """Hold a lock beside the real ones: another process and another handle must be refused, and then let in."""
+    if not store.root.is_dir():
+        yield NOTE, "Not checked, because there is no store yet."
+        return
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=store.root))
+    path, problem = folder / LOCK, None
+    try:
+        lock = run_lock(folder)
+        if not try_acquire(lock):
+            problem = "a new lock could not be taken"
+        elif not is_held(path):
+            problem = "a second handle got a lock that is held"
+        elif (answer := _ask(_ASK_LOCK, str(path)).stdout.strip()) != "True":
+            got = answer == "False"
+            problem = "another process got a lock that is held" if got else "another process gave no answer"
+        lock.release()
+        if problem is None and is_held(path):
+            problem = "a lock stayed held after it was released"
+    except subprocess.TimeoutExpired:
+        problem = "another process gave no answer"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if problem is None:
+        yield OK, "a lock that is held is refused to others, and is free again afterwards"
+    else:
+        yield (
+            FAILED,
+            f"Locks do not work in {store.root}: {problem}, so two programs could train the same network. "
+            "Set TAKD_STORE to a folder on a local disk.",
+        )
+
+
+def _datasets(_: Store) -> Found:
+    for name, problem in damaged():
+        yield FAILED, f"{name}: {problem}"
+    harmed = {name for name, _ in damaged()}
+    rows = available_datasets()
+    ready = [name for name in rows if is_ready(name) and name not in harmed]
+    yield OK, f"ready: {', '.join(ready)}"
+    rest = [f"{name} ({row.download})" for name, row in rows.items() if name not in ready and name not in harmed]
+    if rest:
+        yield OK, f"prepared when they are needed: {', '.join(rest)}"
+
+
+def _folders(store: Store) -> Found:
+    for root in (store.root, *store.cached):
+        broken = [f"{name}: {why}" for name, why in store.broken(root)]
+        if broken:
+            yield FAILED, f"{len(broken)} in {root} cannot be used: {_few(broken, '; ')}."
+    if not any(store.broken(root) for root in (store.root, *store.cached)):
+        yield OK, f"everything in {store.root} and {len(store.cached)} cached store(s) can be read"
+
+
+def _rates(store: Store) -> Found:
+    found = known_rates(store)
+    if not found:
+        yield NOTE, "No speed was measured here, so times are rough guesses. Run: python -m takd doctor --calibrate"
+    for device, rates in found.items():
+        missing = len(NETWORKS.keys() - rates.keys())
+        rest = f", {missing} networks without one" if missing else ""
+        yield OK, f"speeds measured on {device}: {len(rates)}{rest}"
+
+
+def known_rates(store: Store) -> dict[str, dict[str, float]]:
+    """{device: {network: images per second}} measured on this machine."""
+    host = (files.read_json_or_none(store.root / "rates.json") or {}).get(host_key())
+    rows = host.items() if isinstance(host, dict) else ()
+    return {
+        device: {name: float(rate) for name, rate in rates.items() if isinstance(rate, (int, float)) and rate > 0}
+        for device, rates in rows
+        if isinstance(rates, dict)
+    }
+
+
+def _queue(store: Store) -> Found:
+    runs = [run for run in list_runs(store) if run.origin == "live"]
+    active = [f"{run.id} ({run.look.word.lower()})" for run in runs if run.look.active]
+    lost = [run.id for run in runs if run.state == "lost"]
+    yield OK, f"{len(runs)} run(s), active: {_few(active) if active else 'none'}"
+    if lost:
+        yield NOTE, f"Interrupted: {_few(lost)}. Continue one with: python -m takd resume {lost[0]}"
+
+
+def _few(items: list[str], joint: str = ", ") -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return joint.join(items[:_SHOWN]) + more
+
+
+_CHECKS: dict[str, Callable[[Store], Found]] = {
+    "python": _python,
+    "packages": _packages,
+    "device": _device,
+    "store": _writable,
+    "disk": _disk,
+    "locks": _locks,
+    "data sets": _datasets,
+    "folders": _folders,
+    "speeds": _rates,
+    "runs": _queue,
+}
+
+
+def calibrate(store: Store, tell: Callable[[str], None] = lambda line: None) -> list[dict[str, object]]:
+    """Measure training speeds in another process, with the workers' number of threads; `tell` hears each result.
+
+    Raises ValueError with a sentence when that process fails.
+    """
+    command = [sys.executable, "-m", "takd.training.calibrate", "--store", str(store.root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as problems:
+        with subprocess.Popen(
+            command, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=problems, text=True
+        ) as process:
+            for line in process.stdout or ():
+                row = json.loads(line)
+                rows.append(row)
+                tell(f"{row['network']}: {row['images_per_second']:,.0f} images/s on {row['device']}")
+        problems.seek(0)
+        reason = (problems.read().strip().splitlines() or ["no message"])[-1][:300]
+    if process.returncode != 0:
+        raise ValueError(f"The speeds could not be measured ({reason}). Run doctor without --calibrate to see why.")
+    return rows

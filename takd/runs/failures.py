@@ -1,0 +1,45 @@
+"""Why a stage could not be trained: `failed.json` in its folder, until somebody tries again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from takd.runs import files
+from takd.runs.store import Store
+from takd.stage import canonical_json
+
+_FILE = "failed.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`cause_class` is one word for programs, `why` a sentence with the next action, `when` UTC in ISO form."""
+
+    cause_class: str
+    why: str
+    when: str
+
+
+def failure(store: Store, key: str) -> Failure | None:
+    """The recorded failure of a stage, or None."""
+    row = store.remember(store.own_folder(key) / _FILE, files.parse_object)
+    if row is None:
+        return None
+    return Failure(*(str(row.get(name, "")) for name in ("class", "why", "when")))
+
+
+def record_failure(store: Store, key: str, cause_class: str, why: str) -> None:
+    """Leave the reason in the stage's folder (its lock must be held)."""
+    row = {"class": cause_class, "why": why, "when": utc_now()}
+    files.write_atomic(store.own_folder(key) / _FILE, canonical_json(row))
+
+
+def clear_failure(store: Store, key: str) -> None:
+    """Let the stage be tried again."""
+    (store.own_folder(key) / _FILE).unlink(missing_ok=True)
+
+
+def utc_now() -> str:
+    """Now, UTC, ISO form to the second, as stored in every file."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,195 @@
+"""Ask for a run, stop it, continue it, delete it. The work is done by a detached worker that outlives the page."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from takd.data.table import Dataset
+from takd.plan import Plan, build_plan
+from takd.runs import files
+from takd.runs.errors import RunError
+from takd.runs.failures import utc_now
+from takd.runs.locks import run_lock, try_acquire
+from takd.runs.states import STATES, observe, read_status, run_folder, run_ids, write_run_file
+from takd.runs.store import REPO, Store
+from takd.spec import ExperimentSpec, to_json
+
+MAX_WAITING = 50
+LEAST_FREE_BYTES = 200_000_000
+
+
+def submit(
+    store: Store,
+    spec: ExperimentSpec,
+    asked_by: str = "",
+    *,
+    note: str = "",
+    datasets: Mapping[str, Dataset] | None = None,
+) -> str:
+    """Store a run and start its worker; returns the run's id at once.
+
+    `asked_by` is a name to show, not an identity. `datasets` defaults to what this machine knows. Where the data set
+    has never been prepared here, the worker prepares it first and makes the plan then. Raises RunError with a
+    sentence when nothing can be stored, the disk is nearly full, or the queue is.
+    """
+    _require_room(store)
+    dataset = (_datasets() if datasets is None else datasets).get(spec.dataset)
+    if dataset is None:
+        raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
+    folder = None
+    try:
+        folder = _new_folder(store)
+        write_run_file(folder, "status.json", {"state": "starting", "requested": time.time()})
+        if dataset.fingerprint is not None:
+            write_plan(store, folder, build_plan(spec, dataset))
+        created = datetime.now(UTC).isoformat(timespec="milliseconds")
+        write_run_file(
+            folder,
+            "experiment.json",
+            {"spec": to_json(spec), "created": created, "asked_by": asked_by[:60], "note": note[:500]},
+        )
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise RunError(f"The run could not be stored in {store.root} ({error.strerror or error}).") from error
+    start_worker(store, folder.name)
+    return folder.name
+
+
+def write_plan(store: Store, folder: Path, plan: Plan) -> None:
+    """Make the stages' folders and write plan.json: arms, chains (arm index, seed, keys) and keys, teachers first."""
+    for stage in plan.stages.values():
+        store.ensure(stage)
+    places = {arm: index for index, arm in enumerate(plan.arms)}
+    write_run_file(
+        folder,
+        "plan.json",
+        {
+            "arms": [{"method": arm.method, "path": list(arm.path), "name": arm.name} for arm in plan.arms],
+            "chains": [{"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys)} for c in plan.chains],
+            "stages": list(plan.stages),
+        },
+    )
+
+
+def cancel(store: Store, run_id: str) -> None:
+    """Ask a run to stop: it does within one batch and keeps what is finished. Nothing happens to a run that ended.
+
+    A training that does not listen is ended by the run's own worker after ten seconds. Raises RunError when there is
+    no such run or it is a cached one.
+    """
+    folder = _own_folder(store, run_id)
+    if observe(store, folder)[0] not in ("done", "failed", "cancelled"):
+        files.write_atomic(folder / "cancel", utc_now().encode())
+
+
+def resume(store: Store, run_id: str) -> None:
+    """Continue a run that was cancelled, failed or lost; finished stages and checkpoints are used.
+
+    Raises RunError when the run is active or done, or nothing can be stored.
+    """
+    folder = _own_folder(store, run_id)
+    state, status = observe(store, folder)
+    if STATES[state].active:
+        raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
+    if state == "done":
+        raise RunError(f"Run {run_id} is done; there is nothing left to train.")
+    _require_room(store)
+    (folder / "cancel").unlink(missing_ok=True)
+    write_run_file(
+        folder,
+        "status.json",
+        {"state": "starting", "requested": time.time(), "started": status.get("started")},
+    )
+    start_worker(store, run_id)
+
+
+def delete(store: Store, run_id: str) -> None:
+    """Forget a run that is not active. Its finished stages stay, because other runs may share them.
+
+    Raises RunError when it is active or cached.
+    """
+    folder = _own_folder(store, run_id)
+    if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
+        raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
+    try:
+        hidden = folder.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")  # gone for readers in one step
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def start_worker(store: Store, run_id: str) -> None:
+    """Start the worker of a run in its own session, so that closing the page, the tab or the server leaves it alone."""
+    command = [sys.executable, "-m", "takd.runs.worker", "--store", str(store.root), "--run", run_id]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
+    environment["TAKD_CACHED"] = os.pathsep.join(map(str, store.cached))
+    with open(store.root / "runs" / run_id / "log.txt", "ab") as log:
+        process = subprocess.Popen(
+            command,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            cwd=REPO,
+            env=environment,
+        )
+    # Somebody has to collect the exit code, or the ended worker stays in the process table as a zombie.
+    threading.Thread(target=process.wait, name=f"reap-{run_id}", daemon=True).start()
+
+
+def _require_room(store: Store) -> None:
+    if (problem := store.writable()) is not None:
+        raise RunError(problem)
+    free = shutil.disk_usage(store.root).free
+    if free < LEAST_FREE_BYTES:
+        raise RunError(
+            f"Only {free // 1_000_000} MB are free on the disk of {store.root}; a run needs "
+            f"{LEAST_FREE_BYTES // 1_000_000} MB. Delete something or set TAKD_STORE to a folder on another disk."
+        )
+    waiting = 0
+    for name in run_ids(store.root):
+        folder = store.root / "runs" / name
+        if read_status(folder).get("state") in ("queued", "starting"):
+            waiting += observe(store, folder)[0] in ("queued", "starting")
+    if waiting >= MAX_WAITING:
+        raise RunError(f"{waiting} runs are waiting already; start yours when some of them are done.")
+
+
+def _new_folder(store: Store) -> Path:
+    """A new run folder; ids sort by the time they were asked for (the last four digits count 1/65536 s)."""
+    runs = store.root / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        now = datetime.now(UTC)
+        folder = runs / f"{now:%Y%m%d-%H%M%S}-{now.microsecond * 65536 // 1_000_000:04x}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            time.sleep(0.0001)
+            continue
+        return folder
+
+
+def _own_folder(store: Store, run_id: str) -> Path:
+    folder = run_folder(store, run_id)
+    if folder.parent.parent != store.root:
+        raise RunError(f"Run {run_id} comes with the program and cannot be changed; start the same question yourself.")
+    return folder
+
+
+def _datasets() -> dict[str, Dataset]:
+    from takd.data.catalogue import available_datasets  # here, so that the tests of this room need no data room
+
+    return available_datasets()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from takd.data.table import DATASETS
+from takd.plan import Plan, build_plan
+from takd.runs.estimates import estimate, host_key, makespan, measured_rate, rate_name, record_rate
+from takd.runs.store import Store
+from takd.spec import ExperimentSpec
+from tests.runs.conftest import DATA, LADDER
+
+CIFAR = replace(DATASETS["cifar10"], fingerprint="c" * 64)
+PLAN = build_plan(ExperimentSpec(budget="taste", seeds=1), CIFAR)
+
+
+def test_makespan_is_the_workers_schedule() -> None:
+    times = {"a": 3.0, "b": 1.0, "c": 1.0, "d": 5.0}
+    assert makespan(times, {}, 1) == 10.0
+    assert makespan(times, {"b": ("a",), "c": ("b",)}, 1) == 10.0
+    assert makespan(times, {"b": ("a",), "c": ("b",)}, 9) == 5.0  # chain a, b, c beside d
+    assert makespan(times, {"d": ("c",), "c": ("a",)}, 2) == 9.0  # a, c, d in a row
+    assert makespan(times, {"a": ("elsewhere",)}, 4) == 5.0  # a finished teacher holds nobody up
+    assert makespan({}, {}, 2) == 0.0
+    with pytest.raises(ValueError, match="circle"):
+        makespan({"a": 1.0, "b": 1.0}, {"a": ("b",), "b": ("a",)}, 2)
+
+
+def test_more_processes_never_beat_the_longest_chain_or_lose_to_one(store: Store) -> None:
+    one, two, many = (estimate(PLAN, store, 10, n).seconds for n in (1, 2, 64))
+    assert one >= two >= many > 0 and one / 2 <= two + 4.0
+    assert not estimate(PLAN, store, 10, 1).calibrated
+
+
+def test_bigger_budgets_and_bigger_networks_take_longer(store: Store) -> None:
+    def seconds(plan: Plan) -> float:
+        return estimate(plan, store, 10, 2).seconds
+
+    assert 10 < seconds(PLAN) < 1_000
+    longer = build_plan(replace(PLAN.spec, budget="standard"), CIFAR)
+    deeper = build_plan(replace(PLAN.spec, teacher="resnet-110", assistants=("resnet-20",), student="resnet-8"), CIFAR)
+    assert seconds(longer) > 5 * seconds(PLAN) and seconds(deeper) > seconds(PLAN)
+    assert 1 < seconds(build_plan(replace(LADDER, seeds=8), DATA["digits"])) < 300
+
+
+def test_measured_speeds_are_used_scaled_and_averaged(store: Store) -> None:
+    store.root.mkdir()
+    before = estimate(PLAN, store, 10, 1)
+    for network in ("plain-10", "plain-10"):
+        record_rate(store, "cpu", network, 6_000.0)
+    after = estimate(PLAN, store, 10, 1)
+    assert after.seconds < before.seconds and not after.calibrated and after.new_stages == after.total_stages
+    for stage in PLAN.stages.values():
+        record_rate(store, "cpu", rate_name(stage.network, 10), 1_000.0)
+    assert estimate(PLAN, store, 10, 1).calibrated
+    rates = json.loads((store.root / "rates.json").read_text())[host_key()]["cpu"]
+    assert rates["plain-10"] == 6_000.0 + 0.3 * (1_000.0 - 6_000.0)
+    record_rate(store, "cuda:0", "plain-10", 90_000.0)
+    assert estimate(PLAN, store, 10, 1).seconds < estimate(PLAN, store, 10, 1, "cpu").seconds
+    assert rate_name("plain-4", 100) == "plain-4/large"
+    record_rate(store, "cpu", "plain-4/large", 50.0)
+
+
+def test_nonsense_is_neither_kept_nor_believed(store: Store) -> None:
+    store.root.mkdir()
+    for network, rate in (("plain-4", 0.0), ("plain-4", float("nan")), ("plain-4", -1.0), ("other", 5.0)):
+        record_rate(store, "cpu", network, rate)
+    assert not (store.root / "rates.json").exists()
+    expected = estimate(PLAN, store, 10, 2)
+    wrong = {"cpu": {"plain-4": "x", "y": 1}}
+    for text in ("", "[]", "{", json.dumps({host_key(): 7}), json.dumps({host_key(): wrong})):
+        (store.root / "rates.json").write_text(text)
+        assert estimate(PLAN, store, 10, 2) == expected
+    (store.root / "rates.json").write_text(json.dumps({host_key(): 7}))
+    record_rate(store, "cpu", "plain-4", 5.0)
+    assert json.loads((store.root / "rates.json").read_text())[host_key()] == {"cpu": {"plain-4": 5.0}}
+
+
+def test_the_rate_of_a_result() -> None:
+    stage = next(iter(PLAN.stages.values()))
+    images = stage.recipe.epochs * (5_000 + 5_000 / 3)
+    assert measured_rate(stage, {"seconds": 10.0}) == pytest.approx(images / 10)
+    assert measured_rate(stage, {}) == measured_rate(stage, {"seconds": 0}) == 0.0
+
+
+def test_done_stages_cost_nothing(store: Store) -> None:
+    for stage in PLAN.stages.values():
+        store.ensure(stage)
+        store.commit(stage.key, {"test_acc": 0.5}, {})
+    done = estimate(PLAN, store, 10, 2)
+    assert (done.new_stages, done.total_stages, done.seconds) == (0, len(PLAN.stages), 0.0)
