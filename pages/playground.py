@@ -1,0 +1,72 @@
+"""Playground: one finding, the choices behind it, and the button that trains for real. Layout and words only."""
+
+
+import streamlit as st
+
+from takd.presentation import live, panels, ui, words
+from takd.presentation.choices import choices, current_spec, write_url
+from takd.presentation.study import Study, nearest_study, study
+
+store, datasets = ui.store(), ui.datasets()
+spec, repaired = current_spec(datasets)
+write_url(spec)
+run = live.active_run(spec, store)
+
+
+def what_is_shown() -> tuple[Study | None, bool]:
+    """(what the store knows about the question, or about the nearest stored one; whether it is the question asked)."""
+    dataset = datasets[spec.dataset]
+    if dataset.fingerprint is not None:
+        own = study(spec, dataset, store)
+        if own.seeds_done or (run and run.look.active):
+            return own, True
+    near = nearest_study(spec, panels.library(store, datasets), datasets, store)
+    return (near[0], False) if near else (None, True)
+
+
+def results(shown: Study, asked: bool) -> None:
+    """Everything under the form."""
+    panels.strip_and_charts(shown, store, faded=not asked)
+    panels.story(shown)
+    panels.details(shown, asked)
+
+
+shown, asked = what_is_shown()
+head = st.container()
+ui.notices(repaired)
+form = st.container()
+with form:
+    choices(spec, datasets)
+    if run is None or not run.look.active:
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            panels.try_next(spec, datasets)
+            with st.container(horizontal=True, vertical_alignment="center", width="content"):
+                live.run_button(spec, datasets[spec.dataset], store)
+
+
+@st.fragment(run_every=live.TICK if run and run.look.active else None)
+def watching() -> None:
+    """The live part: redraws itself while the run works, then the whole page once."""
+    now = live.still_active(run.id, store) if run else None
+    if run and (now is None or (run.look.active and not now.look.active)):
+        st.session_state["toast"] = f"Run {words.run_state(now.state).word.lower()}" if now else "Run removed"
+        st.rerun()
+    if now:
+        live.run_card(now, store, place="playground")
+        if shown is not None and asked:
+            results(study(spec, datasets[spec.dataset], store), asked)
+
+
+with head:
+    if shown is None:
+        st.title("Nothing trained yet")
+        st.write("No cached run fits this data set. Choose a chain and press **Run for real**.")
+    else:
+        panels.headline(shown, store, asked, spec, datasets)
+
+if run:
+    watching()
+if shown is not None and not (run and asked):
+    results(shown, asked)
+if message := st.session_state.pop("toast", None):
+    st.toast(message, icon=":material/check_circle:")

@@ -1,0 +1,30 @@
+"""Runs: what trains now, what waits, and the library of everything trained. Layout and words only."""
+
+import streamlit as st
+
+from takd.presentation import library, live, ui
+from takd.runs.states import list_runs
+
+store = ui.store()
+st.title("Runs", anchor=False)
+active = [run for run in list_runs(store) if run.look.active]
+
+
+@st.fragment(run_every=live.TICK if active else None)
+def now() -> None:
+    """Live cards; when a run ends the whole page is drawn again, so that it moves to the library."""
+    runs = [live.still_active(run.id, store) for run in active]
+    if any(run is None or not run.look.active for run in runs):
+        st.rerun()
+    for run in runs:
+        if run is not None:
+            live.run_card(run, store, place="runs")
+
+
+if active:
+    now()
+else:
+    st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
+library.attention(store)
+library.table(store)
+library.broken(store)

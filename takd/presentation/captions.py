@@ -1,0 +1,146 @@
+"""What stands around a figure: its text for screen readers, where its numbers come from, and how a run fares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from takd.analysis.verdicts import GapVerdict, Verdict
+from takd.presentation.formats import accuracy, count, digits_for, duration, known, listing, percent, points, size
+from takd.presentation.phrases import verdict_sentence, via_label
+from takd.presentation.theme import ROLE_LABELS
+
+METRICS = {
+    "val_acc": "validation accuracy",
+    "train_acc": "training accuracy",
+    "loss": "training loss",
+    "loss_ce": "label term of the loss (CE)",
+    "loss_kl": "teacher's term of the loss (T² KL)",
+}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a state is shown: icon (Material), word, sentence, and what a person can do next."""
+
+    icon: str
+    word: str
+    sentence: str
+    action: str
+
+
+RUN_STATES = {
+    "queued": RunState(":material/schedule:", "Queued", "Waiting for a free place.", "Cancel"),
+    "starting": RunState(":material/hourglass_top:", "Starting", "The worker is loading the data.", "Cancel"),
+    "running": RunState(":material/play_arrow:", "Running", "Training.", "Cancel"),
+    "cancelling": RunState(":material/stop_circle:", "Cancelling", "Stopping after the current batch.", "Wait"),
+    "cancelled": RunState(":material/cancel:", "Cancelled", "Stopped; finished trainings are kept.", "Resume"),
+    "done": RunState(":material/check_circle:", "Done", "Everything is trained.", "Open"),
+    "failed": RunState(":material/error:", "Failed", "Stopped by an error; finished trainings are kept.", "Retry"),
+    "lost": RunState(":material/link_off:", "Lost", "The worker is gone; finished epochs are kept.", "Resume"),
+}
+
+
+def run_state(state: str) -> RunState:
+    """The words of a run state; an unknown one is shown as it is."""
+    unknown = RunState(":material/help:", state.capitalize(), "This state is not known here.", "Wait")
+    return RUN_STATES.get(state, unknown)
+
+
+def run_sentence(
+    state: str,
+    trained: int | None = None,
+    total: int | None = None,
+    eta: float | None = None,
+    position: int | None = None,
+    error: str = "",
+) -> str:
+    """One sentence for a run: what it does, how far it is, how long still."""
+    text = run_state(state).sentence
+    if state == "queued" and position is not None:
+        text = "Next in the queue." if position <= 1 else f"Place {position} in the queue."
+    if state == "running" and trained is not None and total:
+        text = f"Training {min(trained + 1, total)} of {total}."
+    elif state in ("cancelled", "failed", "lost") and trained is not None and total:
+        text = f"{text[:-1]} ({trained} of {total})."
+    if state in ("queued", "starting", "running") and known(eta):
+        text += f" {duration(eta).capitalize()} left."
+    return f"{text} Cause: {error.strip().rstrip('.')}." if state == "failed" and error.strip() else text
+
+
+def provenance(origin: str | None, date: str | None = None, device: str | None = None, n: int | None = None) -> str:
+    """The chip on every figure: `● live on H200`, `■ cached 2026-11-20 on H200`, `◌ estimated, not run`."""
+    seeds = f" · n = {n}" if n is not None else ""
+    if origin == "estimated":
+        return "◌ estimated, not run"
+    if origin == "live":
+        return f"● live{f' on {device}' if device else ''}{seeds}"
+    if origin == "cached":
+        return f"■ cached {date or '(date not recorded)'} on {device or 'a device not recorded'}{seeds}"
+    if origin == "mixed":
+        return f"◐ part live, part cached{seeds}"
+    return f"○ not trained yet{seeds if n else ''}"
+
+
+def alt_chain(boxes: pd.DataFrame, verdict: Verdict | None = None) -> str:
+    """The chain strip in words (columns role, network, params, accuracy, half, state)."""
+    if boxes.empty:
+        return "Chain of networks: nothing chosen yet."
+    steps = []
+    for box in boxes.sort_values("position").to_dict("records"):
+        done = box["state"] == "done" and known(box["accuracy"])
+        result = accuracy(box["accuracy"], box["half"]) if done else _NOT_DONE.get(box["state"], "not trained yet")
+        role = ROLE_LABELS[box["role"]].lower()
+        steps.append(f"{role} {box['network']} ({size(box['params'])} parameters, {result})")
+    tail = f" {verdict_sentence(verdict)}" if verdict is not None else ""
+    return f"Chain of networks: {' teaches '.join(steps)}.{tail}"
+
+
+def alt_gap(gap: pd.DataFrame, verdict: GapVerdict | None = None, sentence: str = "") -> str:
+    """The gap chart in words: every direct-KD mean, then `sentence` (words.gap_sentence)."""
+    means = gap[gap["group"] == "kd"].sort_values("order") if len(gap) else gap
+    if means.empty:
+        return "Student accuracy by teacher size: nothing trained yet."
+    listed = listing(f"{x} {percent(mean)}" for x, mean in zip(means["x"], means["mean"], strict=True))
+    tail = sentence or (verdict_sentence(verdict.verdict) if verdict is not None else "")
+    return f"Student accuracy after direct KD by teacher, small to large: {listed}. {tail}".strip()
+
+
+def alt_assistants(summary: pd.DataFrame) -> str:
+    """The assistants chart in words (columns arm, mean, low, high, n, kind)."""
+    if summary.empty:
+        return "Points over direct KD by assistant: nothing trained yet."
+    rows = []
+    for row in summary.to_dict("records"):
+        gain = gain_and_interval(row["mean"], row["low"], row["high"], row["n"])
+        rows.append(f"{via_label(str(row['arm']))} {row['kind']}, {gain}")
+    return f"Points over direct KD by assistant: {'; '.join(rows)}."
+
+
+def alt_curves(curves: pd.DataFrame, metric: str = "val_acc") -> str:
+    """The curves in words: the last value of each line."""
+    name = METRICS.get(metric, metric)
+    if curves.empty:
+        return f"Learning curves, {name}: no epoch finished yet."
+    ends = []
+    for line, group in curves.groupby("line", observed=True, sort=False):
+        last = group[group["epoch"] == group["epoch"].max()]
+        value, epochs = float(last[metric].mean()), count(int(last["epoch"].iloc[0]), "epoch")
+        shown = percent(value) if metric.endswith("acc") else f"{value:.2f}" if known(value) else "not measured"
+        ends.append(f"{line} {shown} after {epochs}")
+    return f"Learning curves, {name}: {'; '.join(ends)}."
+
+
+def gain_and_interval(mean: float | None, low: float | None, high: float | None, n: int) -> str:
+    """`+0.9 (0.3 to 1.5), n = 5`."""
+    if not n or not known(mean):
+        return "nothing to compare yet"
+    digits = digits_for((mean, low, high))
+    if not (known(low) and known(high)):
+        return f"{points(mean, digits)}, {'one run, no interval' if n == 1 else f'n = {n}, no interval'}"
+    ends = f"{points(low, digits).removeprefix('+')} to {points(high, digits).removeprefix('+')}"
+    return f"{points(mean, digits)} ({ends}), n = {n}"
+
+
+_NOT_DONE = {"training": "training now", "waiting": "not trained yet"}

@@ -1,0 +1,191 @@
+"""The form that builds an ExperimentSpec, kept in step with the URL.
+
+Streamlit can bind widgets to the URL itself, but a starting choice here depends on the data set, and a bound widget
+leaves "its" default out of the link; so the whole spec is written and read by its own codec instead. The URL is read
+when it differs from what was last written, which makes links, back and forward work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from takd.budgets import BUDGETS
+from takd.data.table import Dataset
+from takd.methods.table import METHODS
+from takd.networks.table import NETWORKS, capacity
+from takd.presentation import words
+from takd.presets import PRESETS
+from takd.spec import (
+    PARAMETERS,
+    SCOPES,
+    ExperimentSpec,
+    between,
+    from_query,
+    networks_for,
+    read_spec,
+    start_for,
+    to_json,
+    to_query,
+)
+
+_SPEC, _WRITTEN, _NOTICES = "spec", "query-written", "notices"
+SEED_CHOICES = (1, 3, 5, 8, 10, 20)
+CUSTOM = "(your own choices)"
+
+
+def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    """The spec of this session and the sentences about what had to be repaired (shown once).
+
+    A URL that changed since it was last written here wins over the session.
+    """
+    state = st.session_state
+    query = {name: st.query_params.get_all(name) for name in _ours()}
+    query = {name: values for name, values in query.items() if values}
+    if _SPEC not in state or query != state.get(_WRITTEN):
+        spec, notices = from_query(query, datasets)
+        _keep(spec, notices)
+    return state[_SPEC], state.pop(_NOTICES, ())
+
+
+def write_url(spec: ExperimentSpec) -> None:
+    """Put the spec into the URL; parameters that are not ours stay."""
+    wanted = to_query(spec)
+    others = {name: st.query_params.get_all(name) for name in st.query_params if name not in _ours()}
+    now = {name: st.query_params.get_all(name) for name in st.query_params if name in _ours()}
+    if now != wanted:
+        st.query_params.from_dict({**others, **wanted})
+    st.session_state[_WRITTEN] = wanted
+
+
+def _ours() -> list[str]:
+    return [parameter.short for parameter in PARAMETERS.values()]
+
+
+def _keep(spec: ExperimentSpec, notices: tuple[str, ...] = ()) -> None:
+    """Make a spec the session's and bring every widget in line with it."""
+    state = st.session_state
+    state[_SPEC], state[_NOTICES] = spec, notices
+    for name, value in to_json(spec).items():
+        state[f"w-{name}"] = value
+    state["w-preset"] = next((p.name for p in PRESETS.values() if p.spec == spec), CUSTOM)
+
+
+def adopt(spec: ExperimentSpec) -> None:
+    """Callback of buttons that propose a spec."""
+    _keep(spec)
+
+
+def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
+    """Callback of every widget: one choice changed, the rest follows where it must."""
+    state, old = st.session_state, st.session_state[_SPEC]
+    value: Any = state[f"w-{name}"]
+    if value is None or (isinstance(value, list) and name != "assistants"):  # a deselected pill keeps the old choice
+        value = getattr(old, name)
+    if name == "dataset":
+        _keep(replace(start_for(value), seeds=start_for(value).seeds))
+        return
+    values = {**to_json(old), name: value}
+    if name in ("teacher", "student", "method"):
+        values = _fitting(values, name, old, datasets)
+    spec, notices = read_spec(values, datasets)
+    _keep(spec, notices)
+
+
+def _fitting(
+    values: dict[str, Any], name: str, old: ExperimentSpec, datasets: Mapping[str, Dataset]
+) -> dict[str, Any]:
+    """Let assistants follow a moved end of the chain or a changed method without complaint."""
+    if values["method"] in ("scratch", "kd"):
+        return {**values, "assistants": []}
+    inside = between(values["teacher"], values["student"], datasets[values["dataset"]])
+    kept = [a for a in values["assistants"] if a in inside] or list(inside[-1:])
+    if not kept:  # neighbours leave no room for an assistant
+        return {**values, "assistants": [], "method": "kd"}
+    if name in ("teacher", "student") and old.method == "kd" and not old.assistants:
+        kept = []
+    return {**values, "assistants": kept}
+
+
+def _set_assistants(datasets: Mapping[str, Dataset]) -> None:
+    """The pills decide between direct KD (none) and a chain."""
+    state, old = st.session_state, st.session_state[_SPEC]
+    order = between(old.teacher, old.student, datasets[old.dataset])
+    chosen = [name for name in order if name in (state["w-assistants"] or [])]
+    _keep(read_spec({**to_json(old), "assistants": chosen, "method": "takd" if chosen else "kd"}, datasets)[0])
+
+
+def _preset_chosen() -> None:
+    name = st.session_state["w-preset"]
+    if name in PRESETS:
+        _keep(PRESETS[name].spec)
+
+
+def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
+    """Draw the form: two rows and a popover with the rest."""
+    dataset = datasets[spec.dataset]
+    names = [n.name for n in reversed(networks_for(dataset))]
+
+    def network_label(name: str) -> str:
+        size = capacity(name, dataset.classes)
+        return f"{name} · {words.size(size.params)} parameters"
+
+    def change(name: str) -> dict[str, Any]:
+        parameter = PARAMETERS[name]
+        return {
+            "label": parameter.label,
+            "key": f"w-{name}",
+            "help": parameter.help,
+            "on_change": _changed,
+            "args": (name, datasets),
+        }
+
+    first = st.columns([1.3, 1.3, 1.5, 1.5], vertical_alignment="bottom")
+    first[0].selectbox(
+        "Question",
+        [*PRESETS, CUSTOM],
+        key="w-preset",
+        format_func=lambda name: PRESETS[name].title if name in PRESETS else name,
+        on_change=_preset_chosen,
+        help="Ready questions; every choice below can then be changed.",
+    )
+    first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
+    first[2].selectbox(options=names[:-1], format_func=network_label, **change("teacher"))
+    first[3].selectbox(
+        options=[n for n in names if spec.method == "scratch" or _smaller(n, spec.teacher, dataset)],
+        format_func=network_label,
+        **change("student"),
+    )
+    second = st.columns([1.5, 2.0, 1.6, 0.75, 0.85], vertical_alignment="bottom")
+    second[0].segmented_control(
+        options=list(METHODS), format_func=lambda name: METHODS[name].label, width="stretch", **change("method")
+    )
+    inside = between(spec.teacher, spec.student, dataset)
+    second[1].pills(
+        "Assistants",
+        options=list(inside),
+        selection_mode="multi",
+        key="w-assistants",
+        on_change=_set_assistants,
+        args=(datasets,),
+        help="Sizes between teacher and student. None: the teacher teaches the student directly.",
+        disabled=spec.method == "scratch" or not inside,
+    )
+    second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
+    seeds = sorted({*SEED_CHOICES, spec.seeds})
+    second[3].selectbox(options=seeds, **change("seeds"))
+    with second[4].popover("More", icon=":material/tune:", width="stretch"):
+        st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
+        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam"))
+        st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
+        st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
+        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
+        st.caption("Loss")
+        st.code(METHODS[spec.method].formula, language=None, wrap_lines=True)
+
+
+def _smaller(name: str, teacher: str, dataset: Dataset) -> bool:
+    return capacity(name, dataset.classes).macs < capacity(teacher, dataset.classes).macs and name in NETWORKS

@@ -1,0 +1,39 @@
+"""Figures and tables as files, made offline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import vl_convert
+
+from takd.presentation.theme import palette
+
+EXPORT_WIDTH = 900  # pixels; on the page a figure takes the width of its place
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def chart_bytes(chart: Any, kind: str, dark: bool = False) -> bytes:
+    """The chart as `png` (two pixels per point) or `svg`, on its theme's background."""
+    spec = chart.to_dict()
+    spec["background"] = palette(dark).background
+    if spec.get("width") == "container":
+        spec["width"] = EXPORT_WIDTH
+    spec["padding"] = 16
+    if kind == "png":
+        return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
+    if kind == "svg":
+        return str(vl_convert.vegalite_to_svg(spec)).encode()
+    raise ValueError(f"There is no figure export called {kind!r}.")
+
+
+def table_bytes(frame: pd.DataFrame) -> bytes:
+    """The table as CSV (UTF-8); text that a spreadsheet would run as a formula is quoted."""
+    safe = frame.copy()
+    for column in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[column]) and not pd.api.types.is_bool_dtype(safe[column]):
+            safe[column] = [
+                f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+                for value in safe[column].astype(object)
+            ]
+    return str(safe.to_csv(index=False)).encode()

@@ -1,0 +1,266 @@
+"""The capacity-gap chart: teachers above, the student they teach below."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from takd.presentation.formats import known, percent, short_size
+from takd.presentation.marks import fit, heading, message_chart, slim, spread
+from takd.presentation.phrases import via_label
+from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
+
+_NOMINAL = 720  # pixels assumed for label room: the real width is only known in the browser
+
+
+def gap_chart(
+    gap: pd.DataFrame,
+    per_seed: pd.DataFrame,
+    dark: bool = False,
+    compact: bool = False,
+    selected_teacher: str | None = None,
+    width: int | None = None,
+) -> alt.LayerChart:
+    """Above, each teacher's own accuracy; below, the student it teaches, against the student alone.
+
+    gap columns: panel, x, order, params, macs, group, arm, mean, low, high, n (and chosen, optional: the arm the user
+    built stands out); per_seed columns: panel, x, order, group, arm, value.
+    Both panels live in one view with two y scales, so x is shared and the chart follows the width of its place.
+    """
+    student = gap[gap["panel"] == "student"] if len(gap) else gap
+    if student.empty and not len(gap):
+        return message_chart("Nothing trained yet", dark, width, 300)
+    gap, dots = _place(slim(gap), compact), slim(per_seed)
+    dots = dots.merge(gap[["panel", "group", "arm", "x", "at"]], on=["panel", "group", "arm", "x"], how="inner")
+    x, end = _teacher_axis(gap, compact)
+    height, cut = (400, 0.34) if not compact else (440, 0.32)
+    top, bottom = (36, cut * height), (cut * height + (64 if not compact else 80), height)
+    layers = []
+    if selected_teacher is not None and selected_teacher in set(gap["x"]):
+        order = float(gap.loc[gap["x"] == selected_teacher, "order"].iloc[0])
+        band = alt.Chart(pd.DataFrame({"at": [order - 0.3], "at2": [order + 0.3]}))
+        layers.append(
+            band.mark_rect(color=palette(dark).zone, cornerRadius=6).encode(
+                x=x, x2="at2:Q", y=alt.value(top[0] - 8), y2=alt.value(height)
+            )
+        )
+    layers.append(_teacher_panel(gap[gap["panel"] == "teacher"], dots, x, top, dark))
+    layers.append(_student_panel(gap[gap["panel"] == "student"], dots, x, end, bottom, dark, compact))
+    layers.append(heading("Teacher's own test accuracy", top[0] - 28, dark))
+    layers.append(
+        heading("Student's test accuracy after being taught by it", bottom[0] - (44 if compact else 28), dark)
+    )
+    chart = alt.layer(*layers).resolve_scale(y="independent").properties(width=width or "container", height=height)
+    return configure(chart, dark)
+
+
+def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:
+    """Add `at`, the x position: teachers at whole numbers, chains side by side just right of their teacher."""
+    frame = gap.reset_index(drop=True)
+    frame["at"] = frame["order"].astype("float32")
+    chains = frame[frame["group"] == "takd"]
+    step, first = (0.2, 0.24) if not compact else (0.26, 0.3)
+    for _, rows in chains.groupby("x", observed=True):
+        many = max(len(rows) - 1, 1)
+        step_here = min(step, 0.62 / many) if rows["order"].iloc[0] < frame["order"].max() else step
+        frame.loc[rows.index, "at"] = [o + first + i * step_here for i, o in enumerate(rows["order"].astype(float))]
+    return frame
+
+
+def _teacher_axis(gap: pd.DataFrame, compact: bool) -> tuple[alt.X, float]:
+    """The shared x axis, and where the labels right of the data start."""
+    ticks = gap.drop_duplicates("order").sort_values("order")
+    names, orders = [str(n) for n in ticks["x"]], [int(o) for o in ticks["order"]]
+    families = {name.rpartition("-")[0] for name in names}
+    prefix = f"{families.pop()}-" if compact and len(families) == 1 else ""
+    sizes = [short_size(macs) for macs in ticks["macs"]]
+    if compact and len(sizes) > 6:  # no room for all of them
+        sizes = [sizes[0], *[""] * (len(sizes) - 2), sizes[-1]]
+    labels = {
+        str(order): [name.removeprefix(prefix), size] for order, name, size in zip(orders, names, sizes, strict=True)
+    }
+    last = float(gap["at"].max())
+    span = last - min(orders) + 0.35
+    room = 0.3 if compact else span * 156 / (_NOMINAL - 156 - 50)
+    title: str | list[str] = "Teacher, small to large, and its MACs per image"
+    if compact:
+        title = [
+            f"Teacher {prefix}…, small to large" if prefix else "Teacher, small to large",
+            "and its MACs per image",
+        ]
+    axis = alt.Axis(
+        values=orders, labelExpr=f"{json.dumps(labels)}[format(datum.value, 'd')]", grid=False, title=title,
+        labelAngle=0, labelOverlap=False, labelLineHeight=15,
+    )  # fmt: skip
+    domain = [min(orders) - 0.35, last + room]
+    return alt.X("at:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=axis), last + (
+        0.24 if not compact else 0.2
+    )
+
+
+def _teacher_panel(
+    gap: pd.DataFrame, dots: pd.DataFrame, x: alt.X, span: tuple[float, float], dark: bool
+) -> alt.LayerChart:
+    color, stroke = arm_color("scratch", dark), ROLE_STROKES["teacher"]
+    seeds = dots[dots["panel"] == "teacher"]
+    y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=3)
+    base = alt.Chart(_told(gap, "teacher alone"))
+    return alt.layer(
+        _seed_dots(seeds, x, y, "square", dark),
+        base.mark_line(color=color, strokeWidth=stroke.width).encode(x=x, y=y("mean")),
+        base.mark_rule(color=color, strokeWidth=1.5).encode(x=x, y=y("low"), y2="high:Q"),
+        base.mark_point(shape="square", filled=True, size=75, color=color, opacity=1).encode(
+            x=x, y=y("mean"), tooltip=_TOOLTIP
+        ),
+    )
+
+
+def _student_panel(
+    gap: pd.DataFrame,
+    dots: pd.DataFrame,
+    x: alt.X,
+    end: float,
+    span: tuple[float, float],
+    dark: bool,
+    compact: bool,
+) -> alt.LayerChart:
+    seeds = dots[(dots["panel"] == "student") & (dots["group"] != "scratch")]
+    alone, direct, chains = (gap[gap["group"] == group] for group in ("scratch", "kd", "takd"))
+    y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=5)
+    color = {group: arm_color(group, dark) for group in ("scratch", "kd", "takd")}
+    layers: list[Any] = []
+    if len(alone):
+        start = x["scale"]["domain"][0]
+        told = _told(alone.head(1), "student alone").assign(at=start, at2=end - 0.1, x="none")
+        level = alt.Chart(told).encode(x=x, x2="at2:Q", tooltip=_TOOLTIP)
+        if known(alone["low"].iloc[0]):
+            layers.append(level.mark_rect(color=color["scratch"], opacity=0.13).encode(y=y("low"), y2="high:Q"))
+        layers.append(level.mark_rule(color=color["scratch"], strokeWidth=1.75, strokeDash=[2, 3]).encode(y=y("mean")))
+    layers.append(_seed_dots(seeds, x, y, "circle", dark))
+    kd = alt.Chart(_told(direct, "direct KD"))
+    ta = alt.Chart(_thinned(_told(chains, "TA chain")) if compact else _told(chains, "TA chain"))
+    layers += [
+        kd.mark_line(color=color["kd"], strokeWidth=ROLE_STROKES["student"].width).encode(x=x, y=y("mean")),
+        kd.mark_rule(color=color["kd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
+        kd.mark_point(shape="circle", filled=True, size=95, color=color["kd"], opacity=1).encode(
+            x=x, y=y("mean"), tooltip=_TOOLTIP
+        ),
+        ta.mark_rule(color=color["takd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
+        ta.mark_point(shape="diamond", filled=True, color=color["takd"], opacity=1).encode(
+            x=x, y=y("mean"), tooltip=_TOOLTIP, size=alt.Size("size:Q", scale=None)
+        ),
+        ta.mark_text(dy=-11, fontSize=12, fontWeight="bold", color=text_color("takd", dark)).encode(
+            x=x, y=y("top"), text="via:N"
+        ),
+    ]
+    entries = [
+        ("direct KD", "kd", "circle", direct),
+        (f"TA chain via {_sizes(chains)}", "takd", "diamond", chains),
+        ("alone" if compact else "student alone", "scratch", "stroke", alone),
+    ]
+    labels = [(text, method, shape, float(rows["mean"].iloc[-1])) for text, method, shape, rows in entries if len(rows)]
+    layers += _legend(labels, span[0] - 20, dark) if compact else _end_labels(labels, x, end, y, span, dark)
+    return alt.layer(*layers)
+
+
+_TOOLTIP = [
+    alt.Tooltip("what:N", title="arm"),
+    alt.Tooltip("x:N", title="teacher"),
+    alt.Tooltip("accuracy:N", title="test accuracy"),
+    alt.Tooltip("interval:N", title="95 % interval"),
+    alt.Tooltip("n:Q", title="seeds"),
+]
+
+
+def _told(gap: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The columns a mark and its tooltip need; absent intervals are drawn as nothing and told in words."""
+    ends = [(known(low) and known(high)) for low, high in zip(gap["low"], gap["high"], strict=True)]
+    via = [via_label(str(arm)) for arm in gap["arm"]]
+    chosen = gap["chosen"].astype(bool) if "chosen" in gap else pd.Series(False, index=gap.index)
+    return gap[["at", "x", "mean", "low", "high", "n"]].assign(
+        what=[f"{what} {v}" if v != "direct" else what for v in via],
+        via=[v.removeprefix("via ").replace(", ", "·") for v in via],
+        size=[190 if c else 95 for c in chosen],
+        top=gap["high"].fillna(gap["mean"]),
+        accuracy=[percent(mean) for mean in gap["mean"]],
+        interval=[
+            f"{percent(low)} to {percent(high)}" if ok else "one run, no interval" if n == 1 else "no interval"
+            for low, high, ok, n in zip(gap["low"], gap["high"], ends, gap["n"], strict=True)
+        ],
+    )
+
+
+def _thinned(told: pd.DataFrame) -> pd.DataFrame:
+    """Fewer names where many chains stand close together: the chosen one, and the ends where they are clear of it."""
+    if len(told) <= 3:
+        return told
+    largest = max(told["size"])
+    chosen = [i for i, size in enumerate(told["size"]) if size == largest] if largest > min(told["size"]) else []
+    shown = {*chosen, *(i for i in (0, len(told) - 1) if all(abs(i - c) > 1 for c in chosen))}
+    return told.assign(via=[via if i in shown else "" for i, via in enumerate(told["via"])])
+
+
+def _seed_dots(dots: pd.DataFrame, x: alt.X, y: Any, shape: str, dark: bool) -> alt.Chart:
+    frame = dots[["at", "group", "value"]].assign(
+        method=dots["group"].astype(str).replace({"teacher alone": "scratch"})
+    )
+    mark = alt.Chart(frame[["at", "value", "method"]]).mark_point(shape=shape, filled=True, size=22, opacity=0.35)
+    return mark.encode(x=x, y=y("value"), color=alt.Color("method:N", scale=scale_color(dark), legend=None))
+
+
+def _accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count: int) -> Any:
+    """A y encoding on a scale fitted to all of `series`, drawn between the two pixels of `span`."""
+    low, high = fit(series, least=0.02)
+    scale = alt.Scale(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False)
+    digits = 0 if high - low > 0.011 * count * 1.4 else 1
+    shown = f"format(100 * datum.value, '.{digits}f') + ' %'"
+    axis = alt.Axis(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)
+    return lambda field: alt.Y(f"{field}:Q", scale=scale, axis=axis)
+
+
+def _sizes(chains: pd.DataFrame) -> str:
+    """`4, 6, 8` or `14 … 56`: the sizes of the single assistants, then how many longer chains there are."""
+    via = [via_label(str(arm)).removeprefix("via ") for arm in chains["arm"]]
+    single = [v for v in via if "," not in v]
+    text = ", ".join(single) if len(single) <= 3 else f"{single[0]} … {single[-1]}"
+    return text if len(single) == len(via) else f"{text} and more" if text else ", ".join(via[:1])
+
+
+def _key(chart: alt.Chart, method: str, shape: str, dark: bool) -> alt.Chart:
+    color = arm_color(method, dark)
+    return chart.mark_point(shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)
+
+
+def _legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[alt.Chart]:
+    """Names in one line above the panel, for places too narrow for names beside the data."""
+    marks, left = [], 6.0
+    for text, method, shape, _ in labels:
+        spot = alt.Chart(pd.DataFrame({"text": [text]}))
+        name = spot.mark_text(align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
+        marks += [
+            _key(spot, method, shape, dark).encode(x=alt.value(left), y=alt.value(top)),
+            name.encode(x=alt.value(left + 11), y=alt.value(top + 0.5), text="text:N"),
+        ]
+        left += 6.1 * len(text) + 30
+    return marks
+
+
+def _end_labels(
+    labels: list[tuple[str, str, str, float]], x: alt.X, end: float, y: Any, span: tuple[float, float], dark: bool
+) -> list[alt.Chart]:
+    """Coloured names right of the data, at the height of what they name, moved apart where they would touch."""
+    low, high = y("v")["scale"]["domain"]
+    gap = 18 * (high - low) / (span[1] - span[0])
+    heights = spread([value for *_, value in labels], gap, low + gap / 2, high - gap / 2)
+    marks = []
+    for (text, method, shape, _), height in zip(labels, heights, strict=True):
+        spot = alt.Chart(pd.DataFrame({"at": [end], "v": [height], "text": [text]})).encode(x=x, y=y("v"))
+        name = spot.mark_text(
+            align="left", baseline="middle", dx=10, fontSize=12.5, fontWeight=600, color=text_color(method, dark)
+        )
+        marks += [_key(spot, method, shape, dark), name.encode(text="text:N")]
+    return marks

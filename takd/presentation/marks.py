@@ -1,0 +1,79 @@
+"""Pieces that several charts share: scales that fit, labels that keep apart, words instead of an empty frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import altair as alt
+import pandas as pd
+
+from takd.presentation.captions import METRICS
+from takd.presentation.theme import configure, palette
+
+
+def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> alt.LayerChart:
+    """What stands where there is nothing to draw yet."""
+    mark = alt.Chart(pd.DataFrame({"text": [text]})).mark_text(fontSize=14, color=palette(dark).muted)
+    chart = alt.layer(mark.encode(text="text:N")).properties(width=width or "container", height=height)
+    return configure(chart, dark)
+
+
+def heading(text: str, y: float, dark: bool) -> alt.Chart:
+    """A panel's title at a fixed height of the plot."""
+    mark = alt.Chart(pd.DataFrame({"text": [text]})).mark_text(
+        align="left", baseline="top", fontSize=13, fontWeight="bold", color=palette(dark).text
+    )
+    return mark.encode(x=alt.value(0), y=alt.value(y), text="text:N")
+
+
+def slim(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same frame in small types: words once each, accuracies to seven digits."""
+    numbers = ("mean", "low", "high", "half", "value", "difference", *METRICS)
+    kinds = dict.fromkeys(numbers, "float32") | {"epoch": "int16", "n": "int16", "order": "int16", "seed": "int32"}
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame})
+
+
+def fit(series: Iterable[pd.Series], least: float, pad: float = 0.08) -> tuple[float, float]:
+    """The range of all values with a little air, never narrower than `least`: noise must not look like a landscape."""
+    values = pd.concat([pd.Series(s, dtype="float64") for s in series]).dropna()
+    if values.empty:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    air = max((high - low) * pad, (least - (high - low)) / 2)
+    return low - air, high + air
+
+
+def steady(values: pd.Series, step: float) -> tuple[float, float]:
+    """The range of `values` on whole steps, so that a growing run seldom moves the axis."""
+    low, high = float(values.min()), float(values.max())
+    if high - low < step / 2:
+        step /= 5
+    low, high = step * math.floor(low / step + 1e-3), step * math.ceil(high / step - 1e-3)
+    return (low, high) if high > low else (low, low + step)
+
+
+def round_step(rough: float) -> int:
+    """The next of 1, 2, 5, 10, 20, 50, ... at or above `rough`."""
+    size = 1
+    while True:
+        for step in (1, 2, 5):
+            if step * size >= rough:
+                return step * size
+        size *= 10
+
+
+def spread(values: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near `values`, at least `gap` apart where there is room, within [low, high], in the same order."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    placed: list[float] = []
+    for i in order:
+        placed.append(max(values[i], placed[-1] + gap if placed else low))
+    limit = high
+    for j in reversed(range(len(placed))):
+        placed[j] = min(placed[j], limit)
+        limit = placed[j] - gap
+    result = [0.0] * len(values)
+    for i, value in zip(order, placed, strict=True):
+        result[i] = value
+    return result

@@ -1,0 +1,217 @@
+"""The panels of the Playground: headline, chain strip, figures, story, details. They draw; study.py knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from takd.analysis.curves import curve_frame
+from takd.analysis.nearest import nearest
+from takd.data.table import Dataset
+from takd.presentation import charts, live, ui, words
+from takd.presentation.choices import adopt
+from takd.presentation.study import (
+    Study,
+    assistant_rows,
+    box_frame,
+    curve_lines,
+    origin_of,
+)
+from takd.runs.states import list_runs
+from takd.runs.store import Store
+from takd.spec import ExperimentSpec, between, networks_for, read_spec, to_json, to_query
+
+def library(store: Store, datasets: Mapping[str, Dataset]) -> list[ExperimentSpec]:
+    """The questions of all finished runs, cached ones included."""
+    return [read_spec(run.spec, datasets)[0] for run in list_runs(store) if run.state == "done"]
+
+
+def headline(
+    shown: Study, store: Store, asked: bool, spec: ExperimentSpec, datasets: Mapping[str, Dataset]
+) -> None:
+    """The finding in one sentence, its verdict, where it comes from."""
+    st.title(ui.plain(shown.headline.replace("-", ui.UNBROKEN_HYPHEN)), anchor=False)
+    origin, date, device = origin_of(shown, store)
+    verdict = shown.verdict
+    with st.container(horizontal=True, vertical_alignment="center"):
+        color, icon = words.verdict_badge(verdict)
+        st.badge(words.verdict_label(verdict), color=color, icon=icon)  # type: ignore[arg-type]
+        st.caption(ui.plain(f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"))
+        link = "&".join(f"{k}={v}" for k, values in to_query(shown.spec, full=True).items() for v in values)
+        with st.popover("Link", icon=":material/link:"):
+            st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
+            st.code(f"?{link}", language=None)
+    if not asked:
+        found = nearest(spec, [shown.spec], datasets)
+        differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in (found[1] if found else ())]
+        st.info(
+            "**Not trained yet.** Below is the nearest stored result, drawn faint. "
+            + ui.plain("; ".join(differs))
+            + ". Press **Run for real** to train your own question.",
+            icon=":material/near_me:",
+        )
+
+
+def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
+    """Chain strip, capacity gap, learning curves."""
+    boxes = box_frame(shown, store)
+    caption = ui.plain(_origin_line(shown, store))
+    is_dark = ui.dark()
+    with st.container(key="faded" if faded else "results"):
+        picked = ui.figure(
+            "strip",
+            lambda compact: charts.chain_strip(boxes, is_dark, compact, shown.chosen.method),
+            words.alt_chain(boxes, shown.verdict),
+            boxes,
+            title="the chain",
+            caption="Click a box to see how that network learned under each way of teaching it.",
+            select=True,
+        )
+        left, right = st.columns([1.25, 1])
+        with left:
+            st.subheader("Does a bigger teacher still help?", anchor=False)
+            ui.figure(
+                "gap",
+                lambda compact: charts.gap_chart(
+                    shown.gap, shown.gap_seeds, is_dark, compact, picked or shown.spec.teacher
+                ),
+                words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
+                shown.gap,
+                title="capacity gap",
+                caption=f"{caption} Bars: 95 % intervals; dots: seeds.",
+            )
+        with right:
+            _curves(shown, store, picked, is_dark, caption)
+        rows, summary = assistant_rows(shown)
+        if len(summary):
+            st.subheader("Which assistant, and does it help?", anchor=False)
+            ui.figure(
+                "assistants",
+                lambda compact: charts.assistants_chart(rows, summary, is_dark, compact),
+                words.alt_assistants(summary),
+                rows,
+                title="gain of each assistant",
+                caption=f"{caption} {words.best_of(len(summary))}".strip(),
+            )
+
+
+def _curves(shown: Study, store: Store, picked: str | None, is_dark: bool, caption: str) -> None:
+    names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
+    st.subheader(f"How {picked or 'the chain'} learned", anchor=False)
+    metric = st.segmented_control(
+        "Curve",
+        list(names),
+        format_func=names.__getitem__,
+        default="val_acc",
+        label_visibility="collapsed",
+        key="curve",
+    )
+    network = picked if picked in shown.chosen.path else None
+    lines, how = curve_lines(shown, network)
+    frame = curve_frame(shown.plan, store, lines, live.curve_reader(store))
+    ui.figure(
+        "curves",
+        lambda compact: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, is_dark, compact),
+        words.alt_curves(frame, metric or "val_acc"),
+        frame,
+        title="learning curves",
+        caption=caption,
+    )
+
+
+def story(shown: Study) -> None:
+    """What happened, why, what next: three paragraphs that quote the numbers on screen."""
+    told = shown.story
+    titles = ("What happened", "Why", "What it costs, what to try")
+    for column, title, text in zip(st.columns(3), titles, told, strict=True):
+        column.markdown(f"**{title}**")
+        column.markdown(ui.plain(text))
+    if caveat := words.noise_caveat(shown.spec.noise):
+        st.caption(f":material/info: {ui.plain(caveat)}")
+
+
+def details(shown: Study, asked: bool) -> None:
+    """The numbers behind the figures, as tables."""
+    with st.expander("All numbers: arms, verdicts, how this was measured", icon=":material/table_chart:"):
+        st.dataframe(_arm_table(shown), hide_index=True)
+        st.dataframe(_verdict_table(shown), hide_index=True)
+        stage = shown.plan.stages[shown.plan.chains_of(shown.chosen)[0].student]
+        recipe = stage.recipe
+        st.markdown(
+            ui.plain(
+                f"Each seed is an independent chain: its own teacher, assistants and student. Arms of one seed share "
+                f"the student's initial weights and batch order. Students are judged on test images after the last of "
+                f"{recipe.epochs} epochs over {stage.data.train_images:,} training images (batch {recipe.batch}, "
+                f"{recipe.schedule} rate {recipe.lr:g}, weight decay {recipe.weight_decay:g}, augmentation "
+                f"{recipe.augmentation}); nothing is selected on test images. Intervals are 95 % t intervals of paired "
+                f"differences; they do not cover the choice of test images."
+            )
+        )
+
+
+def _arm_table(shown: Study) -> pd.DataFrame:
+    arms = shown.arms[shown.arms["n"] > 0]
+    return pd.DataFrame(
+        {
+            "arm": [words.capital(words.arm_label(str(a))) for a in arms["arm"]],
+            "n": arms["n"],
+            "student, test %": (100 * arms["mean"]).round(2),
+            "± 95 %": (100 * arms["half"]).round(2),
+            "student, validation %": (100 * arms["val_mean"]).round(2),
+            "teacher, test %": (100 * arms["teacher_mean"]).round(2),
+            "trainings": arms["trainings"],
+            "seconds per seed": arms["seconds"].round(1),
+            "GMAC-epochs": (arms["mac_epochs"] / 1e9).round(1),
+            "from": arms["origin"],
+        }
+    )
+
+
+def _verdict_table(shown: Study) -> pd.DataFrame:
+    rows = [v for v in shown.verdicts if v.n]
+    return pd.DataFrame(
+        {
+            "compared": [words.capital(words.versus(v)) for v in rows],
+            "verdict": [words.verdict_label(v) for v in rows],
+            "points": [round(100 * v.interval.mean, 2) for v in rows],
+            "low": [round(100 * v.interval.low, 2) for v in rows],
+            "high": [round(100 * v.interval.high, 2) for v in rows],
+            "n": [v.n for v in rows],
+            "p (sign-flip)": [round(v.p, 4) for v in rows],
+            "p (Holm)": [None if v.p_holm is None else round(v.p_holm, 4) for v in rows],
+            "seeds needed": [v.seeds_needed for v in rows],
+        }
+    )
+
+
+def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
+    """Three one-change questions, each a button."""
+    dataset = datasets[spec.dataset]
+    proposals: list[tuple[str, dict[str, object]]] = []
+    names = [n.name for n in networks_for(dataset)]
+    smaller = list(between(spec.teacher, spec.student, dataset))
+    if smaller:
+        kept = [a for a in spec.assistants if a in between(smaller[0], spec.student, dataset)]
+        method = "takd" if kept else ("scratch" if spec.method == "scratch" else "kd")
+        proposals.append(("Use a smaller teacher", {"teacher": smaller[0], "assistants": kept, "method": method}))
+    if spec.assistants:
+        proposals.append(("Remove the assistants", {"assistants": [], "method": "kd"}))
+    elif smaller:
+        proposals.append(("Add an assistant", {"assistants": smaller[-1:], "method": "takd"}))
+    if len(spec.assistants) == 1 and len(smaller) > 1:
+        extra = next(n for n in smaller if n not in spec.assistants)
+        chain = [n for n in reversed(names) if n in (*spec.assistants, extra)]
+        proposals.append(("Two assistants", {"assistants": chain, "method": "takd"}))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+        st.caption("Try next:", width="content")
+        for label, changes in proposals[:3]:
+            proposed, _ = read_spec({**to_json(spec), **changes}, datasets)
+            st.button(label, key=f"try-{label}", on_click=adopt, args=(replace(proposed),), type="tertiary")
+
+
+def _origin_line(shown: Study, store: Store) -> str:
+    origin, date, device = origin_of(shown, store)
+    return f"{words.provenance(origin, date, device, shown.seeds_done)}."

@@ -1,0 +1,265 @@
+"""Everything a page shows about one question, computed once from the plan and the store. No streamlit here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from takd.analysis.frames import arm_frame, chain_frame, gap_frame, gap_seed_frame, progress_frame, stage_frame
+from takd.analysis.nearest import Difference, nearest
+from takd.analysis.statistics import t_interval
+from takd.analysis.verdicts import GapVerdict, Verdict, gap, paired_differences, verdicts_for
+from takd.data.table import Dataset
+from takd.networks.table import capacity
+from takd.plan import Arm, Plan, build_plan, chosen_arm
+from takd.presentation import words
+from takd.runs.store import Store
+from takd.spec import ExperimentSpec
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question and what the store knows about it.
+
+    `plan` covers the whole ladder, so that the gap chart has every teacher that was trained; `spec` is the question
+    as asked. Frames are those of takd.analysis.frames.
+    """
+
+    spec: ExperimentSpec
+    dataset: Dataset
+    plan: Plan
+    stages: pd.DataFrame
+    chains: pd.DataFrame
+    arms: pd.DataFrame
+    gap: pd.DataFrame
+    gap_seeds: pd.DataFrame
+    verdicts: tuple[Verdict, ...]
+    gap_verdict: GapVerdict
+    facts: words.Facts
+
+    @property
+    def chosen(self) -> Arm:
+        return chosen_arm(self.spec)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The chosen arm against its control: direct KD for a chain, the student alone for direct KD."""
+        return next((v for v in self.verdicts if v.arm == self.chosen.name), None)
+
+    @property
+    def seeds_done(self) -> int:
+        """Seeds at which the chosen arm has finished."""
+        return self._n(self.chosen)
+
+    @property
+    def anything(self) -> bool:
+        """Whether any student of this question has finished."""
+        return bool(len(self.arms)) and int(self.arms["n"].max()) > 0
+
+    @property
+    def headline(self) -> str:
+        return words.headline(self.gap_verdict if len(self.kd_arms) > 1 else None, self.verdict, self.facts)
+
+    @property
+    def story(self) -> words.Story:
+        return words.three_sentences(self.gap_verdict, self.verdict, self.facts)
+
+    @property
+    def kd_arms(self) -> pd.DataFrame:
+        """Direct-KD arms with at least one finished seed."""
+        return self.arms[(self.arms["method"] == "kd") & (self.arms["n"] > 0)]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the chosen student's training."""
+        return self.plan.stages[self.plan.chains_of(self.chosen)[0].student].recipe.epochs
+
+    def _n(self, arm: Arm) -> int:
+        row = self.arms[self.arms["arm"] == arm.name]
+        return int(row["n"].iloc[0]) if len(row) else 0
+
+
+def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
+    """Look a question up; raises ValueError when the data set has no fingerprint yet."""
+    plan = build_plan(replace(spec, scope="ladder"), dataset)
+    chains, stages = chain_frame(plan, store), stage_frame(plan, store)
+    arms = arm_frame(chains)
+    verdicts, gap_verdict = tuple(verdicts_for(plan, chains)), gap(chains)
+    return Study(
+        spec,
+        dataset,
+        plan,
+        stages,
+        chains,
+        arms,
+        gap_frame(plan, store),
+        gap_seed_frame(plan, store),
+        verdicts,
+        gap_verdict,
+        _facts(spec, arms, stages, gap_verdict),
+    )
+
+
+def nearest_study(
+    spec: ExperimentSpec, library: Sequence[ExperimentSpec], datasets: Mapping[str, Dataset], store: Store
+) -> tuple[Study, tuple[Difference, ...]] | None:
+    """The closest question of the library that has results, and what differs from the one asked."""
+    ready = {name: row for name, row in datasets.items() if row.fingerprint is not None}
+    found = nearest(spec, library, ready)
+    if found is None:
+        return None
+    near = study(found[0], ready[found[0].dataset], store)
+    return (near, found[1]) if near.anything else None
+
+
+def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_verdict: GapVerdict) -> words.Facts:
+    rows = {str(row["arm"]): row for row in arms.to_dict("records")}
+    chosen, direct = chosen_arm(spec), Arm("kd", (spec.teacher, spec.student))
+
+    def of(name: str | None, column: str) -> float | None:
+        value = float(rows[name][column]) if name in rows and int(rows[name]["n"]) else math.nan
+        return value if math.isfinite(value) else None
+
+    alone = stages[stages["method"] == "scratch"].groupby("network", observed=True)["entropy"].mean()
+    taught = stages[(stages["network"] == spec.student) & (stages["path"] == direct.name.removeprefix("kd "))]
+    peak = gap_verdict.peak
+    peak_teacher = str(rows[peak]["teacher"]) if peak in rows else ""
+
+    def extra(column: str) -> float | None:
+        chain, control = of(chosen.name, column), of(direct.name, column)
+        return None if chain is None or control is None else chain - control
+
+    trainings = extra("trainings")
+    return words.Facts(
+        teacher=spec.teacher,
+        student=spec.student,
+        assistants=spec.assistants,
+        noise=spec.noise,
+        teacher_accuracy=of(direct.name, "teacher_mean"),
+        peak_accuracy=of(peak, "teacher_mean"),
+        alone=of(Arm("scratch", (spec.student,)).name, "mean"),
+        direct=of(direct.name, "mean"),
+        direct_peak=of(peak, "mean"),
+        chain=of(chosen.name, "mean") if len(chosen.path) > 2 else None,
+        teacher_entropy=_finite(alone.get(spec.teacher)),
+        peak_entropy=_finite(alone.get(peak_teacher)),
+        agreement=_finite(taught["agreement"].mean()),
+        extra_trainings=None if trainings is None else int(trainings),
+        extra_seconds=extra("seconds"),
+    )
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def box_frame(shown: Study, store: Store) -> pd.DataFrame:
+    """The chain strip's boxes: one row per network of the chosen path, teacher first, means over finished seeds."""
+    chains = shown.plan.chains_of(shown.chosen)
+    progress = progress_frame(shown.plan, store).set_index("key")
+    stages = shown.stages.set_index("key")
+    rows = []
+    for position, network in enumerate(shown.chosen.path):
+        keys = [chain.keys[position] for chain in chains]
+        done = stages.loc[keys][stages.loc[keys, "done"]]
+        interval = t_interval(done["test_acc"].to_numpy())
+        states = progress.loc[keys, "state"].astype(str).tolist()
+        size = capacity(network, shown.dataset.classes)
+        last = position == len(shown.chosen.path) - 1
+        before = capacity(shown.chosen.path[position - 1], shown.dataset.classes).macs if position else math.nan
+        rows.append(
+            {
+                "position": position,
+                "role": "student" if last else "teacher" if position == 0 else "assistant",
+                "network": network,
+                "label": network,
+                "params": size.params,
+                "macs": size.macs,
+                "accuracy": interval.mean,
+                "half": interval.half,
+                "n": interval.n,
+                "state": "done" if interval.n else "training" if "training" in states else "waiting",
+                "progress": float(progress.loc[keys, "share"].mean()),
+                "ratio": before / size.macs,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def curve_lines(shown: Study, network: str | None) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Which stages the curves show: label -> keys (one per seed), and label -> method for the colour.
+
+    Without a selected network: every network of the chosen chain. With one: that network under every way the plan
+    trains it, e.g. the student alone, after direct KD and after the chain.
+    """
+    lines: dict[str, list[str]] = {}
+    how: dict[str, str] = {}
+    arms = [shown.chosen] if network is None else [shown.chosen, *(a for a in shown.plan.arms if _simple(a, shown))]
+    for arm in arms:
+        for position, name in enumerate(arm.path):
+            if network is not None and name != network:
+                continue
+            taught = position > 0
+            method = arm.method if taught else "scratch"
+            label = f"{_role(arm, position)} {name}" if network is None else _way(arm, position)
+            if label not in lines:
+                lines[label] = [chain.keys[position] for chain in shown.plan.chains_of(arm)]
+                how[label] = "kd" if method == "takd" and position == 1 else method
+    return lines, how
+
+
+def _role(arm: Arm, position: int) -> str:
+    return "student" if position == len(arm.path) - 1 else "assistant" if position else "teacher"
+
+
+def _simple(arm: Arm, shown: Study) -> bool:
+    """The controls of the chosen arm: alone, and direct KD from the same teacher."""
+    return arm.method == "scratch" or arm == Arm("kd", (shown.spec.teacher, shown.spec.student))
+
+
+def _way(arm: Arm, position: int) -> str:
+    if position == 0:
+        return "alone"
+    return f"from {arm.path[0]}" if position == 1 else f"via {' > '.join(arm.path[1:position])}"
+
+
+def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(one row per chain arm and seed: arm, seed, difference; one row per arm: arm, mean, low, high, n, kind): points
+    over direct KD from the same teacher."""
+    direct = Arm("kd", (shown.spec.teacher, shown.spec.student)).name
+    family = [v for v in shown.verdicts if v.against == direct and v.n]
+    dots = []
+    for verdict in family:
+        differences = paired_differences(shown.chains, verdict.arm, direct)
+        dots += [{"arm": verdict.arm, "seed": int(str(s)), "difference": float(d)} for s, d in differences.items()]
+    summary = [
+        {
+            "arm": v.arm,
+            "mean": v.interval.mean,
+            "low": v.interval.low,
+            "high": v.interval.high,
+            "n": v.n,
+            "kind": v.kind,
+        }
+        for v in family
+    ]
+    return (
+        pd.DataFrame(dots, columns=["arm", "seed", "difference"]),
+        pd.DataFrame(summary, columns=["arm", "mean", "low", "high", "n", "kind"]),
+    )
+
+
+def origin_of(shown: Study, store: Store) -> tuple[str | None, str | None, str | None]:
+    """(origin, date, device) of the numbers on screen, for the provenance line."""
+    done = shown.stages[shown.stages["done"]]
+    if not len(done):
+        return None, None, None
+    origins = set(done["origin"].astype(str))
+    results = [store.result(str(key)) or {} for key in done["key"]]
+    date = max((str(r.get("finished", ""))[:10] for r in results), default="")
+    devices = sorted({str((r.get("env") or {}).get("device_name", "")) for r in results} - {""})
+    origin = origins.pop() if len(origins) == 1 else "mixed"
+    return origin, date or None, " and ".join(devices) or None

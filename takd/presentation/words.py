@@ -1,0 +1,274 @@
+"""Every sentence that depends on numbers, as pure functions: the headline, the story under it, and what it leaves open.
+
+A sentence never says more than its verdict: gains are points and carry their interval and n, and what was not measured
+is said to be missing. Number formats, verdict phrases and captions live next door and are offered here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from takd.analysis.verdicts import GapVerdict, Verdict
+from takd.presentation.captions import (
+    RUN_STATES,
+    RunState,
+    alt_assistants,
+    alt_chain,
+    alt_curves,
+    alt_gap,
+    provenance,
+    run_sentence,
+    run_state,
+)
+from takd.presentation.formats import (
+    MISSING,
+    accuracy,
+    count,
+    duration,
+    known,
+    listing,
+    number_word,
+    percent,
+    points,
+    ratio,
+    short_size,
+    size,
+)
+from takd.presentation.phrases import (
+    CANNOT_TELL,
+    FLAT,
+    GAP,
+    HELPS,
+    HURTS,
+    NO_DIFFERENCE,
+    NO_GAP,
+    SLIGHTLY_HELPS,
+    SLIGHTLY_HURTS,
+    arm_label,
+    capital,
+    gain_text,
+    gap_kind,
+    interval_text,
+    kind_of,
+    p_text,
+    seeds_sentence,
+    teacher_of,
+    verdict_badge,
+    verdict_label,
+    verdict_sentence,
+    versus,
+    via_label,
+)
+
+__all__ = [
+    "MISSING", "RUN_STATES", "Facts", "RunState", "Story", "accuracy", "alt_assistants", "alt_chain", "alt_curves",
+    "alt_gap", "arm_label", "best_of", "capital", "count", "duration", "gain_text", "gap_kind", "gap_sentence",
+    "headline", "interval_text", "kind_of", "noise_caveat", "percent", "points", "provenance", "ratio", "run_sentence",
+    "run_state", "seeds_sentence", "short_size", "size", "three_sentences", "verdict_badge", "verdict_label",
+    "verdict_sentence", "versus", "via_label",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The numbers on screen that the sentences may quote; whatever is not known stays None (NaN counts as unknown).
+
+    Names are network names. `direct` is the student after direct KD from `teacher`, `direct_peak` after direct KD
+    from the gap's best smaller teacher, whose own accuracy is `peak_accuracy`. Entropies are mean test entropies in
+    nats. `agreement` is the share of test images on which the direct-KD student answers like its teacher. `extra_*`
+    is what the chain costs over direct KD, for one seed.
+    """
+
+    teacher: str
+    student: str
+    assistants: tuple[str, ...] = ()
+    noise: float = 0.0
+    teacher_accuracy: float | None = None
+    peak_accuracy: float | None = None
+    alone: float | None = None
+    direct: float | None = None
+    direct_peak: float | None = None
+    chain: float | None = None
+    teacher_entropy: float | None = None
+    peak_entropy: float | None = None
+    agreement: float | None = None
+    extra_trainings: int | None = None
+    extra_seconds: float | None = None
+
+
+class Story(NamedTuple):
+    """Three short paragraphs under the figure."""
+
+    happened: str
+    why: str
+    next: str
+
+
+def headline(gap: GapVerdict | None, chain: Verdict | None, facts: Facts) -> str:
+    """The claim of the page: does a bigger teacher still help, and what does the chosen chain do.
+
+    `chain` is the chosen arm against its control (None where the arm is its own control).
+    """
+    parts = []
+    if gap is not None and chain is not None and chain.n and gap_kind(gap) == kind_of(chain) == CANNOT_TELL:
+        so_far = f"{gain_text(chain)} over {_control(chain)} so far ({interval_text(chain)})"
+        return f"Too early to tell whether a bigger teacher stops helping or whether {_subject(facts)} helps: {so_far}."
+    if gap is not None:
+        numbers = f" ({gain_text(gap.verdict)} for the best smaller one, {interval_text(gap.verdict, 'seed')})"
+        parts.append(f"{_gap_clause(gap)}{numbers if chain is None and gap.verdict.n else ''}.")
+    if chain is not None:
+        parts.append(_chain_clause(gap, chain, facts))
+    return " ".join(parts) or "Nothing to compare yet: no chain and its control have finished."
+
+
+def gap_sentence(gap: GapVerdict | None) -> str:
+    """The gap claim with its own interval, for the line under the gap chart."""
+    if gap is None:
+        return "The capacity gap has not been measured: it needs direct KD from several teachers."
+    verdict = gap.verdict
+    if verdict.n == 0:
+        return f"{_gap_clause(gap)}: direct KD from at least two teachers has to finish at the same seed first."
+    around = f"{interval_text(verdict, 'seed')}{p_text(verdict)}"
+    text = f"{_gap_clause(gap)}. {capital(versus(verdict))}: {gain_text(verdict)} ({around})."
+    if gap.teacher_monotone is False:
+        text += " The teachers themselves do not get better at every step."
+    return f"{text} {seeds_sentence(verdict)}" if gap_kind(gap) == CANNOT_TELL else text
+
+
+def _gap_clause(gap: GapVerdict) -> str:
+    return {
+        GAP: "A bigger teacher stopped helping",
+        NO_GAP: "A bigger teacher still helps: the largest gives the best student",
+        FLAT: "The size of the teacher makes no real difference here",
+    }.get(gap_kind(gap), "Whether a bigger teacher stops helping cannot be told yet")
+
+
+def _chain_clause(gap: GapVerdict | None, chain: Verdict, facts: Facts) -> str:
+    who, control = _subject(facts), _control(chain)
+    gain, kind, around = gain_text(chain), kind_of(chain), f"({interval_text(chain)})"
+    if kind == CANNOT_TELL:
+        if chain.n == 0:
+            return f"{capital(who)}: nothing to compare yet."
+        return f"Whether {who} helps cannot be told yet: {gain} over {control} so far {around}."
+    returned = _returned(gap, facts)
+    verb = {
+        HELPS: f"gave back {gain}" if returned else f"added {gain} over {control}",
+        SLIGHTLY_HELPS: f"gave back a little, {gain}" if returned else f"added a little over {control}, {gain}",
+        NO_DIFFERENCE: f"made no real difference to {control}, {gain}",
+        SLIGHTLY_HURTS: f"made it slightly worse than {control}, {gain}",
+        HURTS: f"made it worse than {control}, {gain}",
+    }[kind]
+    return f"{capital(who)} {verb} {around}."
+
+
+def _returned(gap: GapVerdict | None, facts: Facts) -> bool:
+    """Something is only given back where the largest teacher took it away and the chain starts from that teacher."""
+    if gap is None or gap_kind(gap) != GAP or not facts.assistants:
+        return False
+    return teacher_of(gap.largest, facts.student) == facts.teacher
+
+
+def _subject(facts: Facts) -> str:
+    if not facts.assistants:
+        return f"direct KD from {facts.teacher}"
+    number = len(facts.assistants)
+    return f"{number_word(number)} assistant{'s' if number > 1 else ''} ({', '.join(facts.assistants)})"
+
+
+def _control(chain: Verdict) -> str:
+    return "direct KD" if chain.against.startswith("kd ") else arm_label(chain.against)
+
+
+def three_sentences(gap: GapVerdict | None, chain: Verdict | None, facts: Facts) -> Story:
+    """What happened, why, and what it costs or what to try next; every number is one on the screen."""
+    peak = teacher_of(gap.peak, facts.student) if gap is not None else None
+    peak = None if peak == facts.teacher else peak
+    return Story(_happened(peak, chain, facts), _why(peak, facts), _next(gap, peak, chain, facts))
+
+
+def _happened(peak: str | None, chain: Verdict | None, facts: Facts) -> str:
+    direct = facts.direct
+    if peak and all(map(known, (facts.teacher_accuracy, facts.peak_accuracy, direct, facts.direct_peak))):
+        first = (
+            f"{facts.teacher} itself scores {percent(facts.teacher_accuracy)} and {peak} "
+            f"{percent(facts.peak_accuracy)}; taught directly by them, {facts.student} scores {percent(direct)} and "
+            f"{percent(facts.direct_peak)}."
+        )
+    else:
+        itself = f"{facts.teacher} itself {_scores(facts.teacher_accuracy)}"
+        first = f"{itself}; {facts.student} taught directly by it {_scores(direct)}."
+    first += f" Alone, {facts.student} {_scores(facts.alone)}."
+    if not facts.assistants:
+        return first
+    around = f"{gain_text(chain)} ({interval_text(chain)})" if chain is not None else "not compared yet"
+    return f"{first} By way of {listing(facts.assistants)} it {_scores(facts.chain)}: {around}."
+
+
+def _scores(value: float | None) -> str:
+    return f"scores {percent(value)}" if known(value) else "is not measured yet"
+
+
+def _why(peak: str | None, facts: Facts) -> str:
+    parts = []
+    if facts.noise > 0:
+        wrong = percent(facts.noise, 0)
+        parts.append(f"{wrong} of the training labels are wrong on purpose, and wide teachers memorise them.")
+    own, other = facts.teacher_entropy, facts.peak_entropy
+    if peak and own is not None and other is not None and known(own) and known(other):
+        entropies = f"mean entropy {own:.2f} against {other:.2f} nats on test images"
+        if f"{own:.2f}" == f"{other:.2f}":
+            parts.append(f"{facts.teacher} and {peak} are equally sure of their answers ({entropies}).")
+        elif own < other:
+            parts.append(
+                f"{facts.teacher} is surer of its answers than {peak} ({entropies}), "
+                "and sure answers say less about which classes look alike."
+            )
+        else:
+            parts.append(f"{facts.teacher} is less sure of its answers than {peak} ({entropies}).")
+    if known(facts.agreement):
+        share = percent(facts.agreement)
+        parts.append(f"After direct KD the student answers like {facts.teacher} on {share} of the test images.")
+    return " ".join(parts) or "Why is not measured here: entropy and agreement of these networks are missing."
+
+
+def _next(gap: GapVerdict | None, peak: str | None, chain: Verdict | None, facts: Facts) -> str:
+    parts, kind = [], kind_of(chain)
+    if facts.assistants and facts.extra_trainings is not None:
+        time = f", {duration(facts.extra_seconds)}" if known(facts.extra_seconds) else ""
+        more = count(facts.extra_trainings, "more training")
+        parts.append(f"For each seed the chain takes {more} than direct KD{time}.")
+    elif facts.assistants:
+        parts.append("What the chain costs is not measured here.")
+    if chain is not None and kind == CANNOT_TELL:
+        parts.append(seeds_sentence(chain))
+    elif gap is not None and gap_kind(gap) == GAP and peak:
+        parts.append(f"Compare with direct KD from {peak} ({percent(facts.direct_peak)}): it needs no chain.")
+    elif gap is not None and gap_kind(gap) == CANNOT_TELL:
+        parts.append(f"For the teacher's size: {seeds_sentence(gap.verdict)}")
+    elif facts.assistants and kind in (HURTS, SLIGHTLY_HURTS, NO_DIFFERENCE):
+        parts.append("Try another assistant, or leave it out.")
+    else:
+        parts.append("Try a smaller student, which is further from its teacher.")
+    return " ".join(parts)
+
+
+def noise_caveat(noise: float) -> str:
+    """What label noise means for the reading; empty where there is none."""
+    if not noise > 0:
+        return ""
+    return (
+        f"{percent(noise, 0)} of the training labels were made wrong on purpose; validation and test labels are clean. "
+        "Wide teachers memorise wrong labels and pass them on, and a small assistant filters them. A small teacher "
+        "used directly is about as good as the way through an assistant, and on clean digits no gap shows."
+    )
+
+
+def best_of(tried: int) -> str:
+    """The warning where several choices were compared; empty for one."""
+    if tried < 2:
+        return ""
+    return (
+        f"{capital(number_word(tried))} choices were compared, so the best of them looks better than it is. "
+        "Pick one by validation accuracy (table below) and judge it on test images."
+    )

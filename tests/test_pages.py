@@ -1,0 +1,179 @@
+"""Every page as a visitor opens it: empty, trained, cached, broken, with bad links. No browser, no network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import streamlit as st
+
+from takd.data.catalogue import available_datasets
+from takd.plan import build_plan
+from takd.presentation.study import study
+from takd.runs import files
+from takd.runs.store import Store
+from takd.runs.submit import write_plan
+from takd.spec import to_json
+
+from .pages_support import SMALL, charts_of, link, open_page, seeds, train_here
+
+REPO = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache() -> None:
+    st.cache_resource.clear()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one small study: 3 seeds of mlp-32 > mlp-16 > mlp-8 and its controls."""
+    root = tmp_path_factory.mktemp("trained")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TAKD_DATA", str(root / "data"))
+    train_here(SMALL, root / "store")
+    patch.undo()
+    return root / "store"
+
+
+def test_empty_store_offers_to_train(tmp_path: Path) -> None:
+    at = open_page({"d": ["digits"]})
+    assert not at.exception
+    assert at.title[0].value == "Nothing trained yet"
+    assert at.button(key="run").label.startswith("Run for real")
+    assert not at.button(key="run").disabled
+
+
+def test_a_trained_question_shows_its_own_numbers(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    at = open_page(SMALL)
+    assert not at.exception
+    shown = study(SMALL, available_datasets()["digits"], Store(trained))
+    assert shown.verdict is not None
+    assert shown.verdict.n == 3
+    plain_title = at.title[0].value.replace("\N{NON-BREAKING HYPHEN}", "-").replace("\\", "")
+    assert plain_title == shown.headline
+    assert "n = 3" in plain_title
+    assert at.button(key="run").disabled
+    student = shown.arms.set_index("arm").loc[shown.chosen.name]
+    table = at.dataframe[0].value.set_index("arm")
+    assert round(100 * student["mean"], 2) in set(table["student, test %"])
+
+
+def test_every_figure_has_alt_text_and_its_numbers(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    charts = charts_of(open_page(SMALL))
+    assert len(charts) == 8  # strip, gap, curves, assistants; each wide and narrow
+    for spec, alt, _ in charts:
+        assert len(alt) > 40
+        assert "nan" not in alt.lower()
+        assert "http" not in str({k: v for k, v in spec.items() if k != "$schema"})
+    assert any("Student accuracy after direct KD" in alt for _, alt, _ in charts)
+
+
+def test_an_untrained_question_shows_the_nearest_and_says_what_differs(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    store = Store(trained)
+    folder = trained / "runs" / "20260101-000000-0001"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_plan(store, folder, build_plan(SMALL, available_datasets()["digits"]))
+    for name, row in (
+        ("experiment.json", {"schema": 1, "spec": to_json(SMALL), "created": "2026-01-01T00:00:00", "asked_by": ""}),
+        ("status.json", {"schema": 1, "state": "done"}),
+    ):
+        files.write_atomic(folder / name, json.dumps(row).encode())
+    at = open_page(replace(SMALL, temperature=3.0))
+    assert not at.exception
+    assert "Not trained yet" in at.info[0].value
+    assert "Temperature T: you asked 3, shown is 1" in at.info[0].value.replace("\\", "")
+    assert not at.button(key="run").disabled
+    runs = open_page(page=str(REPO / "pages" / "runs.py"))
+    assert not runs.exception
+    assert len(runs.dataframe[0].value) == 1
+    assert runs.dataframe[0].value["n"].tolist() == [3]
+
+
+def test_more_seeds_than_trained_says_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    at = open_page(seeds(SMALL, 5))
+    assert not at.exception
+    assert "n = 3" in at.title[0].value
+    assert at.button(key="run").label.startswith("Run for real")
+
+
+BAD_LINKS = [
+    ({"t": ["plain-3"]}, "plain-3"),
+    ({"d": ["imagenet-22k"]}, "imagenet-22k"),
+    ({"ta": ["resnet-110"]}, "resnet-110"),
+    ({"ta": ["plain-4", "plain-4"]}, "plain-4"),
+    ({"t": ["plain-2"], "s": ["plain-10"]}, "plain-2"),
+    ({"T": ["0"]}, "'0'"),
+    ({"T": ["nan"]}, "nan"),
+    ({"T": ["1e999"]}, "1e999"),
+    ({"lam": ["1.5"]}, "1.5"),
+    ({"n": ["0"]}, "'0'"),
+    ({"n": ["10000"]}, "10000"),
+    ({"n": ["2.5"]}, "2.5"),
+    ({"m": ["magic"]}, "magic"),
+    ({"b": ["../../etc/passwd"]}, "etc/passwd"),
+    ({"noise": ["0.9"]}, "0.9"),
+    ({"seed": ["-1"]}, "-1"),
+    ({"d": ["<img src=x onerror=alert(1)>"]}, "img src=x"),
+    ({"t": ["![x](http://evil.example/a.png)"]}, "evil.example"),
+]
+
+
+@pytest.mark.parametrize(("query", "named"), BAD_LINKS)
+def test_bad_links_are_repaired_with_a_sentence(query: dict[str, list[str]], named: str) -> None:
+    at = open_page(query)
+    assert not at.exception
+    text = at.warning[0].value
+    assert named in text.replace("\\", "")
+    assert "<" not in text.replace("\\<", "")
+    assert "](" not in text  # no link or picture survives
+    assert any(link(at, name) != values for name, values in query.items())  # the URL no longer says the bad thing
+    assert not open_page({name: link(at, name) for name in at.query_params}).warning  # and its repair is good
+
+
+def test_foreign_folders_are_listed_and_harm_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "messy"
+    (root / "stages" / "zz" / "hello").mkdir(parents=True)
+    (root / "stages" / "ab" / ("ab" + "0" * 30)).mkdir(parents=True)
+    (root / "stages" / "ab" / ("ab" + "0" * 30) / "stage.json").write_text("{")
+    (root / "runs" / "20260101-000000-beef").mkdir(parents=True)
+    (root / "runs" / "20260101-000000-beef" / "experiment.json").write_text("[1, 2")
+    monkeypatch.setenv("TAKD_STORE", str(root))
+    assert not open_page().exception
+    runs = open_page(page=str(REPO / "pages" / "runs.py"))
+    assert not runs.exception
+    assert "could not be read" in runs.expander[0].label
+
+
+def test_widgets_change_the_question_and_the_link() -> None:
+    at = open_page({"d": ["digits"]})
+    at.selectbox(key="w-student").select("mlp-16").run()
+    assert not at.exception
+    assert link(at, "s") == ["mlp-16"]
+    assert link(at, "ta") == ["mlp-32"]  # the old assistant no longer fits; the smallest that does steps in
+    at.selectbox(key="w-dataset").select("cifar10").run()
+    assert not at.exception
+    assert link(at, "d") == []  # back at the start of CIFAR-10
+    at.selectbox(key="w-preset").select("digits-two-assistants").run()
+    assert link(at, "ta") == ["mlp-64", "mlp-16"]
+    at.button(key="try-Remove the assistants").click().run()
+    assert link(at, "m") == ["kd"]
+    assert not at.exception
+
+
+def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
+    at = open_page()
+    assert not at.exception
+    assert "Nothing trained" not in at.title[0].value
+    assert "CI" in at.title[0].value
+    assert any("cached" in caption.value for caption in at.caption)
+    assert not at.info  # the first page answers its own question, not a neighbour's
