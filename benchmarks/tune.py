@@ -122,7 +122,9 @@ def main() -> None:
         for name, student in PAIRS
     }
     train_all(store, [s for arm in soft_arms.values() for s in arm.values()], args.processes - 1)
-    soft_scores = {arm: {f"T={t:g} lam={lam:g}": val(s) for (t, lam), s in row.items()} for arm, row in soft_arms.items()}
+    soft_scores = {
+        arm: {f"T={t:g} lam={lam:g}": val(s) for (t, lam), s in row.items()} for arm, row in soft_arms.items()
+    }
     cells = list(next(iter(soft_scores.values())))
     mean_by_cell = {cell: sum(row[cell] for row in soft_scores.values()) / len(soft_scores) for cell in cells}
     report = {

@@ -1,6 +1,5 @@
 """Playground: one finding, the choices behind it, and the button that trains for real. Layout and words only."""
 
-
 import streamlit as st
 
 from takd.presentation import live, panels, ui, words

@@ -111,9 +111,7 @@ def _stages_along(
     return tuple(keys)
 
 
-def stage_for(
-    network: str, teachers: tuple[str, ...], seed: int, spec: ExperimentSpec, dataset: Dataset
-) -> StageSpec:
+def stage_for(network: str, teachers: tuple[str, ...], seed: int, spec: ExperimentSpec, dataset: Dataset) -> StageSpec:
     """The stage of one network given its teachers' keys. T and lam are left out where nobody teaches, so that the
     same lone training is one stage whatever the experiment around it."""
     budget = budget_for(NETWORKS[network].family, spec.budget)

@@ -216,9 +216,7 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
     return (int(clamped) if whole else float(clamped)), problem
 
 
-def _repair_path(
-    spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]
-) -> tuple[ExperimentSpec, list[str]]:
+def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)

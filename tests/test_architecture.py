@@ -323,8 +323,7 @@ def web_modules() -> list[str]:
     return [
         name
         for name in names
-        if not inside(name, "app", "pages", *left_out)
-        and (name in TORCH_FREE or not inside(name, *TORCH_ROOMS))
+        if not inside(name, "app", "pages", *left_out) and (name in TORCH_FREE or not inside(name, *TORCH_ROOMS))
     ]
 
 

@@ -110,7 +110,7 @@ def test_a_stage_survives_its_bytes_and_nothing_else_does() -> None:
         b"{}",
         b"[" * 50_000,
     ):
-        with pytest.raises(ValueError, match="stage.json"):
+        with pytest.raises(ValueError, match=r"stage\.json"):
             StageSpec.from_bytes(bad)
 
 

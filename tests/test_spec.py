@@ -87,7 +87,9 @@ def test_sentences_quote_values_without_markup() -> None:
 
 
 names = st.sampled_from(list(NETWORKS))
-anything = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(names, max_size=4))
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(names, max_size=4)
+)
 
 
 @given(
@@ -102,7 +104,9 @@ def test_reading_never_raises_and_always_gives_a_valid_spec(values: dict) -> Non
 def valid_specs(draw: st.DrawFn) -> ExperimentSpec:
     dataset = DATASETS[draw(st.sampled_from(list(DATASETS)))]
     order = [n.name for n in networks_for(dataset)]
-    student, teacher = sorted(draw(st.lists(st.sampled_from(order), min_size=2, max_size=2, unique=True)), key=size_order)
+    student, teacher = sorted(
+        draw(st.lists(st.sampled_from(order), min_size=2, max_size=2, unique=True)), key=size_order
+    )
     inside = between(teacher, student, dataset)
     assistants = tuple(a for a in inside if draw(st.booleans()))
     method = "takd" if assistants else draw(st.sampled_from(["scratch", "kd"]))
@@ -165,7 +169,7 @@ def test_between_lists_sizes_of_the_teachers_family_large_to_small() -> None:
 
 def test_short_names_are_unique() -> None:
     assert len({p.short for p in PARAMETERS.values()}) == len(PARAMETERS)
-    assert {p for p in PARAMETERS} == set(to_json(ExperimentSpec()))
+    assert set(PARAMETERS) == set(to_json(ExperimentSpec()))
 
 
 def test_moving_one_end_does_not_complain_about_assistants_that_were_not_asked_for() -> None:

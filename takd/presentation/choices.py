@@ -95,9 +95,7 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     _keep(spec, notices)
 
 
-def _fitting(
-    values: dict[str, Any], name: str, old: ExperimentSpec, datasets: Mapping[str, Dataset]
-) -> dict[str, Any]:
+def _fitting(values: dict[str, Any], name: str, old: ExperimentSpec, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """Let assistants follow a moved end of the chain or a changed method without complaint."""
     if values["method"] in ("scratch", "kd"):
         return {**values, "assistants": []}

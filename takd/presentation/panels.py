@@ -24,14 +24,13 @@ from takd.runs.states import list_runs
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, between, networks_for, read_spec, to_json, to_query
 
+
 def library(store: Store, datasets: Mapping[str, Dataset]) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
     return [read_spec(run.spec, datasets)[0] for run in list_runs(store) if run.state == "done"]
 
 
-def headline(
-    shown: Study, store: Store, asked: bool, spec: ExperimentSpec, datasets: Mapping[str, Dataset]
-) -> None:
+def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     """The finding in one sentence, its verdict, where it comes from."""
     st.title(ui.plain(shown.headline.replace("-", ui.UNBROKEN_HYPHEN)), anchor=False)
     origin, date, device = origin_of(shown, store)

@@ -21,9 +21,9 @@ from takd.runs.estimates import measured_rate, rate_name, record_rate
 from takd.runs.failures import Failure, clear_failure, failure, record_failure, utc_now
 from takd.runs.locks import stage_lock, try_acquire
 from takd.runs.store import Store
-from takd.stage import StageSpec
+from takd.stage import StageSpec, answers_file, answers_suffice
 
-TEACHER_FILES = ("weights.safetensors", "predictions.npz")  # what a pupil's training reads of its teachers
+WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"  # what a pupil's training reads of its teachers
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.2
 _TRAINER = "takd.training.run_stage:run_stage"
 
@@ -64,13 +64,22 @@ def needed(store: Store, stages: Mapping[str, StageSpec]) -> set[str]:
     for key in reversed(list(stages)):
         if key in wanted or not store.is_done(key):
             wanted.add(key)
-            wanted.update(teacher for teacher in stages[key].teachers if not can_teach(store, teacher))
+            wanted.update(teacher for teacher in stages[key].teachers if not can_teach(store, teacher, stages[key]))
     return wanted
 
 
-def can_teach(store: Store, key: str) -> bool:
-    """Whether a stage is finished and has, unharmed, what its pupils read."""
-    return all(store.has_file(key, name) for name in TEACHER_FILES)
+def can_teach(store: Store, key: str, pupil: StageSpec) -> bool:
+    """Whether a stage is finished and has, unharmed, what this pupil reads: its test logits, and its weights or, where
+    they suffice, its answers on the training images (a large cached teacher comes without weights)."""
+    if not store.has_file(key, PREDICTIONS):
+        return False
+    answers = answers_suffice(pupil) and store.has_extra(key, answers_file(pupil.data))
+    return answers or store.has_file(key, WEIGHTS)
+
+
+def complete(store: Store, key: str) -> bool:
+    """Whether a stage is finished with all its files unharmed."""
+    return store.has_file(key, PREDICTIONS) and store.has_file(key, WEIGHTS)
 
 
 def failures_among(store: Store, stages: Mapping[str, StageSpec], wanted: set[str]) -> dict[str, Failure | None]:
@@ -107,7 +116,7 @@ def train_all(
         open_keys = [key for key in stages if key in wanted and key not in stuck]
         if not open_keys:
             return True
-        ready = (key for key in open_keys if all(can_teach(store, t) for t in stages[key].teachers))
+        ready = (key for key in open_keys if all(can_teach(store, t, stages[key]) for t in stages[key].teachers))
         if any(_train_if_free(store, key, stages, device, should_stop, say) for key in ready):
             pause = _FIRST_WAIT
         else:  # somebody else trains what is left, or what the rest waits for
@@ -129,7 +138,7 @@ def _train_if_free(
     if not try_acquire(lock):
         return False
     try:
-        if not can_teach(store, key) and failure(store, key) is None:  # else it ended between the look and the lock
+        if not complete(store, key) and failure(store, key) is None:  # else it ended between the look and the lock
             _train(store, key, stages, device, should_stop, say)
     finally:
         store.clear_progress(key)
@@ -154,7 +163,7 @@ def _train(
         say(f"{name}: training")
         started = time.monotonic()
         trainer(store, key, device=device, should_stop=should_stop, report=partial(store.write_progress, key))
-        if not can_teach(store, key):
+        if not complete(store, key):
             raise StageFailed("code-error", "The training ended without a complete result; please report this.")
     except StageStopped:
         say(f"{name}: stopped, it can go on later")

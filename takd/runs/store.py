@@ -232,6 +232,10 @@ class Store:
                 return raw
         return None
 
+    def has_extra(self, key: str, name: str) -> bool:
+        """Whether read_extra will find something (its sum is checked only when it is read)."""
+        return any(_extra_path(place, name).is_file() for place in self._places(key))
+
     def write_extra(self, key: str, name: str, raw: bytes) -> None:
         """Keep bytes beside a stage (also a cached one: they go into the own root). Racing writers of equal bytes are
         fine; a kill halfway reads as missing."""

@@ -82,7 +82,9 @@ class TrainingData:
     scale: float
 
 
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype) -> Tensor:
+def normalise(
+    pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...], scale: float, dtype: torch.dtype
+) -> Tensor:
     """uint8 (N, H, W, C) to zero mean and unit deviation per channel."""
     out = torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
     centre, spread = torch.tensor(mean, device=pixels.device), torch.tensor(std, device=pixels.device)

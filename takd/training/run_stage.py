@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from takd.evaluation.final import evaluate, unpack_logits
 from takd.networks.table import build
 from takd.runs.errors import StageFailed
 from takd.runs.store import Store, StoreError
-from takd.stage import StageSpec
+from takd.stage import StageSpec, answers_file, answers_suffice
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, load_weights, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, pick_device, training_data, uses_bf16
 from takd.training.loop import Hooks, Progress, TeacherLogits, freeze, live_teacher, predict, stored_teacher, train
@@ -87,7 +86,9 @@ def _train_and_commit(
     progress = train(
         network, stage, data, teacher, bf16=bf16, hooks=Hooks(should_stop, report, epoch_done), progress=progress
     )
-    teachers = {teacher_key: unpack_logits(store.read_file(teacher_key, "predictions.npz")) for teacher_key in stage.teachers}
+    teachers = {
+        teacher_key: unpack_logits(store.read_file(teacher_key, "predictions.npz")) for teacher_key in stage.teachers
+    }
     metrics, predictions = evaluate(network, stage, data, teachers, bf16)
     rows = progress.rows
     best = max(rows, key=lambda row: row["val_acc"])
@@ -135,7 +136,7 @@ def _teacher(
     if not stage.teachers:
         return None
     (key,) = stage.teachers
-    if stage.recipe.augmentation == "none":
+    if answers_suffice(stage):
         return stored_teacher(teacher_logits(store, key, stage, data, device, bf16))
     return live_teacher([load_teacher(store, key, device)], bf16)
 
@@ -153,14 +154,6 @@ def load_teacher(store: Store, key: str, device: torch.device) -> nn.Module:
     return freeze(_on_device(network, device))
 
 
-def logits_name(stage: StageSpec) -> str:
-    """File of a teacher's answers on one set of training images; label noise is not in the name, as it does not
-    change images."""
-    data = stage.data
-    text = f"{data.fingerprint}/{data.train_images}/{data.split_seed}"
-    return f"logits-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
-
-
 def teacher_logits(
     store: Store, key: str, stage: StageSpec, data: TrainingData, device: torch.device, bf16: bool
 ) -> Tensor:
@@ -169,7 +162,7 @@ def teacher_logits(
     They are rounded to float16 before first use, so the first student and the hundredth hear the same numbers,
     whether the teacher's stage is live or cached.
     """
-    name = logits_name(stage)
+    name = answers_file(stage.data)
     raw = store.read_extra(key, name)
     if raw is None:
         answers = predict(load_teacher(store, key, device), data.train, bf16).cpu().numpy().astype(np.float16)

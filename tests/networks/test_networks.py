@@ -11,7 +11,13 @@ from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, build, capacity
 # Parameters of the released TAKD models and MACs computed from their layer lists (convolutions and linear layers).
 PLAIN = {
     10: {2: (13_082, 1.04), 4: (37_338, 6.36), 6: (82_778, 9.89), 8: (327_962, 13.45), 10: (2_487_850, 71.80)},
-    100: {2: (215_172, 3.45), 4: (475_652, 24.89), 6: (1_107_204, 39.45), 8: (1_246_276, 52.86), 10: (2_931_460, 72.24)},
+    100: {
+        2: (215_172, 3.45),
+        4: (475_652, 24.89),
+        6: (1_107_204, 39.45),
+        8: (1_246_276, 52.86),
+        10: (2_931_460, 72.24),
+    },
 }
 RESNET = {
     8: (78_042, 83_892, 12.5),

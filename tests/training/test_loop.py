@@ -235,9 +235,7 @@ def test_damaged_checkpoint_is_refused(tiny: TrainingData) -> None:
 
 def test_rows_hold_each_term_and_a_learner_learns(tiny: TrainingData) -> None:
     stage = make_stage(loss=KD, epochs=8)
-    rows = train(
-        start(stage), stage, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks()
-    ).rows
+    rows = train(start(stage), stage, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks()).rows
     for row in rows:
         assert row["loss"] == pytest.approx(0.1 * row["loss_ce"] + 0.9 * row["loss_kl"], rel=1e-5)
     assert rows[-1]["loss"] < rows[0]["loss"]

@@ -14,10 +14,17 @@ from takd.plan import Plan, build_plan
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, require_spec
-from takd.stage import StageSpec
-from takd.training.run_stage import logits_name, run_stage
+from takd.stage import StageSpec, answers_file
+from takd.training.run_stage import run_stage
 
-SPEC = {"dataset": "digits", "teacher": "mlp-64", "assistants": ["mlp-16"], "student": "mlp-8", "seeds": 1, "scope": "chain"}
+SPEC = {
+    "dataset": "digits",
+    "teacher": "mlp-64",
+    "assistants": ["mlp-16"],
+    "student": "mlp-8",
+    "seeds": 1,
+    "scope": "chain",
+}
 
 
 def short(stage: StageSpec, teachers: tuple[str, ...] = ()) -> StageSpec:
@@ -68,7 +75,7 @@ def test_the_teachers_answers_are_kept_and_used_again(plan: Plan, store: Store) 
     for stage in (teacher, pupil):
         store.ensure(stage)
         run_stage(store, stage.key, device="cpu")
-    assert store.read_extra(teacher.key, logits_name(pupil)) is not None
+    assert store.read_extra(teacher.key, answers_file(pupil.data)) is not None
     other = replace(pupil, loss=replace(pupil.loss, temperature=2.0))
     store.ensure(other)
     (store.folder(teacher.key) / "weights.safetensors").unlink()  # the answers are enough
