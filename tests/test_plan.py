@@ -69,7 +69,8 @@ def test_takd_is_a_path_each_network_taught_by_its_predecessor_only() -> None:
 
 
 CHANGES = [
-    {"temperature": 2.0}, {"lam": 0.5}, {"noise": 0.1}, {"budget": "taste"}, {"dataset": "cifar100"}, {"teacher": "plain-8"},
+    {"temperature": 2.0}, {"lam": 0.5}, {"noise": 0.1}, {"budget": "taste"}, {"dataset": "cifar100"},
+    {"teacher": "plain-8"},
 ]  # fmt: skip
 
 

@@ -32,7 +32,10 @@ def library(store: Store, datasets: Mapping[str, Dataset]) -> list[ExperimentSpe
 
 def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     """The finding in one sentence, its verdict, where it comes from."""
-    st.title(ui.plain(shown.headline.replace("-", ui.UNBROKEN_HYPHEN)), anchor=False)
+    finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN)
+    st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
+    if not asked:
+        st.subheader(ui.plain(finding), anchor=False)
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -47,9 +50,8 @@ def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, data
         found = nearest(spec, [shown.spec], datasets)
         differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in (found[1] if found else ())]
         st.info(
-            "**Not trained yet.** Below is the nearest stored result, drawn faint. "
-            + ui.plain("; ".join(differs))
-            + ". Press **Run for real** to train your own question.",
+            f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}. "
+            "Press **Run for real** to train your own.",
             icon=":material/near_me:",
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -22,6 +22,7 @@ _STYLE = """
   [class*="st-key-wide-"] { display: none; }
   [class*="st-key-narrow-"] { display: flex; }
 }
+.st-key-faded [data-testid="stVegaLiteChart"] { opacity: 0.45; }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
 </style>
 """
@@ -108,13 +109,13 @@ def _picked(event: Any) -> str | None:
         return None
 
 
-def _export_menu(name: str, draw: Callable[[bool], alt.TopLevelMixin], data: pd.DataFrame, title: str) -> None:
+def _export_menu(name: str, draw: Callable[[bool], Any], data: pd.DataFrame, title: str) -> None:
     is_dark = dark()
     with st.popover("Export", icon=":material/download:", help=f"Save “{title}”"):
         for kind in ("png", "svg"):
             st.download_button(
                 kind.upper(),
-                data=lambda kind=kind: chart_bytes(draw(False), kind, is_dark),
+                data=partial(_picture, draw, kind, is_dark),
                 file_name=f"takd-{name}.{kind}",
                 key=f"{kind}-{name}",
                 on_click="ignore",
@@ -122,10 +123,15 @@ def _export_menu(name: str, draw: Callable[[bool], alt.TopLevelMixin], data: pd.
             )
         st.download_button(
             "CSV",
-            data=lambda: table_bytes(data),
+            data=partial(table_bytes, data),
             file_name=f"takd-{name}.csv",
             mime="text/csv",
             key=f"csv-{name}",
             on_click="ignore",
             width="stretch",
         )
+
+
+def _picture(draw: Callable[[bool], Any], kind: str, is_dark: bool) -> bytes:
+    """Made when the button is pressed, not on every run of the page."""
+    return chart_bytes(draw(False), kind, is_dark)

@@ -9,10 +9,13 @@ import contextlib
 import errno
 import importlib
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
+from types import ModuleType
 from typing import Any, Protocol
 
 from takd.runs import files
@@ -25,6 +28,7 @@ from takd.stage import StageSpec, answers_file, answers_suffice
 
 WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"  # what a pupil's training reads of its teachers
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.2
+_STOP_LOOK = 0.02
 _TRAINER = "takd.training.run_stage:run_stage"
 
 
@@ -42,19 +46,40 @@ class Trainer(Protocol):
     ) -> None: ...
 
 
-def find_trainer() -> Trainer:
+def find_trainer(should_stop: Callable[[], bool]) -> Trainer:
     """The training function, imported on first use (this is where torch comes in); $TAKD_TRAINER names another one
-    as `module:function`. Raises StageFailed when it cannot be imported."""
+    as `module:function`.
+
+    Importing takes seconds on a busy machine, so it happens in a thread that a wish to stop leaves behind. Raises
+    StageStopped, and StageFailed when a package is missing.
+    """
     module, _, function = os.environ.get("TAKD_TRAINER", _TRAINER).partition(":")
+    if module not in _imports:
+        _imports[module] = Future()
+        threading.Thread(target=_import, args=(module, _imports[module]), name="import", daemon=True).start()
+    while True:
+        try:
+            trainer: Trainer = getattr(_imports[module].result(_STOP_LOOK), function)
+            return trainer
+        except TimeoutError:
+            if should_stop():
+                raise StageStopped("stopped before training began") from None
+        except ImportError as error:
+            raise StageFailed(
+                "missing-package",
+                f"A package that training needs is missing ({error}). Install it with: "
+                "python -m pip install -r requirements.txt",
+            ) from error
+
+
+_imports: dict[str, Future[ModuleType]] = {}
+
+
+def _import(module: str, answer: Future[ModuleType]) -> None:
     try:
-        trainer: Trainer = getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        raise StageFailed(
-            "missing-package",
-            f"A package that training needs is missing ({error}). Install it with: "
-            "python -m pip install -r requirements.txt",
-        ) from error
-    return trainer
+        answer.set_result(importlib.import_module(module))
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 def needed(store: Store, stages: Mapping[str, StageSpec]) -> set[str]:
@@ -159,7 +184,7 @@ def _train(
     files.remove_leftovers(store.own_folder(key), keep="stage.json")
     store.write_progress(key, {"epoch": 0, "epochs": stage.recipe.epochs})
     try:
-        trainer = find_trainer()
+        trainer = find_trainer(should_stop)
         say(f"{name}: training")
         started = time.monotonic()
         trainer(store, key, device=device, should_stop=should_stop, report=partial(store.write_progress, key))

@@ -189,6 +189,18 @@ def test_a_training_that_does_not_listen_is_ended(store: Store, monkeypatch: Env
     wait_for(lambda: not workers(store))
 
 
+def test_cancel_does_not_wait_for_a_slow_import(store: Store, monkeypatch: Env, tmp_path: Path) -> None:
+    (tmp_path / "slow_trainer.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TAKD_TRAINER", "slow_trainer:run_stage")
+    run_id = ask(store, CHAIN)
+    wait_for(lambda: len(run_info(store, run_id).current) == 2)
+    start = time.monotonic()
+    cancel(store, run_id)
+    assert wait_end(store, run_id).state == "cancelled" and time.monotonic() - start < 1.5
+    wait_for(lambda: not workers(store))
+
+
 def test_runs_train_in_the_order_they_were_asked_for(store: Store, monkeypatch: Env) -> None:
     monkeypatch.setenv("FAKE_EPOCH_MS", "60000")
     first = ask(store, LONE)

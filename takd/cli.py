@@ -1,0 +1,386 @@
+"""The command line: plan, run and look at experiments without the page. `python -m takd --help`
+
+Exit codes: 0 done, 1 a check failed or the computer refused, 2 the request cannot be carried out, 4 the run was
+cancelled, 5 it failed or was interrupted, 130 Ctrl-C. Rooms that load pandas are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from takd import __version__, cli_serve, cli_tables
+from takd.cli_choices import read_choices, spec_options
+from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
+from takd.data.cache import DataError
+from takd.data.catalogue import available_datasets, is_ready
+from takd.data.table import Dataset
+from takd.networks.table import NETWORKS
+from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
+from takd.runs import doctor as health
+from takd.runs.errors import RunError, StoreError
+from takd.runs.estimates import Estimate, estimate, likely_device
+from takd.runs.loop import title
+from takd.runs.states import RunInfo, list_runs, plan_keys, read_run_file, run_folder, run_info
+from takd.runs.store import Store, open_store
+from takd.runs.submit import cancel as cancel_run
+from takd.runs.submit import delete as delete_run
+from takd.runs.submit import resume as resume_run
+from takd.runs.submit import submit
+from takd.runs.worker import default_processes
+from takd.spec import ExperimentSpec, SpecError, read_spec
+from takd.spec import to_json as spec_json
+
+if TYPE_CHECKING:
+    from takd.analysis.verdicts import Verdict
+
+CANCELLED, BROKEN, INTERRUPTED = 4, 5, 130
+_LOOK = 0.25  # seconds between looks at a run
+_ESTIMATE = 2.0  # seconds between estimates of the time left
+_UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet: nothing can be trained already
+
+
+class Main(Commands):
+    """The group, with the exceptions of the rooms below that carry sentences."""
+
+    refusals = (SpecError, DataError, RunError, StoreError)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="takd")
+def cli() -> None:
+    """Does a bigger teacher still help a small student, and does an assistant help? Real trainings, real answers.
+
+    \b
+    1. python -m takd doctor                       is this machine ready?
+    2. python -m takd run --preset digits-noise    ask a question: seconds to minutes on a laptop
+    3. python -m takd serve                        explore it in the browser
+    """
+
+
+for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cli_tables.datasets, cli_tables.data):
+    cli.add_command(_command)
+cli.add_command(cli_serve.serve)
+
+
+@cli.command()
+@spec_options
+@common
+def plan(session: Session, **choices: Any) -> None:
+    """Show what an experiment would train and how long it takes."""
+    store, datasets = open_store(session.store), available_datasets()
+    spec = read_choices(datasets, **choices)
+    dataset = datasets[spec.dataset]
+    made, left, device, processes = _cost(spec, dataset, store)
+    download = _download(dataset, left)
+    arms = [{"arm": arm.name, "method": arm.method, "path": list(arm.path)} for arm in made.arms]
+    value = {
+        "spec": spec_json(spec),
+        "dataset": {"name": dataset.name, "ready": is_ready(dataset.name), "download": download},
+        "arms": arms,
+        "stages": left.total_stages,
+        "trained": left.total_stages - left.new_stages,
+        "new": left.new_stages,
+        "seconds": round(left.seconds, 1),
+        "calibrated": left.calibrated,
+        "device": device,
+        "processes": processes,
+    }
+    from takd.presentation.formats import count, duration
+
+    sure = "from speeds measured here" if left.calibrated else "a rough guess: see python -m takd doctor --calibrate"
+    lines = [f"{count(len(arms), 'arm')}, {count(spec.seeds, 'seed')}, {count(left.total_stages, 'training')}."]
+    lines.append(f"{value['trained']} are trained already, {left.new_stages} are new.")
+    if left.new_stages:
+        side = count(processes, "process", "processes")
+        lines.append(f"Time: {duration(left.seconds)} on {device} with {side} ({sure}).")
+    if download:
+        lines.append(f"{dataset.label} is not prepared here: {download} will be downloaded first.")
+    cells = [[arm.name, arm.method, " > ".join(arm.path)] for arm in made.arms]
+    session.answer(value, table(["arm", "method", "path"], cells), *lines)
+
+
+def _cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> tuple[Plan, Estimate, str, int]:
+    """(plan, what is left of it, device, processes)."""
+    known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
+    made = build_plan(spec, known)
+    device = likely_device(health.known_rates(store), made.stages)
+    processes = default_processes(device)
+    return made, estimate(made, store, dataset.classes, processes, device), device, processes
+
+
+def _download(dataset: Dataset, left: Estimate) -> str | None:
+    """The size of the download that training needs first, or None."""
+    return dataset.download if left.new_stages and not is_ready(dataset.name) else None
+
+
+@cli.command()
+@spec_options
+@click.option("--detach", is_flag=True, help="Return the run's id at once instead of waiting.")
+@common
+def run(session: Session, detach: bool, **choices: Any) -> None:
+    """Train an experiment and report what it found.
+
+    The training goes on when this command is stopped or its terminal closed.
+    """
+    store, datasets = open_store(session.store), available_datasets()
+    spec = read_choices(datasets, **choices)
+    _prepare(session, spec, datasets[spec.dataset], store)
+    run_id = submit(store, spec, asked_by="command line")
+    again = f" --store {session.store}" if session.store else ""
+    if detach:
+        session.say(f"The run goes on by itself. Look at it with: python -m takd show {run_id}{again}")
+        session.answer({"run": run_id, "state": run_info(store, run_id).state}, run_id)
+        return
+    try:
+        ended = _follow(store, run_id)
+    except KeyboardInterrupt:
+        session.say(f"Run {run_id} goes on without you. Stop it with: python -m takd cancel {run_id}{again}")
+        if session.as_json:
+            session.answer({"run": run_id, "state": run_info(store, run_id).state, "interrupted": True})
+        session.leave(INTERRUPTED)
+    _report(session, store, ended)
+    if ended.state != "done":
+        session.say(f"{ended.look.word}. {ended.reason or ended.look.next_action}")
+        session.say(f"Continue with: python -m takd resume {run_id}{again}")
+        session.leave(CANCELLED if ended.state == "cancelled" else BROKEN)
+
+
+def _prepare(session: Session, spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
+    """Get the images first where the keys are known without them: such a run is planned at once, and its worker does
+    not ask for the data set any more."""
+    if dataset.fingerprint is not None and _download(dataset, _cost(spec, dataset, store)[1]):
+        session.say(f"{dataset.label} is not prepared here: {dataset.download} are downloaded first.")
+        cli_tables.prepare_apart(dataset.name)
+
+
+def _follow(store: Store, run_id: str) -> RunInfo:
+    """Wait until a run has ended, showing how far it is."""
+    from takd.presentation.words import run_sentence
+
+    asked, eta = 0.0, None
+    with Meter() as meter:
+        while True:
+            info = run_info(store, run_id)
+            if not info.look.active:
+                return info
+            now = time.monotonic()
+            if now - asked >= _ESTIMATE:
+                asked, eta = now, _seconds_left(store, info)
+            sentence = run_sentence(info.state, info.stages_done, info.stages_total, position=info.position)
+            stages = {key: stage for key in info.keys if (stage := store.stage(key)) is not None}
+            training = [title(stages[key], stages) for key, _ in info.current if key in stages]
+            left = run_sentence("running", eta=eta).removeprefix("Training.")
+            share = info.stages_done / info.stages_total if info.stages_total else None
+            text = info.reason if info.state == "starting" and info.reason else sentence
+            meter.show(text, share, f"{left}  {'; '.join(training)}")
+            time.sleep(_LOOK)
+
+
+def _seconds_left(store: Store, info: RunInfo) -> float | None:
+    made = _stored_plan(store, info)
+    if made is None or not info.device:
+        return None
+    classes = next(iter(made.stages.values())).data.classes
+    return estimate(made, store, classes, info.processes or default_processes(info.device), info.device).seconds
+
+
+def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
+    """The plan of a run as it was stored, so that it needs neither the data set nor today's recipes; None where there
+    is none (yet), or where another version wrote it."""
+    folder = run_folder(store, info.id)
+    rows = read_run_file(store, folder, "plan.json")
+    found = {key: store.stage(key) for key in plan_keys(store, folder)}
+    stages = {key: stage for key, stage in found.items() if stage is not None and stage.network in NETWORKS}
+    if not stages or len(stages) < len(found):
+        return None
+    try:
+        arms = tuple(Arm(str(row["method"]), tuple(row["path"])) for row in rows["arms"])
+        chains = tuple(Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"])) for row in rows["chains"])
+        networks = {name for arm in arms for name in arm.path}
+        fit = all(len(chain.keys) == len(chain.arm.path) > 0 and set(chain.keys) <= set(stages) for chain in chains)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    if not fit or not networks <= set(NETWORKS):
+        return None
+    data = next(iter(stages.values())).data
+    families = tuple({NETWORKS[name].family for name in networks})
+    row = Dataset(data.name, data.name, families, data.classes, data.train_images, 0, 0, "", "", data.fingerprint)
+    if not isinstance(info.spec.get("dataset"), str):
+        return None
+    spec = read_spec(info.spec, {data.name: row})[0]
+    return Plan(spec, chosen_arm(spec), arms, chains, stages)
+
+
+def _report(session: Session, store: Store, info: RunInfo) -> None:
+    """What a run found: a row per arm, then a sentence per comparison."""
+    made = _stored_plan(store, info)
+    found = _findings(made, store) if made is not None else _NOTHING
+    value = {"run": info.id, "state": info.state, "spec": dict(info.spec), **found}
+    value |= {"origin": info.origin, "stages_done": info.stages_done, "stages_total": info.stages_total}
+    if info.reason:
+        value |= {"reason": info.reason, "cause": info.cause}
+    from takd.presentation.formats import MISSING, known, percent
+
+    columns = ["path", "method", "n", "mean test accuracy", "half-width", "seconds"]
+    cells = [
+        [
+            " > ".join(row["path"]),
+            row["method"],
+            row["n"],
+            percent(row["mean"]),
+            f"± {percent(row['half'])}" if row["n"] > 1 else "",
+            f"{row['seconds']:,.1f}" if known(row["seconds"]) else MISSING,
+        ]
+        for row in found["arms"]
+    ]
+    head = f"Run {info.id}: {info.look.word.lower()}, {info.stages_done} of {info.stages_total} trainings."
+    if info.state != "done":
+        head += f" {plain(info.reason or info.look.next_action)}"
+    sentences = [f"- {row['sentence']}" for row in found["verdicts"] if row["n"]]
+    if found["gap"]:
+        sentences.append(f"- {found['gap']['sentence']}")
+    session.answer(value, head, table(columns, cells, right=columns[2:]), *sentences, "", found["headline"])
+
+
+_NOTHING: dict[str, Any] = {"arms": [], "verdicts": [], "gap": None, "headline": "Nothing has been planned yet."}
+
+
+def _findings(made: Plan, store: Store) -> dict[str, Any]:
+    """Arms, verdicts, gap and headline as JSON values; accuracies are fractions."""
+    from takd.analysis.frames import arm_frame, chain_frame
+    from takd.analysis.verdicts import gap, verdicts_for
+    from takd.presentation import words
+
+    chains = chain_frame(made, store)
+    paths = {arm.name: arm.path for arm in made.arms}
+    names = ("arm", "method", "n", "mean", "half", "seconds", "trainings", "origin")
+    rows = [{name: row[name] for name in names} for row in arm_frame(chains).to_dict("records")]
+    arms = [{**row, "path": list(paths[row["arm"]]), "origin": row["origin"] if row["n"] else None} for row in rows]
+    verdicts = verdicts_for(made, chains)
+    judged = [
+        {"kind": words.kind_of(v)} | _numbers(v) | {"p_holm": v.p_holm, "sentence": words.verdict_sentence(v)}
+        for v in verdicts
+    ]
+    size = gap(chains) if sum(arm.method == "kd" for arm in made.arms) > 1 else None
+    chosen = next((v for v in verdicts if v.arm == made.chosen.name), None)
+    spec = made.spec
+    facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise)
+    headline = words.headline(size, chosen, facts)
+    found: dict[str, Any] = {"arms": arms, "verdicts": judged, "gap": None, "headline": headline}
+    if size is not None:
+        more = {name: getattr(size, name) for name in ("peak", "largest", "compared", "teacher_monotone", "note")}
+        found["gap"] = {"kind": words.gap_kind(size)} | _numbers(size.verdict) | more
+        found["gap"] |= {"confidence": size.verdict.interval.confidence, "sentence": words.gap_sentence(size)}
+    return found
+
+
+def _numbers(verdict: Verdict) -> dict[str, Any]:
+    return {name: getattr(verdict, name) for name in ("arm", "against", "n", "p", "seeds_needed")} | {
+        name: getattr(verdict.interval, name) for name in ("mean", "low", "high")
+    }
+
+
+@cli.command("list")
+@common
+def list_(session: Session) -> None:
+    """List the runs. Newest first; those that come with the program are `cached`."""
+    runs = list_runs(open_store(session.store))
+    names = ("state", "origin", "spec", "stages_done", "stages_total", "created")
+    rows = [{"run": r.id} | {name: getattr(r, name) for name in names} for r in runs]
+    cells = [
+        [r.id, r.look.word, r.origin, _in_short(r.spec), f"{r.stages_done}/{r.stages_total}", r.created[:19]]
+        for r in runs
+    ]
+    hint = [] if runs else ["No runs yet. Start one with: python -m takd run --preset digits-noise"]
+    columns = ["run", "state", "origin", "experiment", "trainings", "created (UTC)"]
+    session.answer({"runs": rows}, table(columns, cells, right=["trainings"]), *hint)
+
+
+def _in_short(spec: Mapping[str, Any]) -> str:
+    """An experiment in one cell; the values come from a file and may be anything."""
+    among = spec.get("assistants")
+    path = [spec.get("teacher"), *(among if isinstance(among, list) else ()), spec.get("student")]
+    noise = f" noise {spec.get('noise')}" if spec.get("noise") else ""
+    text = f"{spec.get('dataset')} {spec.get('method')} {' > '.join(map(str, path))} {spec.get('budget')}{noise}"
+    return f"{text[:100]}, {str(spec.get('seeds'))[:5]} seed(s), {str(spec.get('scope'))[:10]}"
+
+
+@cli.command()
+@click.argument("run_id")
+@common
+def show(session: Session, run_id: str) -> None:
+    """Report a run from its stored results, finished or not."""
+    store = open_store(session.store)
+    _report(session, store, run_info(store, run_id))
+
+
+@cli.command()
+@click.argument("run_id")
+@common
+def cancel(session: Session, run_id: str) -> None:
+    """Ask a run to stop; finished trainings are kept."""
+    store = open_store(session.store)
+    cancel_run(store, run_id)
+    _tell_state(session, store, run_id)
+
+
+@cli.command()
+@click.argument("run_id")
+@common
+def resume(session: Session, run_id: str) -> None:
+    """Continue a run that was cancelled, failed or interrupted."""
+    store = open_store(session.store)
+    resume_run(store, run_id)
+    _tell_state(session, store, run_id)
+
+
+def _tell_state(session: Session, store: Store, run_id: str) -> None:
+    info = run_info(store, run_id)
+    text = f"Run {run_id}: {info.look.word.lower()}. {info.look.next_action}"
+    session.answer({"run": run_id, "state": info.state}, text)
+
+
+@cli.command()
+@click.argument("run_id")
+@common
+def delete(session: Session, run_id: str) -> None:
+    """Forget a run that has ended. Its trainings stay, because other runs may share them."""
+    delete_run(open_store(session.store), run_id)
+    session.answer({"run": run_id, "deleted": True}, f"Run {run_id} is deleted; its trainings are kept.")
+
+
+@cli.command()
+@click.option("--calibrate", is_flag=True, help="First measure how fast this machine trains (seconds to a minute).")
+@common
+def doctor(session: Session, calibrate: bool) -> None:
+    """Check whether this machine can train and store."""
+    store = open_store(session.store)
+    measured: list[dict[str, object]] = []
+    with Meter() as meter:
+        if calibrate:
+            if (problem := store.writable()) is not None:
+                raise Refused([problem])
+            try:
+                measured = health.calibrate(store, meter.show)
+            except ValueError as error:
+                raise Refused([str(error)]) from error
+        checks = health.run_checks(store, lambda name: meter.show(f"Checking {name}"))
+    failed = [check for check in checks if check.status == health.FAILED]
+    cells = [[check.name, check.status, check.text] for check in checks]
+    verdict = f"{len(failed)} of {len(checks)} checks failed." if failed else "This machine is ready."
+    session.answer(
+        {
+            "ok": not failed,
+            "checks": [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
+            "measured": measured,
+            "rates": health.known_rates(store),
+        },
+        table(["check", "status", "what was found"], cells),
+        verdict,
+    )
+    session.leave(1 if failed else 0)

@@ -1,0 +1,211 @@
+"""Commands that show the tables (networks, methods, presets, data sets) and those that prepare data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from takd.cli_output import Meter, Refused, Session, common, quoted, table
+from takd.data import folder, sources
+from takd.data.catalogue import available_datasets, damaged, is_ready
+from takd.methods.table import METHODS
+from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, capacity
+from takd.presets import PRESETS
+from takd.spec import to_json
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = (10, 100)
+
+
+@click.command()
+@click.option("--recount", is_flag=True, hidden=True, help="Build every network and refresh counts.json (needs torch).")
+@common
+def networks(session: Session, recount: bool) -> None:
+    """Every network with its family, size, parameters and MACs."""
+    if recount:
+        from takd.networks.counting import write_counts  # here, because it builds the networks with torch
+
+        write_counts()
+        session.say(f"{COUNTS_FILE} is written.")
+    rows: list[dict[str, Any]] = []
+    for network in NETWORKS.values():
+        sizes = {n: capacity(network.name, n) for n in CLASSES}
+        rows.append(
+            {
+                "name": network.name,
+                "family": network.family,
+                "size": network.size,
+                "label": network.label,
+                "reference": FAMILIES[network.family].reference,
+                "params": {str(n): size.params for n, size in sizes.items()},
+                "macs": {str(n): size.macs for n, size in sizes.items()},
+            }
+        )
+    counted = [f"{what}, {n} classes" for n in CLASSES for what in ("parameters", "MACs")]
+    columns = ["network", "family", "size", *counted]
+    cells = [
+        [row["name"], FAMILIES[row["family"]].label, row["label"]]
+        + [f"{row[what][str(n)]:,}" for n in CLASSES for what in ("params", "macs")]
+        for row in rows
+    ]
+    session.answer({"networks": rows}, table(columns, cells, right=counted))
+
+
+@click.command()
+@common
+def methods(session: Session) -> None:
+    """How a student can be taught."""
+    rows = [
+        {
+            "name": row.name,
+            "label": row.label,
+            "assistants": list(row.assistants),
+            "formula": row.formula,
+            "cost": row.cost,
+            "reference": row.reference,
+            "help": row.help,
+        }
+        for row in METHODS.values()
+    ]
+    cells = [[r["name"], r["label"], _range(r["assistants"]), r["cost"], r["help"], r["reference"]] for r in rows]
+    columns = ["method", "label", "assistants", "cost", "what it does", "reference"]
+    session.answer({"methods": rows}, table(columns, cells))
+
+
+def _range(assistants: Any) -> str:
+    least, most = assistants
+    return "none" if most == 0 else f"{least} or more" if most is None else f"{least} to {most}"
+
+
+@click.command()
+@common
+def presets(session: Session) -> None:
+    """Named questions, for --preset."""
+    rows = [
+        {"name": r.name, "title": r.title, "question": r.question, "look_for": r.look_for, "spec": to_json(r.spec)}
+        for r in PRESETS.values()
+    ]
+    cells = [[r.name, r.question, r.spec.dataset, " > ".join(r.spec.path), r.spec.seeds] for r in PRESETS.values()]
+    session.answer({"presets": rows}, table(["preset", "question", "data", "chain", "seeds"], cells, right=["seeds"]))
+
+
+@click.command()
+@common
+def datasets(session: Session) -> None:
+    """Data sets, and which are ready on this machine."""
+    rows = [
+        {
+            "name": row.name,
+            "label": row.label,
+            "classes": row.classes,
+            "train": row.train_pool,
+            "families": list(row.families),
+            "ready": is_ready(row.name),
+            "download": row.download,
+            "fingerprint": row.fingerprint,
+        }
+        for row in available_datasets().values()
+    ]
+    broken = [{"name": name, "problem": problem} for name, problem in damaged()]
+    cells = [
+        [
+            r["name"],
+            r["label"],
+            r["classes"],
+            f"{r['train']:,}",
+            "ready" if r["ready"] else f"not prepared ({r['download']})",
+            str(r["fingerprint"] or "known when prepared")[:19],
+        ]
+        for r in rows
+    ]
+    columns = ["data set", "label", "classes", "images", "state", "fingerprint"]
+    shown = table(columns, cells, right=["classes", "images"])
+    session.answer({"datasets": rows, "damaged": broken}, shown, *(b["problem"] for b in broken))
+
+
+@click.group()
+def data() -> None:
+    """Prepare published data sets and import your own images."""
+
+
+@data.command()
+@click.argument("name")
+@common
+def prepare(session: Session, name: str) -> None:
+    """Download and check the published data set NAME."""
+    with Meter() as meter:
+        sources.prepare(name, progress=lambda what, share: meter.show(what, share))
+    row = available_datasets()[name]
+    session.answer(
+        {"name": name, "ready": is_ready(name), "fingerprint": row.fingerprint, "classes": row.classes},
+        f"{row.label} is ready.",
+    )
+
+
+def prepare_apart(name: str) -> None:
+    """Prepare a data set in a process of its own, because it may load torch; its progress appears as usual.
+
+    Raises Refused with that process's sentences when it fails.
+    """
+    command = [sys.executable, "-m", "takd", "data", "prepare", name, "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        try:
+            problems = json.loads(done.stdout.splitlines()[-1])["problems"]
+        except (ValueError, IndexError, KeyError):  # it crashed
+            raise Refused([f"{name} could not be prepared. Try: python -m takd data prepare {name}"]) from None
+        raise Refused(problems, said=True)
+
+
+@data.command("import-folder")
+@click.argument("path")
+@click.option("--name", required=True, help="A short name; the data set is then called folder-NAME.")
+@common
+def import_folder(session: Session, path: str, name: str) -> None:
+    """Import PATH, which holds one folder of images per class, or train/ and test/ with such folders."""
+    _import_folder(session, path, name)
+
+
+@data.command("import", hidden=True)
+@click.argument("path")
+@click.argument("name")
+@common
+def import_short(session: Session, path: str, name: str) -> None:
+    """The short form that error messages name: import PATH as folder-NAME."""
+    _import_folder(session, path, name)
+
+
+def _import_folder(session: Session, path: str, name: str) -> None:
+    session.say(f"Reading the images in {path[:200]}")
+    meta = folder.import_folder(_as_path(path), name)
+    _imported(session, meta)
+
+
+@data.command("import-npz")
+@click.argument("path")
+@click.option("--name", required=True, help="The published data set the file holds.")
+@common
+def import_npz(session: Session, path: str, name: str) -> None:
+    """Prepare a published data set from PATH, an .npz file with train_x, train_y, test_x, test_y and classes."""
+    session.say(f"Reading and checking {path[:200]}")
+    meta = sources.import_npz(_as_path(path), name)
+    _imported(session, meta)
+
+
+def _as_path(text: str) -> Path:
+    if "\0" in text:
+        raise Refused([f"{quoted(text)} is not a path; give the place of a folder or file."])
+    return Path(text)
+
+
+def _imported(session: Session, meta: dict[str, Any]) -> None:
+    names = ("name", "label", "classes", "train", "test", "fingerprint", "note")
+    images = f"{meta['train']:,} training and {meta['test']:,} test images of {meta['classes']} classes"
+    note = f" Note: {meta['note']}." if meta.get("note") else ""
+    text = f"{meta['label']} is ready as {meta['name']}: {images}.{note}"
+    session.answer({name: meta[name] for name in names if name in meta}, text)

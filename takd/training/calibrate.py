@@ -1,0 +1,95 @@
+"""Measure how fast this machine trains: `python -m takd.training.calibrate --store DIR`, a few seconds to a minute.
+
+Every network runs through the real training loop on random images, so that estimates are right before the first run.
+One line of JSON per network on standard output; the speeds go into the store's rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from takd.budgets import budget_for
+from takd.data.table import SPLIT_SEED
+from takd.networks.table import FAMILIES, NETWORKS
+from takd.runs.estimates import rate_name, record_rate
+from takd.runs.store import open_store
+from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
+from takd.training.device import Images, TrainingData, pick_device, uses_bf16
+from takd.training.loop import Hooks, train
+from takd.training.streams import initial_network
+
+CLASSES = 10
+SECONDS = 0.3  # of measuring per network
+_FIRST_BATCH = 16  # for the first, rough measurement
+_MOST_STEPS = 100
+
+
+def measure(name: str, device: torch.device, seconds: float = SECONDS) -> float:
+    """Images per second of training one network on `device`, in its recipe's batches and precision.
+
+    A network that is too slow for whole batches within `seconds` is measured in smaller ones: its speed per image
+    hardly depends on them.
+    """
+    recipe = budget_for(NETWORKS[name].family, "standard").recipe
+    rough = _rate(name, device, recipe, _FIRST_BATCH, 2)
+    images = int(rough * seconds)
+    if images <= 2 * _FIRST_BATCH:
+        return rough
+    batch = min(recipe.batch, images)
+    return _rate(name, device, recipe, batch, max(1, min(_MOST_STEPS, images // batch)))
+
+
+def _rate(name: str, device: torch.device, recipe: Recipe, batch: int, steps: int) -> float:
+    """The loop's own figure for a second epoch of `steps` batches; the first one warms up."""
+    # Labels are random, so a careful learning rate keeps the loss finite; speed does not depend on it.
+    calm = replace(recipe, epochs=2, batch=batch, lr=1e-4, schedule="constant")
+    data = DataSpec("random", "", CLASSES, batch * steps, 0.0, SPLIT_SEED)
+    stage = StageSpec(name, data, LossSpec("ce", None, 0.0), calm, seed=0)
+    bf16 = uses_bf16(device, recipe.precision)
+    network = initial_network(name, CLASSES, 0).to(device).to(memory_format=torch.channels_last)
+    rows = train(network, stage, _random_images(name, batch * steps, device, bf16), None, bf16=bf16, hooks=Hooks()).rows
+    return rows[-1]["images_per_second"]
+
+
+def _random_images(name: str, count: int, device: torch.device, bf16: bool) -> TrainingData:
+    channels, height, width = FAMILIES[NETWORKS[name].family].input_shape
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(count, height, width, channels, generator=generator).to(device)
+    labels = torch.randint(CLASSES, (count,), generator=generator).to(device)
+    train_part = Images(pixels.to(torch.bfloat16) if bf16 else pixels, labels)
+    validation = Images(train_part.pixels[:1], labels[:1])
+    return TrainingData(train_part, validation, (0.0,) * channels, (1.0,) * channels, 1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m takd.training.calibrate", description="Measure training speeds.")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--network", action="append", choices=list(NETWORKS), help="only these")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="per network")
+    options = parser.parse_args(arguments)
+    store = open_store(options.store)
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        for name in options.network or NETWORKS:
+            # As the worker decides: MLPs are too small to gain from a GPU.
+            device = pick_device("cpu" if NETWORKS[name].family == "mlp" else "auto")
+            rate = measure(name, device, options.seconds)
+            record_rate(store, str(device), rate_name(name, CLASSES), rate)
+            row = {"network": name, "classes": CLASSES, "device": str(device), "images_per_second": round(rate, 1)}
+            print(json.dumps(row), flush=True)
+    except OSError as error:
+        print(f"{store.root} cannot be written ({error.strerror or error}); use another --store.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

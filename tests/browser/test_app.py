@@ -1,0 +1,125 @@
+"""The main paths, driven as a person drives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Server, settled
+
+CHAIN = "d=digits&t=mlp-64&ta=mlp-16&s=mlp-8&scope=chain"
+LONG = f"{CHAIN}&n=20"  # long enough to leave, come back and restart the server in the middle
+
+
+def states(server: Server) -> list[str]:
+    return [json.loads(f.read_text())["state"] for f in sorted(server.store.glob("runs/*/status.json"))]
+
+
+def test_choose_run_watch_refresh_restart_result(server: Server, visitor: Any) -> None:
+    page = visitor()
+    page.goto(f"{server.url}/?{LONG}")
+    settled(page)
+    assert "Nothing trained" in page.locator("h1").inner_text() or page.get_by_text("Not trained yet").count()
+    page.get_by_role("button", name="Run for real").click()
+    page.get_by_text("stages trained").wait_for()
+    page.get_by_role("button", name="Cancel").wait_for()
+    page.get_by_text("Now:").first.wait_for()
+
+    page.reload()  # a refresh finds the run again
+    settled(page)
+    page.get_by_text("stages trained").wait_for()
+
+    page.close()  # closing the tab and another person opening the same link: one run, watched by both
+    page = visitor()
+    page.goto(f"{server.url}/?{LONG}")
+    page.get_by_text("stages trained").wait_for()
+    assert len(states(server)) == 1
+
+    server.interrupt()  # Ctrl-C on the server does not touch the training
+    assert states(server)[0] in ("running", "done")
+    server.start()
+    page.goto(f"{server.url}/?{LONG}")
+    settled(page)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
+    assert states(server) == ["done"]
+    title = page.locator("h1").inner_text()
+    assert "n = 20" in title
+    assert "CI" in title
+    page.goto(f"{server.url}/runs")
+    settled(page)
+    page.get_by_text("Library").wait_for()
+    assert page.errors == []
+
+
+def test_cancel_and_resume(server: Server, visitor: Any) -> None:
+    page = visitor()
+    page.goto(f"{server.url}/?{LONG}")
+    settled(page)
+    page.get_by_role("button", name="Run for real").click()
+    page.get_by_text("Now:").first.wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Resume").wait_for()
+    assert states(server) == ["cancelled"]
+    done = len(list(server.store.glob("stages/*/*/result.json")))
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
+    assert len(list(server.store.glob("stages/*/*/result.json"))) == 100 > done
+
+
+@pytest.mark.parametrize(
+    ("path", "title"), [("/runs", "Runs · TAKD Explorer"), ("/?d=digits", "Playground · TAKD Explorer")]
+)
+def test_a_cold_deep_link_opens_right(server: Server, visitor: Any, path: str, title: str) -> None:
+    page = visitor()
+    page.goto(server.url + path)  # the very first visit of a fresh server
+    settled(page)
+    page.locator("h1").wait_for()
+    assert page.title() == title
+    assert page.locator("[role=dialog]").count() == 0
+
+
+def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(server: Server, visitor: Any) -> None:
+    for width in (1280, 390):
+        for theme in ("light", "dark"):
+            page = visitor(width, theme)
+            for path in ("/", "/?d=digits", "/runs", "/?t=nonsense&T=0"):
+                page.goto(server.url + path)
+                settled(page)
+                page.locator("h1").wait_for()
+                page.wait_for_timeout(700)
+                wide = page.evaluate(
+                    "Math.max(document.documentElement.scrollWidth,"
+                    " document.querySelector('[data-testid=stMain]').scrollWidth)"
+                )
+                assert wide <= width, (path, width)
+                assert page.locator("[data-testid=stException]").count() == 0
+            assert page.outside == []
+            assert page.errors == []
+
+
+def test_clicking_a_box_shows_that_network(visitor: Any, server: Server) -> None:
+    page = visitor()
+    page.goto(server.url)
+    settled(page)
+    box = page.locator(".st-key-wide-strip canvas, .st-key-wide-strip svg").first
+    box.wait_for()
+    page.get_by_text("How the chain learned").wait_for()
+    size = box.bounding_box()
+    page.mouse.click(size["x"] + size["width"] - 60, size["y"] + 60)
+    page.get_by_text("How plain-2 learned").wait_for()
+
+
+def test_exports_are_files(visitor: Any, server: Server, tmp_path: Path) -> None:
+    page = visitor()
+    page.goto(server.url)
+    settled(page)
+    page.get_by_role("button", name="Export").nth(1).click()
+    for label, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG"), ("CSV", b"panel,")):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=label, exact=True).first.click()
+        target = tmp_path / label
+        waiting.value.save_as(target)
+        assert target.read_bytes().startswith(start)
