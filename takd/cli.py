@@ -23,7 +23,7 @@ from takd.networks.table import NETWORKS
 from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
 from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
-from takd.runs.estimates import Estimate, estimate, likely_device
+from takd.runs.estimates import Estimate, default_processes, estimate, likely_device
 from takd.runs.loop import title
 from takd.runs.states import RunInfo, list_runs, plan_keys, read_run_file, run_folder, run_info
 from takd.runs.store import Store, open_store
@@ -31,7 +31,6 @@ from takd.runs.submit import cancel as cancel_run
 from takd.runs.submit import delete as delete_run
 from takd.runs.submit import resume as resume_run
 from takd.runs.submit import submit
-from takd.runs.worker import default_processes
 from takd.spec import ExperimentSpec, SpecError, read_spec
 from takd.spec import to_json as spec_json
 

@@ -93,7 +93,8 @@ class Parameter:
         if self.options:
             return ", ".join(self.options)
         start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
-        return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {self.high:g}"
+        end = f"{self.high:.0f}" if self.kind == "int" else f"{self.high:g}"
+        return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {end}"
 
 
 PARAMETERS: dict[str, Parameter] = {

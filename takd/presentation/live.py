@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import streamlit as st
@@ -26,7 +25,7 @@ def cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> tuple[Plan, Es
     if dataset.fingerprint is None:
         return None
     plan = build_plan(spec, dataset)
-    return plan, estimate(plan, store, dataset.classes, os.cpu_count() or 1)
+    return plan, estimate(plan, store, dataset.classes)
 
 
 def spec_of(run: RunInfo) -> ExperimentSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import math
@@ -36,8 +37,9 @@ _CUDA_FACTOR = 20.0  # how much faster a GPU is taken to be than one core, until
 _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
 _FORWARD = 3.0  # answering is about three times as fast as training
 _STAGE_SECONDS = 0.1  # data, files, final figures
-_START_SECONDS = 4.0  # importing torch, once
+_START_SECONDS = 5.0  # importing torch and its first step, once
 _TEST_IMAGES = 10_000
+_BYTES_PER_PROCESS = 10**9
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Estimate:
     calibrated: bool
 
 
-def estimate(plan: Plan, store: Store, classes: int, processes: int, device: str | None = None) -> Estimate:
-    """Time until the plan is done when `processes` train side by side (1 on a GPU).
+def estimate(
+    plan: Plan, store: Store, classes: int, processes: int | None = None, device: str | None = None
+) -> Estimate:
+    """Time until the plan is done when `processes` train side by side (default: as many as a worker would use).
 
     `device` defaults to a GPU this store has measured, else the CPU. Stages that are done cost nothing.
     """
@@ -64,8 +68,24 @@ def estimate(plan: Plan, store: Store, classes: int, processes: int, device: str
         teachers = [plan.stages[t].network for t in stage.teachers if t in plan.stages]
         seconds[key], sure = _stage_seconds(stage, teachers, classes, known.get(place, {}), place)
         measured = measured and sure
-    total = makespan(seconds, {key: stage.teachers for key, stage in todo.items()}, processes)
+    side_by_side = processes or default_processes(place)
+    total = makespan(seconds, {key: stage.teachers for key, stage in todo.items()}, side_by_side)
     return Estimate(len(todo), len(plan.stages), total + (_START_SECONDS if todo else 0.0), measured)
+
+
+def default_processes(device: str) -> int:
+    """Training processes of a run: one on a GPU; on the CPU one per core this process may use, as far as memory
+    goes. $TAKD_PROCESSES overrides."""
+    asked = os.environ.get("TAKD_PROCESSES", "")
+    if asked.isascii() and asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return max(1, min(cores, memory // _BYTES_PER_PROCESS))
+    return cores
 
 
 def makespan(seconds: Mapping[str, float], teachers: Mapping[str, tuple[str, ...]], processes: int) -> float:

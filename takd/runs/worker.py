@@ -27,21 +27,22 @@ from filelock import FileLock
 from takd.networks.table import NETWORKS
 from takd.plan import build_plan
 from takd.runs.errors import RunError, StageFailed, StageStopped
+from takd.runs.estimates import default_processes
 from takd.runs.failures import utc_now
 from takd.runs.locks import run_lock, slot_lock, try_acquire
 from takd.runs.loop import clear_failures, failures_among, named, needed, title, train_all
 from takd.runs.states import plan_keys, read_run_file, read_status, run_folder, waiting_before, write_run_file
 from takd.runs.store import REPO, Store, open_store
 from takd.runs.submit import write_plan
-from takd.spec import require_spec
+from takd.spec import SpecError, require_spec
 from takd.stage import StageSpec
 
 DONE, BUSY, STOPPED, FAILED = 0, 3, 4, 5
 _KILL_AFTER = 10.0  # seconds a process gets to stop by itself ($TAKD_KILL_AFTER)
 _CANCEL_LOOK = 0.05
-_QUEUE_LOOK = 0.1
+_QUEUE_LOOK = 0.3
+_CATALOGUE = "takd.data.catalogue"  # imported when needed: a worker that only waits stays without numpy
 _HELPER_RESTARTS = 3
-_BYTES_PER_PROCESS = 10**9
 
 
 class Stop:
@@ -104,6 +105,7 @@ class Lead:
         wanted = needed(self.store, stages)
         if not wanted:
             return self._done()
+        self._prepare(next(iter(stages.values())).data.name)
         clear_failures(self.store, stages, wanted)
         device = pick_device(self.wish, stages)
         slot = self._wait_for(device)
@@ -139,20 +141,29 @@ class Lead:
         values = read_run_file(self.store, self.folder, "experiment.json").get("spec")
         if not isinstance(values, dict):
             raise StageFailed("bad-run", "experiment.json is damaged; delete the run and start it again.")
-        self.tell(state="starting", phase="preparing", reason="Preparing the data set")
         name = str(values.get("dataset"))
+        self._prepare(name)
+        try:
+            known = importlib.import_module(_CATALOGUE).available_datasets()
+            plan = build_plan(require_spec(values, known), known[name])
+        except (SpecError, KeyError, ValueError) as error:
+            raise StageFailed("bad-data", f"The data set {name} cannot answer this question: {error}") from error
+        write_plan(self.store, self.folder, plan)
+        return plan.stages
+
+    def _prepare(self, name: str) -> None:
+        """Have the images of a data set on this machine, downloading them if they are not."""
+        if importlib.import_module(_CATALOGUE).is_ready(name):
+            return
+        self.tell(state="starting", phase="preparing", reason="Preparing the data set")
         try:
             importlib.import_module("takd.data.sources").prepare(name, progress=self._preparing)
-            known = importlib.import_module("takd.data.catalogue").available_datasets()
-            plan = build_plan(require_spec(values, known), known[name])
         except StageStopped:
             raise
         except Exception as error:
             traceback.print_exc()
             raise StageFailed("bad-data", f"The data set {name} could not be prepared: {error}") from error
-        write_plan(self.store, self.folder, plan)
         self.tell(state="queued")
-        return plan.stages
 
     def _preparing(self, what: str, share: float | None) -> None:
         if self.stop():
@@ -285,21 +296,6 @@ def pick_device(wish: str, stages: Mapping[str, StageSpec]) -> str:
         answer = subprocess.run([sys.executable, "-c", question], capture_output=True, timeout=120, check=False)
         return "cuda:0" if answer.stdout.strip() == b"True" else "cpu"
     return "cpu"
-
-
-def default_processes(device: str) -> int:
-    """Training processes of a run: one on a GPU; on the CPU one per core this process may use, as far as memory
-    goes. $TAKD_PROCESSES overrides."""
-    asked = os.environ.get("TAKD_PROCESSES", "")
-    if asked.isascii() and asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    if device != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return max(1, min(cores, memory // _BYTES_PER_PROCESS))
-    return cores
 
 
 def kill_after() -> float:
