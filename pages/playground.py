@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import live, panels, ui, words
+from takd.presentation import live, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.study import Study, nearest_study, study
 
@@ -48,7 +48,7 @@ def watching() -> None:
     """The live part: redraws itself while the run works, then the whole page once."""
     now = live.still_active(run.id, store) if run else None
     if run and (now is None or (run.look.active and not now.look.active)):
-        st.session_state["toast"] = f"Run {words.run_state(now.state).word.lower()}" if now else "Run removed"
+        st.session_state["toast"] = f"Run {now.look.word.lower()}" if now else "Run removed"
         st.rerun()
     if now:
         live.run_card(now, store, place="playground")

@@ -170,13 +170,12 @@ def _follow(store: Store, run_id: str) -> RunInfo:
             now = time.monotonic()
             if now - asked >= _ESTIMATE:
                 asked, eta = now, _seconds_left(store, info)
-            sentence = run_sentence(info.state, info.stages_done, info.stages_total, position=info.position)
+            sentence = run_sentence(info.state, info.stages_done, info.stages_total, info.position, eta)
             stages = {key: stage for key in info.keys if (stage := store.stage(key)) is not None}
             training = [title(stages[key], stages) for key, _ in info.current if key in stages]
-            left = run_sentence("running", eta=eta).removeprefix("Training.")
             share = info.stages_done / info.stages_total if info.stages_total else None
             text = info.reason if info.state == "starting" and info.reason else sentence
-            meter.show(text, share, f"{left}  {'; '.join(training)}")
+            meter.show(text, share, "; ".join(training))
             time.sleep(_LOOK)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.formats import accuracy, count, digits_for, duration, known, listing, percent, points, size
-from takd.presentation.phrases import verdict_sentence, via_label
+from takd.presentation.phrases import capital, verdict_sentence, via_label
 from takd.presentation.theme import ROLE_LABELS
+from takd.runs.states import STATES
 
 METRICS = {
     "val_acc": "validation accuracy",
@@ -20,53 +19,16 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class RunState:
-    """How a state is shown: icon (Material), word, sentence, and what a person can do next."""
-
-    icon: str
-    word: str
-    sentence: str
-    action: str
-
-
-RUN_STATES = {
-    "queued": RunState(":material/schedule:", "Queued", "Waiting for a free place.", "Cancel"),
-    "starting": RunState(":material/hourglass_top:", "Starting", "The worker is loading the data.", "Cancel"),
-    "running": RunState(":material/play_arrow:", "Running", "Training.", "Cancel"),
-    "cancelling": RunState(":material/stop_circle:", "Cancelling", "Stopping after the current batch.", "Wait"),
-    "cancelled": RunState(":material/cancel:", "Cancelled", "Stopped; finished trainings are kept.", "Resume"),
-    "done": RunState(":material/check_circle:", "Done", "Everything is trained.", "Open"),
-    "failed": RunState(":material/error:", "Failed", "Stopped by an error; finished trainings are kept.", "Retry"),
-    "lost": RunState(":material/link_off:", "Lost", "The worker is gone; finished epochs are kept.", "Resume"),
-}
-
-
-def run_state(state: str) -> RunState:
-    """The words of a run state; an unknown one is shown as it is."""
-    unknown = RunState(":material/help:", state.capitalize(), "This state is not known here.", "Wait")
-    return RUN_STATES.get(state, unknown)
-
-
 def run_sentence(
-    state: str,
-    trained: int | None = None,
-    total: int | None = None,
-    eta: float | None = None,
-    position: int | None = None,
-    error: str = "",
+    state: str, done: int = 0, total: int = 0, position: int | None = None, left: float | None = None
 ) -> str:
-    """One sentence for a run: what it does, how far it is, how long still."""
-    text = run_state(state).sentence
+    """How a run fares: its state, place in the queue (1 starts next) or stages trained, and seconds left."""
+    text = f"{STATES[state].word}."
     if state == "queued" and position is not None:
         text = "Next in the queue." if position <= 1 else f"Place {position} in the queue."
-    if state == "running" and trained is not None and total:
-        text = f"Training {min(trained + 1, total)} of {total}."
-    elif state in ("cancelled", "failed", "lost") and trained is not None and total:
-        text = f"{text[:-1]} ({trained} of {total})."
-    if state in ("queued", "starting", "running") and known(eta):
-        text += f" {duration(eta).capitalize()} left."
-    return f"{text} Cause: {error.strip().rstrip('.')}." if state == "failed" and error.strip() else text
+    elif total:
+        text = f"{text[:-1]}, {done} of {total} trained."
+    return f"{text} {capital(duration(left))} left." if known(left) else text
 
 
 def provenance(origin: str | None, date: str | None = None, device: str | None = None, n: int | None = None) -> str:

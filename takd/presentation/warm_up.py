@@ -11,11 +11,13 @@ def warm_up() -> None:
         from takd.data.catalogue import available_datasets
         from takd.presentation.charts import gap_chart
         from takd.presentation.study import study
+        from takd.runs.doctor import calibrate_in_background
         from takd.runs.states import list_runs
         from takd.runs.store import open_store
         from takd.spec import start_for
 
         store = open_store()
+        calibrate_in_background(store)
         list_runs(store)
         shown = study(start_for("cifar10"), available_datasets()["cifar10"], store)
         gap_chart(shown.gap, shown.gap_seeds).to_dict()

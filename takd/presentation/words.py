@@ -11,15 +11,12 @@ from typing import NamedTuple
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.captions import (
-    RUN_STATES,
-    RunState,
     alt_assistants,
     alt_chain,
     alt_curves,
     alt_gap,
     provenance,
     run_sentence,
-    run_state,
 )
 from takd.presentation.formats import (
     MISSING,
@@ -62,11 +59,40 @@ from takd.presentation.phrases import (
 )
 
 __all__ = [
-    "MISSING", "RUN_STATES", "Facts", "RunState", "Story", "accuracy", "alt_assistants", "alt_chain", "alt_curves",
-    "alt_gap", "arm_label", "best_of", "capital", "count", "duration", "gain_text", "gap_kind", "gap_sentence",
-    "headline", "interval_text", "kind_of", "noise_caveat", "percent", "points", "provenance", "ratio", "run_sentence",
-    "run_state", "seeds_sentence", "short_size", "size", "three_sentences", "verdict_badge", "verdict_label",
-    "verdict_sentence", "versus", "via_label",
+    "MISSING",
+    "Facts",
+    "Story",
+    "accuracy",
+    "alt_assistants",
+    "alt_chain",
+    "alt_curves",
+    "alt_gap",
+    "arm_label",
+    "best_of",
+    "capital",
+    "count",
+    "duration",
+    "gain_text",
+    "gap_kind",
+    "gap_sentence",
+    "headline",
+    "interval_text",
+    "kind_of",
+    "noise_caveat",
+    "percent",
+    "points",
+    "provenance",
+    "run_sentence",
+    "ratio",
+    "seeds_sentence",
+    "short_size",
+    "size",
+    "three_sentences",
+    "verdict_badge",
+    "verdict_label",
+    "verdict_sentence",
+    "versus",
+    "via_label",
 ]  # fmt: skip
 
 

@@ -242,6 +242,25 @@ def known_rates(store: Store) -> dict[str, dict[str, float]]:
     }
 
 
+def calibrate_in_background(store: Store) -> bool:
+    """Measure this machine's speeds once, detached, when none is known yet; whether that was started.
+
+    The server calls this when it starts, so that the first estimate is not a guess. TAKD_CALIBRATE=0 turns it off.
+    """
+    if os.environ.get("TAKD_CALIBRATE") == "0" or known_rates(store) or store.writable() is not None:
+        return False
+    subprocess.Popen(
+        [sys.executable, "-m", "takd.training.calibrate", "--store", str(store.root)],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=REPO,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"},
+    )
+    return True
+
+
 def _queue(store: Store) -> Found:
     runs = [run for run in list_runs(store) if run.origin == "live"]
     active = [f"{run.id} ({run.look.word.lower()})" for run in runs if run.look.active]

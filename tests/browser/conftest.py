@@ -41,6 +41,7 @@ class Server:
             "TAKD_STORE": str(store),
             "TAKD_DATA": str(data),
             "TAKD_CACHED": str(cached),
+            "TAKD_CALIBRATE": "0",
         }
         self.store = store
         self.process: subprocess.Popen[bytes] | None = None

@@ -212,13 +212,11 @@ def test_provenance() -> None:
     assert words.provenance(None) == "○ not trained yet"
 
 
-def test_run_states() -> None:
-    for state in ("queued", "starting", "running", "cancelling", "cancelled", "done", "failed", "lost", "odd"):
-        row = words.run_state(state)
-        assert all((row.icon, row.word, row.sentence, row.action))
-        assert_clean(words.run_sentence(state))
-    assert words.run_sentence("running", 1, 3, 41) == "Training 2 of 3. ~40 s left."
-    assert words.run_sentence("failed", 1, 3, error="out of memory.").endswith("(1 of 3). Cause: out of memory.")
+def test_run_sentence() -> None:
+    assert words.run_sentence("queued", position=1) == "Next in the queue."
+    assert words.run_sentence("queued", position=3) == "Place 3 in the queue."
+    assert words.run_sentence("running", 1, 3, left=41) == "Running, 1 of 3 trained. ~40 s left."
+    assert words.run_sentence("lost", 1, 3) == "Interrupted, 1 of 3 trained."
 
 
 def test_alternative_texts() -> None:
