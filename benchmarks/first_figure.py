@@ -1,0 +1,96 @@
+"""How long a visitor waits on a warm server: words, first figure, reaction to a cached choice. Prints medians; no test.
+
+    python benchmarks/first_figure.py [--rounds 7] [--url http://127.0.0.1:8501]
+
+Without --url it starts its own server on the cached runs. Needs requirements-dev.txt and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+REPO = Path(__file__).parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FIGURE = ".st-key-wide-gap canvas, .st-key-wide-gap svg.marks"
+
+
+def start_server() -> tuple[subprocess.Popen[bytes], str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tempfile.mkdtemp()
+    environment = {**os.environ, "TAKD_STORE": f"{folder}/store", "TAKD_DATA": f"{folder}/data", "TAKD_CALIBRATE": "0"}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--server.port", str(port)],
+        cwd=REPO,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+                return process, url
+        except OSError:
+            time.sleep(0.1)
+
+
+def visit(page: Page, url: str) -> dict[str, float]:
+    """Seconds from the request to the headline, to the gap figure, and from a cached choice to its new headline."""
+    started = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.locator("h1").wait_for()
+    words = time.perf_counter() - started
+    page.locator(FIGURE).first.wait_for()
+    figure = time.perf_counter() - started
+    before = page.locator("h1").inner_text()
+    started = time.perf_counter()
+    page.get_by_role("button", name="Remove the assistants").click()
+    page.wait_for_function("before => document.querySelector('h1').innerText !== before", arg=before)
+    return {"words": words, "first figure": figure, "cached choice": time.perf_counter() - started}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--url")
+    arguments = parser.parse_args()
+    server, url = (None, arguments.url) if arguments.url else start_server()
+    rows: list[dict[str, float]] = []
+    try:
+        with sync_playwright() as p:
+            launch: dict[str, Any] = {"args": ["--headless", "--no-sandbox", "--disable-gpu"]}
+            browser = p.chromium.launch(executable_path=CHROMIUM, **launch)
+            context = browser.new_context(viewport={"width": 1280, "height": 720})
+            for _ in range(arguments.rounds + 1):  # the first visit also fills the browser's cache and is left out
+                page = context.new_page()
+                rows.append(visit(page, url))
+                page.close()
+            browser.close()
+    finally:
+        if server is not None:
+            server.terminate()
+    load = os.getloadavg()[0]
+    for name in rows[0]:
+        values = sorted(row[name] for row in rows[1:])
+        print(f"{name:14s} median {statistics.median(values):.2f} s, range {values[0]:.2f} to {values[-1]:.2f} s")
+    print(f"{arguments.rounds} visits, {os.cpu_count()} cores, load {load:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What travels with the program: every cached number is what its own files say, and every preset that is promised to
+open at once does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from takd.data.cache import DataError
+from takd.data.catalogue import available_datasets
+from takd.data.sources import import_npz
+from takd.data.test_part import load_test
+from takd.plan import build_plan
+from takd.presentation.study import study
+from takd.presets import PRESETS
+from takd.runs.states import list_runs
+from takd.runs.store import Store
+from takd.spec import require_spec
+from takd.stage import StageSpec
+
+CACHED = Path(__file__).parents[1] / "cached_runs"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+STAGES = sorted(path.parent for path in CACHED.glob("stages/*/*/stage.json"))
+ALLOWED = {"stage.json", "events.jsonl", "result.json", "predictions.npz", "weights.safetensors", "extra"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "own", [CACHED])
+
+
+def test_there_are_cached_stages_and_nothing_foreign_among_them(store: Store) -> None:
+    assert len(STAGES) > 300
+    assert store.broken(CACHED) == []
+    for folder in STAGES:
+        assert {path.name for path in folder.iterdir()} <= ALLOWED
+
+
+def test_every_stage_is_what_its_key_says_and_its_result_agrees_with_its_events(store: Store) -> None:
+    for folder in STAGES:
+        stage = StageSpec.from_bytes((folder / "stage.json").read_bytes())
+        assert stage.key == folder.name
+        result = store.result(stage.key)
+        assert result is not None
+        rows, _ = store.read_events(stage.key)
+        assert [row["epoch"] for row in rows] == list(range(1, stage.recipe.epochs + 1))
+        assert result["epochs"] == stage.recipe.epochs
+        assert rows[-1]["val_acc"] == pytest.approx(result["val_acc"], abs=1e-6)
+        assert rows[-1]["train_acc"] == pytest.approx(result["train_acc"], abs=1e-6)
+        assert max(row["val_acc"] for row in rows) == pytest.approx(result["val_best"], abs=1e-6)
+        assert set(result["agreement"]) == set(stage.teachers)
+        lam = stage.loss.lam
+        for row in rows:
+            assert row["loss"] == pytest.approx((1 - lam) * row["loss_ce"] + lam * row["loss_kl"], rel=2e-4, abs=1e-5)
+        for name, listed in result["files"].items():
+            if (folder / name).exists():
+                assert store.has_file(stage.key, name), (folder, name)
+                assert (folder / name).stat().st_size == listed["bytes"]
+
+
+def test_every_cached_run_is_planned_alike_today(store: Store) -> None:
+    """A change of keys would orphan every stored stage."""
+    runs = [run for run in list_runs(store) if run.origin == "cached"]
+    assert len(runs) >= 5
+    for run in runs:
+        spec = require_spec(dict(run.spec))
+        plan = build_plan(spec, available_datasets()[spec.dataset])
+        assert run.state == "done"
+        assert set(plan.stages) == set(run.keys)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_opens_with_all_its_seeds(name: str, store: Store) -> None:
+    spec = PRESETS[name].spec
+    shown = study(spec, available_datasets()[spec.dataset], store)
+    assert shown.verdict is not None
+    assert shown.verdict.n == spec.seeds >= 3
+    assert (shown.arms["n"] == spec.seeds).all()
+    assert shown.gap_verdict.verdict.n == spec.seeds
+
+
+def test_cached_cifar_covers_both_students_over_the_whole_ladder(store: Store) -> None:
+    for student, sizes in (("plain-2", (4, 6, 8, 10)), ("plain-4", (6, 8, 10))):
+        spec = next(p.spec for p in PRESETS.values() if p.spec.dataset == "cifar10" and p.spec.student == student)
+        shown = study(spec, available_datasets()["cifar10"], store)
+        assert set(shown.kd_arms["teacher"]) == {f"plain-{n}" for n in sizes}
+        chains = shown.arms[shown.arms["method"] == "takd"]
+        assert len(chains) >= len(sizes) - 1
+        stage = next(iter(shown.plan.stages.values()))
+        assert stage.data.train_images == 45_000
+
+
+def test_large_teachers_can_still_teach(store: Store) -> None:
+    """A pupil that is not cached needs its cached teacher's answers or weights."""
+    from takd.runs.loop import can_teach
+
+    spec = PRESETS["cifar-gap"].spec
+    plan = build_plan(spec, available_datasets()["cifar10"])
+    pupils = [s for s in plan.stages.values() if s.teachers]
+    assert all(can_teach(store, teacher, pupil) for pupil in pupils for teacher in pupil.teachers)
+
+
+def test_it_all_stays_small() -> None:
+    assert sum(f.stat().st_size for f in CACHED.rglob("*") if f.is_file()) < 60e6
+
+
+@pytest.mark.shared_data
+def test_accuracies_recompute_from_the_stored_answers(tmp_path: Path) -> None:
+    """Test labels are not in the repository; where CIFAR-10 is at hand, every stored accuracy is computed again."""
+    if not (SHARED / "cifar10").is_dir():
+        pytest.skip("CIFAR-10 is not beside the repository")
+    labels = _shared_labels(tmp_path)
+    checked = 0
+    for folder in STAGES:
+        stage = json.loads((folder / "stage.json").read_text())
+        if stage["data"]["name"] == "cifar10" and (folder / "predictions.npz").exists():
+            logits = np.load(folder / "predictions.npz", allow_pickle=False)["logits"]
+            accuracy = float((logits.argmax(1) == labels).mean())
+            stored = json.loads((folder / "result.json").read_text())["test_acc"]
+            assert accuracy == pytest.approx(stored, abs=5e-4)  # half precision can break a tie the other way
+            checked += 1
+    assert checked > 50
+
+
+def _shared_labels(tmp_path: Path) -> np.ndarray:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("shared_cifar", SHARED / "cifar.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.export_npz("cifar10", tmp_path)
+    try:
+        import_npz(tmp_path / "cifar10.npz", "cifar10")
+    except DataError as error:
+        pytest.fail(str(error))
+    dataset = available_datasets()["cifar10"]
+    from takd.stage import DataSpec
+
+    data = DataSpec("cifar10", str(dataset.fingerprint), 10, 45_000, 0.0, 0)
+    return np.asarray(load_test(data)[1])
