@@ -169,6 +169,14 @@ def test_widgets_change_the_question_and_the_link() -> None:
     assert not at.exception
 
 
+def test_a_smaller_teacher_takes_the_student_along() -> None:
+    at = open_page({"d": ["digits"]})
+    at.selectbox(key="w-teacher").select("mlp-8").run()
+    assert not at.exception
+    assert not at.warning
+    assert (link(at, "t"), link(at, "s"), link(at, "m")) == (["mlp-8"], ["mlp-4"], ["kd"])
+
+
 def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
     at = open_page()

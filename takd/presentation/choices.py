@@ -8,7 +8,6 @@ when it differs from what was last written, which makes links, back and forward 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -16,7 +15,7 @@ import streamlit as st
 from takd.budgets import BUDGETS
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
-from takd.networks.table import NETWORKS, capacity
+from takd.networks.table import capacity
 from takd.presentation import words
 from takd.presets import PRESETS
 from takd.spec import (
@@ -27,6 +26,7 @@ from takd.spec import (
     from_query,
     networks_for,
     read_spec,
+    size_order,
     start_for,
     to_json,
     to_query,
@@ -83,28 +83,30 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     """Callback of every widget: one choice changed, the rest follows where it must."""
     state, old = st.session_state, st.session_state[_SPEC]
     value: Any = state[f"w-{name}"]
-    if value is None or (isinstance(value, list) and name != "assistants"):  # a deselected pill keeps the old choice
+    if value is None:  # a deselected segment keeps the old choice
         value = getattr(old, name)
     if name == "dataset":
-        _keep(replace(start_for(value), seeds=start_for(value).seeds))
+        _keep(start_for(value))
         return
     values = {**to_json(old), name: value}
     if name in ("teacher", "student", "method"):
-        values = _fitting(values, name, old, datasets)
+        values = _fitting(values, datasets)
     spec, notices = read_spec(values, datasets)
     _keep(spec, notices)
 
 
-def _fitting(values: dict[str, Any], name: str, old: ExperimentSpec, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Let assistants follow a moved end of the chain or a changed method without complaint."""
+def _fitting(values: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Let the student and the assistants follow a moved teacher or a changed method without complaint."""
+    dataset = datasets[values["dataset"]]
+    if size_order(values["teacher"]) <= size_order(values["student"]):
+        smaller = [n.name for n in networks_for(dataset) if size_order(n.name) < size_order(values["teacher"])]
+        values = {**values, "student": smaller[-1]}
     if values["method"] in ("scratch", "kd"):
         return {**values, "assistants": []}
-    inside = between(values["teacher"], values["student"], datasets[values["dataset"]])
+    inside = between(values["teacher"], values["student"], dataset)
     kept = [a for a in values["assistants"] if a in inside] or list(inside[-1:])
     if not kept:  # neighbours leave no room for an assistant
         return {**values, "assistants": [], "method": "kd"}
-    if name in ("teacher", "student") and old.method == "kd" and not old.assistants:
-        kept = []
     return {**values, "assistants": kept}
 
 
@@ -153,7 +155,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
     first[2].selectbox(options=names[:-1], format_func=network_label, **change("teacher"))
     first[3].selectbox(
-        options=[n for n in names if spec.method == "scratch" or _smaller(n, spec.teacher, dataset)],
+        options=[n for n in names if size_order(n) < size_order(spec.teacher)],
         format_func=network_label,
         **change("student"),
     )
@@ -183,7 +185,3 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
         st.caption("Loss")
         st.code(METHODS[spec.method].formula, language=None, wrap_lines=True)
-
-
-def _smaller(name: str, teacher: str, dataset: Dataset) -> bool:
-    return capacity(name, dataset.classes).macs < capacity(teacher, dataset.classes).macs and name in NETWORKS
