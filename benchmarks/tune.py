@@ -5,7 +5,7 @@
 Trains on a seed that no reported run uses. First the rate (at T = 4, lam = 0.9), by the mean validation accuracy
 over `scratch` and `kd` arms of both students; then T and lam at that rate, by the mean over the `kd` arms. One
 setting for all arms: an arm that would like another one is not given it, and the table shows what it would have had.
-Test accuracies are neither read nor written here.
+Test accuracies play no part in the choice and are not in the report.
 """
 
 from __future__ import annotations

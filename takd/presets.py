@@ -41,14 +41,14 @@ PRESETS: dict[str, Preset] = {
             "digits-noise",
             "Digits with wrong labels, live in seconds",
             "With 20 % wrong labels, what does an assistant filter out?",
-            "Wide teachers score higher and still teach worse; the chain through a small assistant wins points back.",
+            "Do wider teachers score higher and still teach worse? Compare the chain with KD from its assistant.",
             _DIGITS,
         ),
         Preset(
             "digits-clean",
             "Digits with clean labels",
             "Does the same happen when every label is right?",
-            "Expect no gap: the effect above comes from memorised wrong labels.",
+            "Whether anything of the effect with wrong labels is left.",
             replace(_DIGITS, noise=0.0),
         ),
         Preset(

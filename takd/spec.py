@@ -51,8 +51,9 @@ class ExperimentSpec:
         return (self.teacher, *self.assistants, self.student)
 
 
-# Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images; those of
-# digits come from an earlier search on other seeds. A folder of images starts like CIFAR-10.
+# Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images (tuned
+# on direct KD, at another budget); those of digits come from an earlier search on other seeds. A folder of images
+# starts like CIFAR-10.
 STARTS: dict[str, ExperimentSpec] = {
     "cifar10": ExperimentSpec(),
     "digits": ExperimentSpec(

@@ -69,7 +69,7 @@ def test_takd_is_a_path_each_network_taught_by_its_predecessor_only() -> None:
 
 
 CHANGES = [
-    {"temperature": 2.0}, {"lam": 0.5}, {"noise": 0.1}, {"budget": "taste"}, {"dataset": "cifar100"},
+    {"temperature": 2.0}, {"lam": 0.9}, {"noise": 0.1}, {"budget": "taste"}, {"dataset": "cifar100"},
     {"teacher": "plain-8"},
 ]  # fmt: skip
 
@@ -81,6 +81,15 @@ def test_what_changes_the_weights_changes_the_students_key(change: dict) -> None
         return plan.chains_of(plan.chosen)[0].student
 
     assert student(CHAIN) != student(replace(CHAIN, **change))
+
+
+def test_every_network_of_a_mixed_chain_has_its_own_familys_recipe() -> None:
+    """TAKD trains an in-process teacher with the student's learning-rate rule."""
+    spec = ExperimentSpec(teacher="resnet-20", assistants=(), student="plain-2", method="kd", budget="paper", seeds=1)
+    plan = build_plan(replace(spec, scope="chain"), CIFAR)
+    recipes = {stage.network: stage.recipe for stage in plan.stages.values()}
+    assert (recipes["resnet-20"].lr, recipes["resnet-20"].schedule) == (0.1, "step")
+    assert (recipes["plain-2"].lr, recipes["plain-2"].schedule) == (0.01, "constant")
 
 
 def test_t_and_lam_do_not_touch_a_network_that_nobody_teaches() -> None:

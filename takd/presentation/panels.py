@@ -84,6 +84,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
                 title="capacity gap",
                 caption=f"{caption} Bars: 95 % intervals; dots: seeds.",
             )
+            st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
         with right:
             _curves(shown, store, picked, is_dark, caption)
         rows, summary = assistant_rows(shown)
@@ -130,7 +131,7 @@ def story(shown: Study) -> None:
     for column, title, text in zip(st.columns(3), titles, told, strict=True):
         column.markdown(f"**{title}**")
         column.markdown(ui.plain(text))
-    if caveat := words.noise_caveat(shown.spec.noise):
+    if caveat := words.noise_caveat(shown.spec.noise, shown.spec.dataset):
         st.caption(f":material/info: {ui.plain(caveat)}")
 
 
@@ -147,8 +148,9 @@ def details(shown: Study, asked: bool) -> None:
                 f"the student's initial weights and batch order. Students are judged on test images after the last of "
                 f"{recipe.epochs} epochs over {stage.data.train_images:,} training images (batch {recipe.batch}, "
                 f"{recipe.schedule} rate {recipe.lr:g}, weight decay {recipe.weight_decay:g}, augmentation "
-                f"{recipe.augmentation}); nothing is selected on test images. Intervals are 95 % t intervals of paired "
-                f"differences; they do not cover the choice of test images."
+                f"{recipe.augmentation}); nothing is selected on test images. Gains carry 95 % t intervals of paired "
+                f"differences, accuracies 95 % t intervals of their own mean, and the comparison of teachers a wider "
+                f"one that allows for the best smaller teacher having been chosen. None covers the choice of images."
             )
         )
 

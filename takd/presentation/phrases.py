@@ -91,6 +91,8 @@ def seeds_sentence(verdict: Verdict | None) -> str:
     if verdict is None or verdict.n < LEAST_SEEDS or verdict.seeds_needed is None:
         return f"At least {LEAST_SEEDS} seeds are needed before anything can be told."
     seeds = count(verdict.seeds_needed, "seed")
+    if verdict.interval.half <= verdict.margin:  # narrow already, but across an edge of the rule
+        return f"The interval is narrow but crosses a limit of the rule; {seeds} or more may settle it."
     return f"About {seeds} would narrow the interval to ±{100 * verdict.margin:g} points."
 
 

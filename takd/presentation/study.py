@@ -123,7 +123,7 @@ def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_v
         value = float(rows[name][column]) if name in rows and int(rows[name]["n"]) else math.nan
         return value if math.isfinite(value) else None
 
-    alone = stages[stages["method"] == "scratch"].groupby("network", observed=True)["entropy"].mean()
+    alone = stages[stages["method"] == "scratch"].groupby("network", observed=True)[["entropy", "train_acc"]].mean()
     taught = stages[(stages["network"] == spec.student) & (stages["path"] == direct.name.removeprefix("kd "))]
     peak = gap_verdict.peak
     peak_teacher = str(rows[peak]["teacher"]) if peak in rows else ""
@@ -144,8 +144,10 @@ def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_v
         direct=of(direct.name, "mean"),
         direct_peak=of(peak, "mean"),
         chain=of(chosen.name, "mean") if len(chosen.path) > 2 else None,
-        teacher_entropy=_finite(alone.get(spec.teacher)),
-        peak_entropy=_finite(alone.get(peak_teacher)),
+        teacher_entropy=_finite(alone["entropy"].get(spec.teacher)),
+        peak_entropy=_finite(alone["entropy"].get(peak_teacher)),
+        teacher_train=_finite(alone["train_acc"].get(spec.teacher)),
+        peak_train=_finite(alone["train_acc"].get(peak_teacher)),
         agreement=_finite(taught["agreement"].mean()),
         extra_trainings=None if trainings is None else int(trainings),
         extra_seconds=extra("seconds"),

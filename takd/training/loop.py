@@ -160,7 +160,9 @@ def _terms(loss: LossSpec, logits: Tensor, labels: Tensor, teacher_logits: Tenso
 def _restore_momentum(optimiser: torch.optim.SGD, network: nn.Module, progress: Progress) -> None:
     if progress.momentum is not None:
         for parameter, buffer in zip(network.parameters(), progress.momentum, strict=True):
-            optimiser.state[parameter]["momentum_buffer"] = buffer.to(parameter.device).clone()
+            # In the parameter's own memory layout: the fused step walks both side by side, and a contiguous buffer
+            # beside channels-last weights would reach every weight with another one's momentum.
+            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.detach()).copy_(buffer)
 
 
 def _require_finite(total: Tensor, epoch: int, lr: float) -> None:

@@ -89,7 +89,7 @@ def _train_and_commit(
     teachers = {
         teacher_key: unpack_logits(store.read_file(teacher_key, "predictions.npz")) for teacher_key in stage.teachers
     }
-    metrics, predictions = evaluate(network, stage, data, teachers, bf16)
+    metrics, predictions = evaluate(network, stage, data, teachers)
     rows = progress.rows
     best = max(rows, key=lambda row: row["val_acc"])
     speeds = sorted(row["images_per_second"] for row in rows)

@@ -19,6 +19,7 @@ from takd.analysis.frames import (
     stage_frame,
 )
 from takd.analysis.verdicts import gap, verdicts_for
+from takd.budgets import budget_for
 from takd.networks.table import capacity
 from takd.plan import Arm, Plan
 from tests.analysis.fakes import FakeStore, plan_for
@@ -31,6 +32,8 @@ MAKERS = {
     "gap seeds": (gap_seed_frame, frames.GAP_SEED_COLUMNS),
     "progress": (progress_frame, frames.PROGRESS_COLUMNS),
 }
+
+EPOCHS = budget_for("plain", "standard").recipe.epochs
 
 
 def key_of(plan: Plan, arm: str, seed: int, position: int = -1) -> str:
@@ -88,7 +91,7 @@ def test_stage_roles_methods_and_paths() -> None:
     size = capacity("plain-4", 10)
     row = table.loc[key_of(plan, "kd 4>2", 0, 0)]
     assert (row["family"], row["size"], row["params"], row["macs"]) == ("plain", 4, size.params, size.macs)
-    assert row["epochs"] == 10 and not row["done"]
+    assert row["epochs"] == EPOCHS and not row["done"]
 
 
 def test_stage_numbers() -> None:
@@ -136,7 +139,7 @@ def test_chain_table() -> None:
     assert row["val_acc"] == pytest.approx(row["test_acc"] + 0.01)
     assert row["teacher_test_acc"] == store.results[key_of(plan, "takd 10>4>2", 0, 0)]["test_acc"]
     macs = sum(capacity(name, 10).macs for name in ("plain-10", "plain-4", "plain-2"))
-    assert row["mac_epochs"] == pytest.approx(3 * macs * 45_000 * 10)
+    assert row["mac_epochs"] == pytest.approx(3 * macs * 45_000 * EPOCHS)
     assert table.loc[("takd 10>4>2", 1), "origin"] == "live"
     unfinished = table.loc[("takd 10>8>2", 0)]
     assert not unfinished["done"] and math.isnan(unfinished["test_acc"]) and pd.isna(unfinished["origin"])
@@ -206,13 +209,23 @@ def test_progress() -> None:
     store = FakeStore()
     done, busy, odd = (key_of(plan, arm, 0) for arm in ("scratch 2", "kd 10>2", "kd 4>2"))
     store.finish(plan, done, 0.6, "live")
-    store.running = {busy: {"epoch": 4, "epochs": 10, "step": 50, "steps": 100}, odd: {"epoch": 99}, done: {"epoch": 2}}
+    store.running = {
+        busy: {"epoch": 4, "epochs": EPOCHS, "step": 50, "steps": 100},
+        odd: {"epoch": 99},
+        done: {"epoch": 2},
+    }
     table = progress_frame(plan, store).set_index("key")
     assert len(table) == len(plan.stages)
-    assert tuple(table.loc[done, ["state", "epoch", "epochs", "share", "origin"]]) == ("done", 10, 10, 1.0, "live")
-    assert tuple(table.loc[busy, ["state", "epoch", "epochs"]]) == ("training", 4, 10)
-    assert table.loc[busy, "share"] == pytest.approx(0.35)
-    assert table.loc[odd, "epoch"] == 10 and table.loc[odd, "share"] <= 1
+    assert tuple(table.loc[done, ["state", "epoch", "epochs", "share", "origin"]]) == (
+        "done",
+        EPOCHS,
+        EPOCHS,
+        1.0,
+        "live",
+    )
+    assert tuple(table.loc[busy, ["state", "epoch", "epochs"]]) == ("training", 4, EPOCHS)
+    assert table.loc[busy, "share"] == pytest.approx(3.5 / EPOCHS)
+    assert table.loc[odd, "epoch"] == EPOCHS and table.loc[odd, "share"] <= 1
     waiting = table.loc[key_of(plan, "takd 10>4>2", 0)]
     assert (waiting["state"], waiting["epoch"], waiting["share"], waiting["role"]) == ("waiting", 0, 0.0, "student")
     assert sorted(table["state"].value_counts().tolist()) == [1, 2, len(plan.stages) - 3]

@@ -73,7 +73,7 @@ def test_differences_in_words() -> None:
         Difference("Method", "TA chain", "Direct KD"),
         Difference("Assistants", "plain-4", "none"),
         Difference("Label noise", "0 %", "20 %"),
-        Difference("Temperature T", "4", "2.5"),
+        Difference("Temperature T", "8", "2.5"),
         Difference("Seeds", "3", "5"),
     )
 

@@ -200,8 +200,33 @@ def test_other_formats() -> None:
 def test_noise_is_explained_only_where_there_is_some() -> None:
     assert words.noise_caveat(0.0) == ""
     text = words.noise_caveat(0.2)
-    assert text.startswith("20 % of the training labels were made wrong on purpose") and "clean digits" in text
+    assert text.startswith("20 % of the training labels were made wrong on purpose") and "clean labels" in text
     assert words.best_of(1) == "" and words.best_of(4).startswith("Four choices")
+
+
+def test_gap_sentences_claim_only_what_was_compared() -> None:
+    """The rule compares the largest teacher with the smaller one that validation images prefer, and nothing else."""
+    for kind in ("no gap", "flat"):
+        gap = samples.gap_verdict(kind)
+        text = words.gap_sentence(gap)
+        assert "best smaller one" in text
+        assert "best student" not in text and "size of the teacher makes no" not in text
+        assert "sign-flip" not in text
+
+
+def test_reasons_are_given_only_where_there_is_a_gap_and_as_somebodys() -> None:
+    facts = words.Facts("plain-10", "plain-2", ("plain-4",), teacher_entropy=0.1, peak_entropy=0.5)
+    assert "Mirzadeh" in words.three_sentences(samples.gap_verdict("gap"), None, facts).why
+    for kind in ("no gap", "flat", "cannot tell yet"):
+        assert "Mirzadeh" not in words.three_sentences(samples.gap_verdict(kind), None, facts).why
+
+
+def test_memorised_labels_are_quoted_from_a_measurement() -> None:
+    facts = words.Facts("mlp-256", "mlp-8", ("mlp-16",), noise=0.2, teacher_train=0.992)
+    why = words.three_sentences(None, None, facts).why
+    assert "99.2 %" in why and "80 %" in why
+    unmeasured = words.three_sentences(None, None, words.Facts("mlp-256", "mlp-8", (), noise=0.2)).why
+    assert "by heart" not in unmeasured
 
 
 def test_provenance() -> None:

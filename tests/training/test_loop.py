@@ -12,7 +12,7 @@ from torch import nn
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, load_weights, weights_bytes
-from takd.training.device import TrainingData
+from takd.training.device import Images, TrainingData
 from takd.training.loop import Hooks, Progress, freeze, live_teacher, predict, stored_teacher, train
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order, initial_network, stream_seed
@@ -118,6 +118,28 @@ def test_pairs_share_initial_weights_and_order_whatever_was_trained_before(tiny:
     after = start(stage)
     train(after, stage, tiny, None, bf16=False, hooks=Hooks())
     assert equal(alone, after)
+
+
+def test_arms_of_one_seed_share_the_students_start_and_batch_order(tiny: TrainingData) -> None:
+    """What pairing rests on: the streams know the seed and the network, not the way it is taught."""
+    arms = [make_stage(), make_stage(loss=KD), make_stage(loss=LossSpec("kd", 1.0, 0.5), teachers=("a" * 32,))]
+    assert len({stage.key for stage in arms}) == 3
+    first, *others = (start(stage) for stage in arms)
+    assert all(equal(first, other) for other in others)
+    batches = []
+    for stage in arms:
+        seen: list[torch.Tensor] = []
+
+        class Spy(nn.Sequential):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                seen.append(x.detach().clone())  # noqa: B023
+                return super().forward(x)
+
+        teacher = live_teacher([teacher_network()], False) if stage.loss.name == "kd" else None
+        train(Spy(nn.Flatten(), nn.Linear(64, 10)), stage, tiny, teacher, bf16=False, hooks=Hooks())
+        batches.append(seen)
+    for other in batches[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(batches[0], other, strict=True))
 
 
 def test_streams_differ_by_seed_network_purpose_and_epoch() -> None:
@@ -245,10 +267,43 @@ def test_rows_hold_each_term_and_a_learner_learns(tiny: TrainingData) -> None:
 
 
 @pytest.mark.parametrize("augmentation", ["flip", "crop-flip"])
-def test_augmented_training_is_repeatable(tiny: TrainingData, augmentation: str) -> None:
+def test_augmentation_is_on_when_asked_for_and_repeatable(tiny: TrainingData, augmentation: str) -> None:
+    """TAKD's augmentation defaults to off and nothing can switch it on."""
     stage = make_stage(augmentation=augmentation, loss=KD)
-    a, b = start(stage), start(stage)
-    for network in (a, b):
-        train(network, stage, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks())
+    a, b, without = start(stage), start(stage), start(stage)
+    for network, recipe in ((a, stage), (b, stage), (without, make_stage(loss=KD))):
+        train(network, recipe, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks())
     assert equal(a, b)
-    assert not equal(a, start(stage))
+    assert not equal(a, without)
+
+
+def photographs(count: int, seed: int) -> Images:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    return Images(torch.randn(count, 32, 32, 3, generator=generator) + labels[:, None, None, None] / 5, labels)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_resume_of_a_convolutional_network_is_bit_identical(bf16: bool) -> None:
+    """Weights lie channels-last in memory, checkpoints do not: momentum must find its own weight again. With batch
+    norm, random views and a live teacher."""
+    data = TrainingData(photographs(64, 1), photographs(20, 2), (0.0,) * 3, (1.0,) * 3, 1.0)
+    stage = make_stage(network="plain-2", loss=KD, augmentation="crop-flip", epochs=4, batch=16, lr=0.02)
+
+    def network() -> nn.Module:
+        return start(stage).to(memory_format=torch.channels_last)
+
+    teacher = live_teacher([freeze(initial_network("plain-4", 10, 5))], bf16)
+    whole = network()
+    train(whole, stage, data, teacher, bf16=bf16, hooks=Hooks())
+    kept: list[bytes] = []
+    interrupted = network()
+    asked = iter(range(100))
+    hooks = Hooks(lambda: next(asked) >= 10, epoch_done=lambda p: kept.append(checkpoint_bytes(interrupted, p)))
+    with pytest.raises(StageStopped):
+        train(interrupted, stage, data, teacher, bf16=bf16, hooks=hooks)
+    resumed = network()
+    progress = load_checkpoint(resumed, kept[-1])
+    assert progress.epochs == 2
+    train(resumed, stage, data, teacher, bf16=bf16, hooks=Hooks(), progress=progress)
+    assert equal(whole, resumed)

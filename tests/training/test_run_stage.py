@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from takd.data.catalogue import available_datasets
+from takd.data.test_part import load_test
+from takd.evaluation.final import unpack_logits
 from takd.plan import Plan, build_plan
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, require_spec
-from takd.stage import StageSpec, answers_file
-from takd.training.run_stage import run_stage
+from takd.stage import DataSpec, StageSpec, answers_file
+from takd.training.device import training_data
+from takd.training.run_stage import load_teacher, run_stage
 
 SPEC = {
     "dataset": "digits",
@@ -64,10 +66,34 @@ def test_a_teacher_and_its_pupil(plan: Plan, store: Store) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["val_acc"] == pytest.approx(result["val_acc"], abs=1e-6)
     assert rows[-1]["loss_kl"] > 0
-    # the test logits give the stored accuracy back
-    with np.load(store.folder(pupil.key) / "predictions.npz") as archive:
-        assert archive["logits"].shape == (900, 10)
+    # the stored test logits give every stored number back
+    labels = load_test(pupil.data)[1]
+    logits = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in (teacher.key, pupil.key)}
+    answers = {key: z.numpy().argmax(1) for key, z in logits.items()}
+    assert (answers[pupil.key] == labels).mean() == pytest.approx(result["test_acc"], abs=2 / 900)
+    same = (answers[pupil.key] == answers[teacher.key]).mean()
+    assert same == pytest.approx(result["agreement"][teacher.key], abs=3 / 900)
     assert sum(result["correct_classes"]) == round(result["test_acc"] * 900)
+
+
+def test_label_noise_reaches_the_training_labels_only(plan: Plan) -> None:
+    noisy = DataSpec(**{**vars(next(iter(plan.stages.values())).data), "noise": 0.4})
+    data, clean = (training_data(spec, 7, torch.device("cpu"), False) for spec in (noisy, replace(noisy, noise=0.0)))
+    changed = data.train.labels != clean.train.labels
+    assert int(changed.sum()) == 200  # of 500
+    assert torch.equal(data.validation.labels, clean.validation.labels)
+    assert torch.equal(data.train.pixels, clean.train.pixels)
+    other_seed = training_data(noisy, 8, torch.device("cpu"), False)
+    assert not torch.equal(other_seed.train.labels, data.train.labels)
+
+
+def test_a_loaded_teacher_is_frozen_and_in_evaluation_mode(plan: Plan, store: Store) -> None:
+    teacher, _ = chain(plan)
+    store.ensure(teacher)
+    run_stage(store, teacher.key, device="cpu")
+    network = load_teacher(store, teacher.key, torch.device("cpu"))
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
 
 
 def test_the_teachers_answers_are_kept_and_used_again(plan: Plan, store: Store) -> None:
