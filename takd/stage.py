@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 STAGE_SCHEMA = 1
@@ -72,7 +73,7 @@ class StageSpec:
     engine: int = ENGINE_VERSION
     schema: int = STAGE_SCHEMA
 
-    @property
+    @cached_property
     def key(self) -> str:
         """32 hex digits: the SHA-256 of the canonical bytes, cut to 128 bits."""
         return hashlib.sha256(self.canonical()).hexdigest()[:32]

@@ -44,8 +44,7 @@ def chain_strip(
         *_text_marks(texts, scales, ground.text),
         *_role_marks(placed, scales, compact),
     ]
-    chart = alt.layer(*layers).properties(width=width or "container", height=height)
-    return configure(chart, dark)
+    return configure(alt.layer(*layers), dark, width=width or "container", height=height)
 
 
 def _look(row: dict[str, Any], dark: bool, method: str) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def assistants_chart(
         # A second axis holds the verdicts: unlike text marks, axes are counted when the chart is fitted to its place.
         empty = base.mark_point(opacity=0).encode(x=x, y=alt.Y("row:N", sort=order, axis=right, scale=y["scale"]))
         chart = alt.layer(alt.layer(*plot), empty).resolve_scale(y="independent")
-    return configure(chart.properties(width=width or "container", height=step * len(order)), dark)
+    return configure(chart, dark, width=width or "container", height=step * len(order))
 
 
 def _row_label(arm: str) -> str:
@@ -179,8 +179,7 @@ def curves_chart(
         label = spot.mark_text(fontSize=12, fontWeight=600, color=text_color(how[line], dark), **place)
         layers.append(label.encode(x=x, y=y, text="text:N"))
     title = alt.TitleParams(name.capitalize(), anchor="start", fontSize=13, color=palette(dark).text, offset=8)
-    chart = alt.layer(*layers).properties(width=width or "container", height=height, title=title)
-    return configure(chart, dark)
+    return configure(alt.layer(*layers), dark, width=width or "container", height=height, title=title)
 
 
 def _means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

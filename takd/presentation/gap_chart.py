@@ -54,8 +54,8 @@ def gap_chart(
     layers.append(
         heading("Student's test accuracy after being taught by it", bottom[0] - (44 if compact else 28), dark)
     )
-    chart = alt.layer(*layers).resolve_scale(y="independent").properties(width=width or "container", height=height)
-    return configure(chart, dark)
+    apart = alt.Resolve(scale=alt.ScaleResolveMap(y="independent"))
+    return configure(alt.layer(*layers), dark, width=width or "container", height=height, resolve=apart)
 
 
 def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:

@@ -15,8 +15,7 @@ from takd.presentation.theme import configure, palette
 def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> alt.LayerChart:
     """What stands where there is nothing to draw yet."""
     mark = alt.Chart(pd.DataFrame({"text": [text]})).mark_text(fontSize=14, color=palette(dark).muted)
-    chart = alt.layer(mark.encode(text="text:N")).properties(width=width or "container", height=height)
-    return configure(chart, dark)
+    return configure(alt.layer(mark.encode(text="text:N")), dark, width=width or "container", height=height)
 
 
 def heading(text: str, y: float, dark: bool) -> alt.Chart:

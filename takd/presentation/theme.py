@@ -107,37 +107,42 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def configure(chart: Any, dark: bool = False) -> Any:
-    """The finishing touch of every chart: transparent ground, readable text, faint grid.
+def configure(chart: Any, dark: bool = False, **settings: Any) -> Any:
+    """The finishing touch of every chart: transparent ground, readable text, faint grid, and its own `settings`
+    (width, height, resolve).
 
     `fit-x` keeps a chart as wide as its place and exactly as tall as it asked for. Show it with `theme=None`, else
-    Streamlit lays its own colours on top.
+    Streamlit lays its own colours on top. Everything is set on the chart as it is: each of Altair's own configure
+    and properties calls copies the whole chart, data included, which made the gap chart take three times as long.
     """
     ground = palette(dark)
-    return (
-        chart.properties(
-            background="transparent",
-            autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-            padding={"left": 4, "top": 4, "right": 4, "bottom": 4},
-        )
-        .configure(font=FONT)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=ground.muted,
-            titleColor=ground.muted,
-            labelFontSize=12,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            titlePadding=8,
-            labelPadding=5,
-            gridColor=ground.grid,
-            domainColor=ground.faint,
-            tickColor=ground.faint,
-            domain=False,
-            ticks=False,
-        )
-        .configure_text(fontSize=12, color=ground.text)
-    )
+    settings |= {
+        "background": "transparent",
+        "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
+        "padding": {"left": 4, "top": 4, "right": 4, "bottom": 4},
+        "config": alt.Config(
+            font=FONT,
+            view=alt.ViewConfig(stroke=None),
+            axis=alt.AxisConfig(
+                labelColor=ground.muted,
+                titleColor=ground.muted,
+                labelFontSize=12,
+                titleFontSize=12,
+                titleFontWeight="normal",
+                titlePadding=8,
+                labelPadding=5,
+                gridColor=ground.grid,
+                domainColor=ground.faint,
+                tickColor=ground.faint,
+                domain=False,
+                ticks=False,
+            ),
+            text=alt.MarkConfig(fontSize=12, color=ground.text),
+        ),
+    }
+    for name, value in settings.items():
+        setattr(chart, name, value)
+    return chart
 
 
 def _mix(color: str, other: str, share: float) -> str:
