@@ -23,9 +23,9 @@ def what_is_shown() -> tuple[Study | None, bool]:
     return (near[0], False) if near else (None, True)
 
 
-def results(shown: Study, asked: bool) -> None:
+def results(shown: Study, asked: bool, live_run: bool = False) -> None:
     """Everything under the form."""
-    panels.strip_and_charts(shown, store, faded=not asked)
+    panels.strip_and_charts(shown, store, faded=not asked, live_run=live_run)
     panels.story(shown)
     panels.details(shown, asked)
 
@@ -53,7 +53,7 @@ def watching() -> None:
     if now:
         live.run_card(now, store, place="playground")
         if shown is not None and asked:
-            results(study(spec, datasets[spec.dataset], store), asked)
+            results(study(spec, datasets[spec.dataset], store), asked, live_run=now.look.active)
 
 
 with head:

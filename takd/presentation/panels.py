@@ -56,8 +56,12 @@ def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, data
         )
 
 
-def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
+HOLD = 6.0  # seconds a live page keeps a drawing that changes with every finished training
+
+
+def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool) -> None:
     """Chain strip, capacity gap, learning curves."""
+    hold = HOLD if live_run else 0.0
     boxes = box_frame(shown, store)
     caption = ui.plain(_origin_line(shown, store))
     is_dark = ui.dark()
@@ -67,6 +71,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
             lambda compact: charts.chain_strip(boxes, is_dark, compact, shown.chosen.method),
             words.alt_chain(boxes, shown.verdict),
             boxes,
+            depends=(is_dark, shown.chosen.method),
             title="the chain",
             caption="Click a box to see how that network learned under each way of teaching it.",
             select=True,
@@ -81,6 +86,8 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
                 ),
                 words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
                 shown.gap,
+                depends=(shown.gap_seeds, is_dark, picked or shown.spec.teacher),
+                hold=hold,
                 title="capacity gap",
                 caption=f"{caption} Bars: 95 % intervals; dots: seeds.",
             )
@@ -95,6 +102,8 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool) -> None:
                 lambda compact: charts.assistants_chart(rows, summary, is_dark, compact),
                 words.alt_assistants(summary),
                 rows,
+                depends=(summary, is_dark),
+                hold=hold,
                 title="gain of each assistant",
                 caption=f"{caption} {words.best_of(len(summary))}".strip(),
             )
@@ -119,6 +128,7 @@ def _curves(shown: Study, store: Store, picked: str | None, is_dark: bool, capti
         lambda compact: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, is_dark, compact),
         words.alt_curves(frame, metric or "val_acc"),
         frame,
+        depends=(metric, shown.epochs, how, is_dark),
         title="learning curves",
         caption=caption,
     )

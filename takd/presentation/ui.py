@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -71,21 +74,27 @@ def figure(
     alt_text: str,
     data: pd.DataFrame,
     *,
+    depends: tuple[Any, ...] = (),
+    hold: float = 0.0,
     title: str,
     caption: str,
     select: bool = False,
 ) -> str | None:
     """A figure in its wide and narrow form, with caption and export menu.
 
-    `draw(compact)` makes the chart. Returns the field `network` of the box that was clicked where `select` is set.
+    `draw(compact)` makes the chart from `data` and `depends` (frames and plain values) and nothing else: while they
+    stay as they are, the session keeps the drawing, because Altair is the slowest part of a page. A live page may
+    `hold` a drawing for some seconds even if they change. Returns the field `network` of the box that was clicked
+    where `select` is set.
     """
+    state = _fingerprint(data, *depends)
     picked = None
     for form, compact in (("wide", False), ("narrow", True)):
         with st.container(key=f"{form}-{name}", gap="xsmall"):
-            chart = draw(compact)
+            spec = _drawn(f"{name}-{form}", state, partial(draw, compact), hold)
             if select:
-                event = st.altair_chart(
-                    chart,
+                event = st.vega_lite_chart(
+                    spec,
                     theme=None,
                     key=f"chart-{form}-{name}",
                     on_select="rerun",
@@ -94,11 +103,39 @@ def figure(
                 )
                 picked = picked or _picked(event)
             else:
-                st.altair_chart(chart, theme=None, key=f"chart-{form}-{name}", alt=alt_text)
+                st.vega_lite_chart(spec, theme=None, key=f"chart-{form}-{name}", alt=alt_text)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(caption)
         _export_menu(name, draw, data, title)
     return picked
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    state: str
+    made: float
+    spec: dict[str, Any]
+
+
+def _drawn(name: str, state: str, draw: Callable[[], Any], hold: float) -> dict[str, Any]:
+    """The Vega-Lite specification of a figure, from the session's memory where nothing it depends on has changed."""
+    memory: dict[str, _Drawing] = st.session_state.setdefault("drawings", {})
+    known, now = memory.get(name), time.monotonic()
+    if known is None or (known.state != state and now - known.made >= hold):
+        known = memory[name] = _Drawing(state, now, draw().to_dict())
+    return known.spec
+
+
+def _fingerprint(*things: Any) -> str:
+    """A short text that changes when a frame or a plain value does."""
+    digest = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, pd.DataFrame):
+            digest.update(repr(list(thing.columns)).encode())
+            digest.update(pd.util.hash_pandas_object(thing, index=False).to_numpy().tobytes())
+        else:
+            digest.update(repr(thing).encode())
+    return digest.hexdigest()
 
 
 def _picked(event: Any) -> str | None:

@@ -12,7 +12,7 @@ from takd.runs.errors import RunError
 from takd.runs.states import plan_keys, run_folder, run_info
 from takd.runs.store import Store, stage_folder
 
-MOST_WEIGHT_BYTES = 2_000_000
+MOST_WEIGHT_BYTES = 1_000_000
 LEAST_SECONDS = 10.0  # a stage that trains faster than this is trained again rather than shipped with its weights
 _ALWAYS = ("stage.json", "events.jsonl")
 
