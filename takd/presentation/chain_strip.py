@@ -38,7 +38,7 @@ def chain_strip(
         [t for box in placed for t in _texts(box, dark, compact)] or [_text(0.5, 30, "Choose a chain")]
     )
     layers = [
-        _hatch(placed, scales, ground.grid),
+        *_hatch(placed, scales, ground.grid),
         *_box_marks(placed, scales),
         *_arrows(placed, scales, dark, compact),
         *_text_marks(texts, scales, ground.text),
@@ -201,7 +201,7 @@ def _box_marks(placed: list[dict[str, Any]], scales: dict[str, Any]) -> list[alt
     return marks
 
 
-def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> alt.Chart:
+def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> list[alt.Chart]:
     """Diagonals over boxes nobody has trained: strokes of 45 degrees, cut at the box."""
     lines = []
     for box in placed:
@@ -215,8 +215,10 @@ def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> 
             if b > a:
                 y, y2 = (box["y2"] - tall * (v - start) / slope for v in (a, b))
                 lines.append({"x": box["x"] + a, "x2": box["x"] + b, "y": y, "y2": y2})
-    frame = pd.DataFrame(lines, columns=["x", "x2", "y", "y2"]).astype("float32")
-    return alt.Chart(frame).mark_rule(color=color, strokeWidth=1).encode(**scales, x2="x2:Q", y2="y2:Q")
+    if not lines:
+        return []
+    frame = pd.DataFrame(lines).astype("float32")
+    return [alt.Chart(frame).mark_rule(color=color, strokeWidth=1).encode(**scales, x2="x2:Q", y2="y2:Q")]
 
 
 def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, compact: bool) -> list[alt.Chart]:

@@ -15,11 +15,11 @@ import streamlit as st
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.presentation.exports import chart_bytes, table_bytes
+from takd.presentation.theme import palette
 from takd.runs.store import Store, open_store
 
 # Two versions of a figure are drawn and the narrower one is shown on small screens: the server cannot know the width.
 _STYLE = """
-<style>
 [class*="st-key-narrow-"] { display: none; }
 @media (max-width: 640px) {
   [class*="st-key-wide-"] { display: none; }
@@ -27,7 +27,6 @@ _STYLE = """
 }
 .st-key-faded [data-testid="stVegaLiteChart"] { opacity: 0.45; }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
-</style>
 """
 
 
@@ -35,8 +34,17 @@ UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on on
 
 
 def style() -> None:
-    """The few rules that Streamlit's theme has no setting for."""
-    st.html(_STYLE)
+    """The few rules that Streamlit's theme has no setting for. Its captions and chosen pills are too faint to read on
+    some backgrounds (WCAG AA), so they get the page's own colours."""
+    ground = palette(dark())
+    rules = f"""
+    [data-testid="stCaptionContainer"] {{ opacity: 1 !important; }}
+    [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: {ground.muted}; }}
+    button[role="radio"][aria-checked="true"] p, button[aria-pressed="true"] p {{
+      color: {ground.text} !important;
+    }}
+    """
+    st.html(f"<style>{_STYLE}{rules}</style>")
 
 
 @st.cache_resource
