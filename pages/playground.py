@@ -32,11 +32,11 @@ def results(shown: Study, asked: bool, live_run: bool = False) -> None:
 
 shown, asked = what_is_shown()
 head = st.container()
-ui.notices(repaired)
+ui.notices(repaired, live.describe(spec))
 form = st.container()
 with form:
     choices(spec, datasets)
-    if run is None or not run.look.active:
+    if run is None:  # a run that stopped early has its own Resume
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             panels.try_next(spec, datasets)
             with st.container(horizontal=True, vertical_alignment="center", width="content"):

@@ -25,28 +25,28 @@ PRESETS: dict[str, Preset] = {
     for row in (
         Preset(
             "cifar-gap",
-            "CIFAR-10, the smallest student",
+            "CIFAR-10, small student",
             "Does a bigger teacher stop helping a 2-layer student?",
             "The lower panel: does the student's line bend down while the teacher's keeps rising?",
             _CIFAR,
         ),
         Preset(
             "cifar-student-4",
-            "CIFAR-10, a larger student",
+            "CIFAR-10, larger student",
             "Is it the same for a 4-layer student?",
             "How far the lines for direct KD and for the chains lie above the student alone.",
             replace(_CIFAR, student="plain-4", assistants=("plain-6",)),
         ),
         Preset(
             "digits-noise",
-            "Digits with wrong labels, live in seconds",
+            "Digits, wrong labels (live)",
             "With 20 % wrong labels, what does an assistant filter out?",
             "Do wider teachers score higher and still teach worse? Compare the chain with KD from its assistant.",
             _DIGITS,
         ),
         Preset(
             "digits-clean",
-            "Digits with clean labels",
+            "Digits, clean labels",
             "Does the same happen when every label is right?",
             "Whether anything of the effect with wrong labels is left.",
             replace(_DIGITS, noise=0.0),

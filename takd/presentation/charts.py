@@ -178,7 +178,9 @@ def curves_chart(
         place: dict[str, Any] = {"align": "right", "dy": -11} if above else {"align": "left", "dx": 8}
         label = spot.mark_text(fontSize=12, fontWeight=600, color=text_color(how[line], dark), **place)
         layers.append(label.encode(x=x, y=y, text="text:N"))
-    title = alt.TitleParams(name.capitalize(), anchor="start", fontSize=13, color=palette(dark).text, offset=8)
+    title = alt.TitleParams(
+        name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8
+    )
     return configure(alt.layer(*layers), dark, width=width or "container", height=height, title=title)
 
 

@@ -13,10 +13,15 @@ EXPORT_WIDTH = 900  # pixels; on the page a figure takes the width of its place
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def chart_bytes(chart: Any, kind: str, dark: bool = False) -> bytes:
-    """The chart as `png` (two pixels per point) or `svg`, on its theme's background."""
+def chart_bytes(chart: Any, kind: str, title: str = "", source: str = "") -> bytes:
+    """A chart drawn for light ground as `png` (two pixels per point) or `svg`, with a title and a line that says where
+    its numbers come from: a picture on a slide has to stand alone."""
     spec = chart.to_dict()
-    spec["background"] = palette(dark).background
+    ground = palette(dark=False)
+    spec["background"] = ground.background
+    if title:
+        spec["title"] = {"text": title, "subtitle": source, "anchor": "start", "fontSize": 16, "offset": 14}
+        spec["title"] |= {"color": ground.text, "subtitleColor": ground.muted, "subtitleFontSize": 12}
     if spec.get("width") == "container":
         spec["width"] = EXPORT_WIDTH
     spec["padding"] = 16

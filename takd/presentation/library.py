@@ -54,11 +54,11 @@ def _row(run: RunInfo, store: Store) -> dict[str, object]:
     verdict = shown.verdict if shown else None
     return {
         "open": f"./?{urlencode(to_query(spec, full=True), doseq=True)}",
-        "question": live.describe(spec),
         "verdict": words.verdict_label(verdict),
         "gain": 100 * verdict.interval.mean if verdict and verdict.n else None,
         "±": 100 * verdict.interval.half if verdict and verdict.n > 1 else None,
         "n": verdict.n if verdict else 0,
+        "question": live.describe(spec),
         "stages": run.stages_total,
         "origin": "■ cached" if run.origin == "cached" else "● live",
         "created": run.created[:16].replace("T", " "),

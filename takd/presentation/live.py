@@ -56,7 +56,8 @@ def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
         nothing = left.new_stages == 0
         label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
         sure = "" if left.calibrated or nothing else " Not measured on this machine yet, so this is a rough guess."
-        note = f"Trains {left.new_stages} of {words.count(left.total_stages, 'stage')}; the rest is reused.{sure}"
+        reused = "; the rest is reused" if left.new_stages < left.total_stages else ""
+        note = f"Trains {left.new_stages} of {words.count(left.total_stages, 'stage')}{reused}.{sure}"
         if nothing:
             note = f"All {words.count(left.total_stages, 'stage')} are stored; nothing is left to train."
     problem = store.writable() if not nothing else None
@@ -150,9 +151,9 @@ def _seconds_left(run: RunInfo, spec: ExperimentSpec, store: Store) -> float | N
 def _current(key: str, progress: dict[str, Any], store: Store) -> str:
     stage = store.stage(key)
     name = f"{stage.network}, seed {stage.seed}" if stage else key[:8]
-    where = f"epoch {progress.get('epoch', '?')} of {progress.get('epochs', '?')}"
-    speed = progress.get("images_per_second")
-    return f"Now: {name} · {where}" + (f" · {speed:,.0f} images/s" if isinstance(speed, (int, float)) else "")
+    epoch, speed = progress.get("epoch"), progress.get("images_per_second")
+    where = f" · epoch {epoch} of {progress.get('epochs', '?')}" if epoch else ""  # short stages report no epoch
+    return f"Now: {name}{where}" + (f" · {speed:,.0f} images/s" if isinstance(speed, (int, float)) else "")
 
 
 def describe(spec: ExperimentSpec) -> str:

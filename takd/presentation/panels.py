@@ -20,9 +20,15 @@ from takd.presentation.study import (
     curve_lines,
     origin_of,
 )
+from takd.presets import PRESETS
 from takd.runs.states import list_runs
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, between, networks_for, read_spec, to_json, to_query
+
+INTRODUCTION = (
+    "A small network, the student, is taught by a big one, the teacher: directly (KD), or through assistants of sizes "
+    "in between (TA chain)."
+)
 
 
 def library(store: Store, datasets: Mapping[str, Dataset]) -> list[ExperimentSpec]:
@@ -36,6 +42,7 @@ def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, data
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)
+    st.caption(INTRODUCTION)
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -64,14 +71,13 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
     hold = HOLD if live_run else 0.0
     boxes = box_frame(shown, store)
     caption = ui.plain(_origin_line(shown, store))
-    is_dark = ui.dark()
     with st.container(key="faded" if faded else "results"):
         picked = ui.figure(
             "strip",
-            lambda compact: charts.chain_strip(boxes, is_dark, compact, shown.chosen.method),
+            lambda compact, dark: charts.chain_strip(boxes, dark, compact, shown.chosen.method),
             words.alt_chain(boxes, shown.verdict),
             boxes,
-            depends=(is_dark, shown.chosen.method),
+            depends=(shown.chosen.method,),
             title="the chain",
             caption="Click a box to see how that network learned under each way of teaching it.",
             select=True,
@@ -81,35 +87,35 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
             st.subheader("Does a bigger teacher still help?", anchor=False)
             ui.figure(
                 "gap",
-                lambda compact: charts.gap_chart(
-                    shown.gap, shown.gap_seeds, is_dark, compact, picked or shown.spec.teacher
+                lambda compact, dark: charts.gap_chart(
+                    shown.gap, shown.gap_seeds, dark, compact, picked or shown.spec.teacher
                 ),
                 words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
                 shown.gap,
-                depends=(shown.gap_seeds, is_dark, picked or shown.spec.teacher),
+                depends=(shown.gap_seeds, picked or shown.spec.teacher),
                 hold=hold,
                 title="capacity gap",
-                caption=f"{caption} Bars: 95 % intervals; dots: seeds.",
+                caption=f"{caption} Bars: 95 % intervals; dots: seeds; grey band: the student alone.",
             )
             st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
         with right:
-            _curves(shown, store, picked, is_dark, caption)
+            _curves(shown, store, picked, caption)
         rows, summary = assistant_rows(shown)
         if len(summary):
             st.subheader("Which assistant, and does it help?", anchor=False)
             ui.figure(
                 "assistants",
-                lambda compact: charts.assistants_chart(rows, summary, is_dark, compact),
+                lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
                 words.alt_assistants(summary),
                 rows,
-                depends=(summary, is_dark),
+                depends=(summary,),
                 hold=hold,
                 title="gain of each assistant",
                 caption=f"{caption} {words.best_of(len(summary))}".strip(),
             )
 
 
-def _curves(shown: Study, store: Store, picked: str | None, is_dark: bool, caption: str) -> None:
+def _curves(shown: Study, store: Store, picked: str | None, caption: str) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
     st.subheader(f"How {picked or 'the chain'} learned", anchor=False)
     metric = st.segmented_control(
@@ -125,10 +131,10 @@ def _curves(shown: Study, store: Store, picked: str | None, is_dark: bool, capti
     frame = curve_frame(shown.plan, store, lines, live.curve_reader(store))
     ui.figure(
         "curves",
-        lambda compact: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, is_dark, compact),
+        lambda compact, dark: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, dark, compact),
         words.alt_curves(frame, metric or "val_acc"),
         frame,
-        depends=(metric, shown.epochs, how, is_dark),
+        depends=(metric, shown.epochs, how),
         title="learning curves",
         caption=caption,
     )
@@ -141,7 +147,8 @@ def story(shown: Study) -> None:
     for column, title, text in zip(st.columns(3), titles, told, strict=True):
         column.markdown(f"**{title}**")
         column.markdown(ui.plain(text))
-    if caveat := words.noise_caveat(shown.spec.noise, shown.spec.dataset):
+    stored = any(replace(p.spec, seeds=shown.spec.seeds) == shown.spec for p in PRESETS.values())
+    if caveat := words.noise_caveat(shown.spec.noise, stored and shown.spec.dataset == "digits"):
         st.caption(f":material/info: {ui.plain(caveat)}")
 
 
@@ -184,7 +191,7 @@ def _arm_table(shown: Study) -> pd.DataFrame:
 
 
 def _verdict_table(shown: Study) -> pd.DataFrame:
-    rows = [v for v in shown.verdicts if v.n]
+    rows = [v for v in (*shown.verdicts, shown.gap_verdict.verdict) if v.n]
     return pd.DataFrame(
         {
             "compared": [words.capital(words.versus(v)) for v in rows],
@@ -227,4 +234,4 @@ def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 
 def _origin_line(shown: Study, store: Store) -> str:
     origin, date, device = origin_of(shown, store)
-    return f"{words.provenance(origin, date, device, shown.seeds_done)}."
+    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done)}."

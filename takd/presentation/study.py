@@ -50,6 +50,13 @@ class Study:
         return next((v for v in self.verdicts if v.arm == self.chosen.name), None)
 
     @property
+    def shortcut(self) -> Verdict | None:
+        """The chosen chain against direct KD from its last assistant."""
+        last = Arm("kd", self.chosen.path[-2:]).name
+        chain = len(self.chosen.path) > 2
+        return next((v for v in self.verdicts if chain and (v.arm, v.against) == (self.chosen.name, last)), None)
+
+    @property
     def seeds_done(self) -> int:
         """Seeds at which the chosen arm has finished."""
         return self._n(self.chosen)
@@ -61,7 +68,8 @@ class Study:
 
     @property
     def headline(self) -> str:
-        return words.headline(self.gap_verdict if len(self.kd_arms) > 1 else None, self.verdict, self.facts)
+        gap_verdict = self.gap_verdict if len(self.kd_arms) > 1 else None
+        return words.headline(gap_verdict, self.verdict, self.facts, self.shortcut)
 
     @property
     def story(self) -> words.Story:
@@ -199,7 +207,9 @@ def curve_lines(shown: Study, network: str | None) -> tuple[dict[str, list[str]]
     """
     lines: dict[str, list[str]] = {}
     how: dict[str, str] = {}
-    arms = [shown.chosen] if network is None else [shown.chosen, *(a for a in shown.plan.arms if _simple(a, shown))]
+    arms = [shown.chosen]
+    if network is not None:
+        arms += [a for a in shown.plan.arms if _simple(a, shown) or a == Arm("kd", (network, shown.spec.student))]
     for arm in arms:
         for position, name in enumerate(arm.path):
             if network is not None and name != network:
@@ -232,7 +242,8 @@ def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row per chain arm and seed: arm, seed, difference; one row per arm: arm, mean, low, high, n, kind): points
     over direct KD from the same teacher."""
     direct = Arm("kd", (shown.spec.teacher, shown.spec.student)).name
-    family = [v for v in shown.verdicts if v.against == direct and v.n]
+    order = [arm.name for arm in shown.plan.arms]
+    family = sorted((v for v in shown.verdicts if v.against == direct and v.n), key=lambda v: order.index(v.arm))
     dots = []
     for verdict in family:
         differences = paired_differences(shown.chains, verdict.arm, direct)

@@ -63,10 +63,11 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
-def notices(sentences: tuple[str, ...]) -> None:
-    """What had to be changed in the choices, one box for all."""
+def notices(sentences: tuple[str, ...], instead: str) -> None:
+    """What had to be changed in the choices, one box for all, and the question that is shown instead."""
     if sentences:
-        st.warning("\n".join(f"- {plain(s)}" for s in sentences), icon=":material/build:")
+        lines = [*sentences, f"Shown instead: {instead}."]
+        st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
 
 
 def plain(text: str) -> str:
@@ -78,7 +79,7 @@ def plain(text: str) -> str:
 
 def figure(
     name: str,
-    draw: Callable[[bool], Any],
+    draw: Callable[[bool, bool], Any],
     alt_text: str,
     data: pd.DataFrame,
     *,
@@ -90,16 +91,17 @@ def figure(
 ) -> str | None:
     """A figure in its wide and narrow form, with caption and export menu.
 
-    `draw(compact)` makes the chart from `data` and `depends` (frames and plain values) and nothing else: while they
-    stay as they are, the session keeps the drawing, because Altair is the slowest part of a page. A live page may
+    `draw(compact, dark)` makes the chart from `data` and `depends` (frames and plain values) and nothing else: while
+    they stay as they are, the session keeps the drawing, because Altair is the slowest part of a page. A live page may
     `hold` a drawing for some seconds even if they change. Returns the field `network` of the box that was clicked
     where `select` is set.
     """
-    state = _fingerprint(data, *depends)
+    is_dark = dark()
+    state = _fingerprint(data, is_dark, *depends)
     picked = None
     for form, compact in (("wide", False), ("narrow", True)):
         with st.container(key=f"{form}-{name}", gap="xsmall"):
-            spec = _drawn(f"{name}-{form}", state, partial(draw, compact), hold)
+            spec = _drawn(f"{name}-{form}", state, partial(draw, compact, is_dark), hold)
             if select:
                 event = st.vega_lite_chart(
                     spec,
@@ -114,7 +116,7 @@ def figure(
                 st.vega_lite_chart(spec, theme=None, key=f"chart-{form}-{name}", alt=alt_text)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(caption)
-        _export_menu(name, draw, data, title)
+        _export_menu(name, draw, data, title, caption)
     return picked
 
 
@@ -154,13 +156,12 @@ def _picked(event: Any) -> str | None:
         return None
 
 
-def _export_menu(name: str, draw: Callable[[bool], Any], data: pd.DataFrame, title: str) -> None:
-    is_dark = dark()
+def _export_menu(name: str, draw: Callable[[bool, bool], Any], data: pd.DataFrame, title: str, source: str) -> None:
     with st.popover("Export", icon=":material/download:", help=f"Save “{title}”"):
         for kind in ("png", "svg"):
             st.download_button(
                 kind.upper(),
-                data=partial(_picture, draw, kind, is_dark),
+                data=partial(_picture, draw, kind, title, source),
                 file_name=f"takd-{name}.{kind}",
                 key=f"{kind}-{name}",
                 on_click="ignore",
@@ -177,6 +178,6 @@ def _export_menu(name: str, draw: Callable[[bool], Any], data: pd.DataFrame, tit
         )
 
 
-def _picture(draw: Callable[[bool], Any], kind: str, is_dark: bool) -> bytes:
+def _picture(draw: Callable[[bool, bool], Any], kind: str, title: str, source: str) -> bytes:
     """Made when the button is pressed, not on every run of the page."""
-    return chart_bytes(draw(False), kind, is_dark)
+    return chart_bytes(draw(False, False), kind, title[:1].upper() + title[1:], source.replace("\\", ""))

@@ -288,11 +288,12 @@ def test_verdicts_of_a_ladder() -> None:
     assert list(found) == [
         ("takd 10>4>2", "kd 10>2"),
         ("takd 10>4>2", "scratch 2"),
+        ("takd 10>4>2", "kd 4>2"),  # its own assistant, without the chain
         ("takd 10>8>2", "kd 10>2"),
         ("takd 10>6>2", "kd 10>2"),
         ("kd 10>2", "scratch 2"),
     ]
-    assert [v.kind for v in found.values()] == ["helps", "helps", "hurts", "no real difference", "helps"]
+    assert [v.kind for v in found.values()] == ["helps", "helps", "helps", "hurts", "no real difference", "helps"]
     # p = 2/32 for the two clear arms, three tests in the family: 3 * 0.0625.
     assert found["takd 10>4>2", "kd 10>2"].p_holm == pytest.approx(0.1875)
     assert found["takd 10>8>2", "kd 10>2"].p_holm == pytest.approx(0.1875)

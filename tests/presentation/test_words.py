@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -69,10 +70,21 @@ def test_headline_is_true_in_every_combination(gap: str | None, kind: str | None
 def test_headline_golden() -> None:
     text = words.headline(samples.gap_verdict("gap"), samples.verdict("helps"), FACTS)
     assert re.fullmatch(
-        r"A bigger teacher stopped helping\. One assistant \(plain-4\) gave back \+0\.9 points "
-        r"\(95 % CI 0\.\d to 1\.\d, n = 5 chains\)\.",
+        r"A bigger teacher stopped helping: \+0\.9 points for the best smaller one \(95 % CI 0\.\d to 1\.\d, "
+        r"n = 5 seeds\)\. One assistant \(plain-4\) gave back \+0\.9 points \(95 % CI 0\.\d to 1\.\d, n = 5 chains\)\.",
         text,
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("helps", "does less"), ("no real difference", "cannot be told apart"), ("hurts", "does better")],
+)
+def test_a_chain_that_helps_is_held_against_direct_kd_from_its_own_assistant(kind: str, says: str) -> None:
+    shortcut = replace(samples.verdict(kind), arm="takd 10>4>2", against="kd 4>2")
+    text = words.headline(None, samples.verdict("helps"), FACTS, shortcut)
+    assert f"Direct KD from size 4, without a chain, {says}" in text
+    assert "without a chain" not in words.headline(None, samples.verdict("hurts"), FACTS, shortcut)
 
 
 def test_nothing_is_given_back_where_nothing_was_taken() -> None:
