@@ -38,7 +38,7 @@ class ExperimentSpec:
     student: str = "plain-2"
     method: str = "takd"
     budget: str = "standard"
-    seeds: int = 3
+    seeds: int = 5
     temperature: float = 8.0
     lam: float = 0.5
     noise: float = 0.0
