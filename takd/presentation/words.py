@@ -310,17 +310,22 @@ def _next(gap: GapVerdict | None, peak: str | None, chain: Verdict | None, facts
         parts.append(f"For each seed the chain takes {more} than direct KD{time}.")
     elif facts.assistants:
         parts.append("What the chain costs is not measured here.")
+    shorter = gap is not None and gap_kind(gap) == GAP and bool(peak)
+    if shorter:
+        parts.append(f"Compare with direct KD from {peak} ({percent(facts.direct_peak)}): it needs no chain.")
     if chain is not None and kind == CANNOT_TELL:
         parts.append(seeds_sentence(chain))
-    elif gap is not None and gap_kind(gap) == GAP and peak:
-        parts.append(f"Compare with direct KD from {peak} ({percent(facts.direct_peak)}): it needs no chain.")
-    elif gap is not None and gap_kind(gap) == CANNOT_TELL:
-        parts.append(f"For the teacher's size: {seeds_sentence(gap.verdict)}")
-    elif facts.assistants and kind in (HURTS, SLIGHTLY_HURTS, NO_DIFFERENCE):
-        parts.append("Try another assistant, or leave it out.")
-    else:
-        parts.append("Try a smaller student, which is further from its teacher.")
+    elif not shorter:
+        parts.append(_suggestion(gap, kind, facts))
     return " ".join(parts)
+
+
+def _suggestion(gap: GapVerdict | None, kind: str, facts: Facts) -> str:
+    if gap is not None and gap_kind(gap) == CANNOT_TELL:
+        return f"For the teacher's size: {seeds_sentence(gap.verdict)}"
+    if facts.assistants and kind in (HURTS, SLIGHTLY_HURTS, NO_DIFFERENCE):
+        return "Try another assistant, or leave it out."
+    return "Try a smaller student, which is further from its teacher."
 
 
 def noise_caveat(noise: float, stored_digits: bool = False) -> str:
