@@ -63,9 +63,12 @@ with head:
     else:
         panels.headline(shown, store, asked, spec, datasets)
 
-if run:
+live_run = run is not None and run.look.active
+if live_run:
     watching()
-if shown is not None and not (run and asked):
+elif run:  # outside the fragment: a click on Resume must not be lost while the page is still being drawn
+    live.run_card(run, store, place="playground")
+if shown is not None and not (live_run and asked):
     results(shown, asked)
 if message := st.session_state.pop("toast", None):
     st.toast(message, icon=":material/check_circle:")

@@ -42,7 +42,7 @@ def test_choose_run_watch_refresh_restart_result(server: Server, visitor: Any) -
     server.start()
     page.goto(f"{server.url}/?{LONG}")
     settled(page)
-    page.get_by_role("button", name="Everything is trained").wait_for(timeout=300_000)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
     assert states(server) == ["done"]
     title = page.locator("h1").inner_text()
     assert "n = 12" in title
@@ -61,10 +61,11 @@ def test_cancel_and_resume(server: Server, visitor: Any) -> None:
     page.get_by_text("Now:").first.wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Resume").wait_for()
+    settled(page)
     assert states(server) == ["cancelled"]
     done = len(list(server.store.glob("stages/*/*/result.json")))
     page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Everything is trained").wait_for(timeout=300_000)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
     assert len(list(server.store.glob("stages/*/*/result.json"))) == 60 > done
 
 
