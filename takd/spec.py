@@ -16,7 +16,7 @@ from typing import Any
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
-from takd.networks.table import FAMILIES, NETWORKS, Network, capacity, ladder
+from takd.networks.table import NETWORKS, Network, capacity, ladder
 
 SCOPES = {
     "chain": "the chosen chain with its controls",
@@ -329,8 +329,3 @@ def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) 
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def image_shape(spec: ExperimentSpec) -> tuple[int, int, int]:
-    """(C, H, W) of the images the student reads."""
-    return FAMILIES[NETWORKS[spec.student].family].input_shape

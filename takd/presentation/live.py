@@ -8,7 +8,7 @@ import streamlit as st
 
 from takd.analysis.curves import CurveReader
 from takd.data.table import Dataset
-from takd.plan import Plan, build_plan
+from takd.plan import build_plan
 from takd.presentation import ui, words
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
@@ -20,12 +20,11 @@ from takd.spec import ExperimentSpec, read_spec, to_json
 TICK = 2.0  # seconds between looks at a live run
 
 
-def cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> tuple[Plan, Estimate] | None:
-    """The plan and what is left of it; None where the data set has to be prepared first."""
+def cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Estimate | None:
+    """What is left to train; None where the data set has to be prepared first."""
     if dataset.fingerprint is None:
         return None
-    plan = build_plan(spec, dataset)
-    return plan, estimate(plan, store, dataset.classes)
+    return estimate(build_plan(spec, dataset), store, dataset.classes)
 
 
 def spec_of(run: RunInfo) -> ExperimentSpec:
@@ -47,12 +46,11 @@ def active_run(spec: ExperimentSpec, store: Store) -> RunInfo | None:
 
 def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
     """Start training, with what is new and how long it takes; disabled with the reason where it cannot."""
-    known = cost(spec, dataset, store)
-    if known is None:
+    left = cost(spec, dataset, store)
+    if left is None:
         label, note = "Run for real", f"{dataset.label} is downloaded first ({dataset.download})."
         nothing = False
     else:
-        left = known[1]
         nothing = left.new_stages == 0
         label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
         sure = "" if left.calibrated or nothing else " Not measured on this machine yet, so this is a rough guess."
@@ -141,11 +139,11 @@ def _seconds_left(run: RunInfo, spec: ExperimentSpec, store: Store) -> float | N
     dataset = ui.datasets().get(spec.dataset)
     if dataset is None or not run.look.active:
         return None
-    known = cost(spec, dataset, store)
-    if known is None:
+    left = cost(spec, dataset, store)
+    if left is None:
         return None
-    share = sum(_done_share(progress) for _, progress in run.current) / max(1, known[1].new_stages)
-    return known[1].seconds * max(0.0, 1.0 - share)
+    share = sum(_done_share(progress) for _, progress in run.current) / max(1, left.new_stages)
+    return left.seconds * max(0.0, 1.0 - share)
 
 
 def _current(key: str, progress: dict[str, Any], store: Store) -> str:

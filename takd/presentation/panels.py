@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 from takd.analysis.curves import curve_frame
-from takd.analysis.nearest import nearest
+from takd.analysis.nearest import Difference
 from takd.data.table import Dataset
 from takd.presentation import charts, live, ui, words
 from takd.presentation.choices import adopt
@@ -31,13 +32,15 @@ INTRODUCTION = (
 )
 
 
-def library(store: Store, datasets: Mapping[str, Dataset]) -> list[ExperimentSpec]:
+def library(store: Store) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
-    return [read_spec(run.spec, datasets)[0] for run in list_runs(store) if run.state == "done"]
+    return [live.spec_of(run) for run in list_runs(store) if run.state == "done"]
 
 
-def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
-    """The finding in one sentence, its verdict, where it comes from."""
+def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | None) -> None:
+    """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
+    where another one is shown."""
+    asked = differences is None
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN)
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
@@ -49,13 +52,12 @@ def headline(shown: Study, store: Store, asked: bool, spec: ExperimentSpec, data
         color, icon = words.verdict_badge(verdict)
         st.badge(words.verdict_label(verdict), color=color, icon=icon)  # type: ignore[arg-type]
         st.caption(ui.plain(f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"))
-        link = "&".join(f"{k}={v}" for k, values in to_query(shown.spec, full=True).items() for v in values)
+        link = urlencode(to_query(shown.spec, full=True), doseq=True)
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
             st.code(f"?{link}", language=None)
-    if not asked:
-        found = nearest(spec, [shown.spec], datasets)
-        differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in (found[1] if found else ())]
+    if differences is not None:
+        differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}. "
             "Press **Run for real** to train your own.",
@@ -152,7 +154,7 @@ def story(shown: Study) -> None:
         st.caption(f":material/info: {ui.plain(caveat)}")
 
 
-def details(shown: Study, asked: bool) -> None:
+def details(shown: Study) -> None:
     """The numbers behind the figures, as tables."""
     with st.expander("All numbers: arms, verdicts, how this was measured", icon=":material/table_chart:"):
         st.dataframe(_arm_table(shown), hide_index=True)

@@ -24,7 +24,6 @@ from takd.training.device import TrainingData, environment, pick_device, trainin
 from takd.training.loop import Hooks, Progress, TeacherLogits, freeze, live_teacher, predict, stored_teacher, train
 from takd.training.streams import initial_network
 
-RESULT_SCHEMA = 1
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
 
 
@@ -94,8 +93,6 @@ def _train_and_commit(
     best = max(rows, key=lambda row: row["val_acc"])
     speeds = sorted(row["images_per_second"] for row in rows)
     result = {
-        "schema": RESULT_SCHEMA,
-        "key": key,
         "epochs": len(rows),
         **metrics,
         "train_acc": rows[-1]["train_acc"],
