@@ -14,7 +14,7 @@ from takd.data.test_part import load_test
 from takd.evaluation.metrics import agreement, prediction_metrics
 from takd.stage import StageSpec
 from takd.training.device import Images, TrainingData, normalise
-from takd.training.loop import predict
+from takd.training.predicting import predict
 
 
 def evaluate(

@@ -22,7 +22,8 @@ from takd.runs.estimates import rate_name, record_rate
 from takd.runs.store import open_store
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 from takd.training.device import Images, TrainingData, pick_device, uses_bf16
-from takd.training.loop import Hooks, train
+from takd.training.loop import train
+from takd.training.progress import Hooks
 from takd.training.streams import initial_network
 
 CLASSES = 10

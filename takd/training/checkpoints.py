@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from takd.training.loop import Progress
+from takd.training.progress import Progress
 
 
 def weights_bytes(network: nn.Module) -> bytes:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from takd.data.loading import load_training, noisy_labels
 from takd.stage import DataSpec
@@ -20,6 +20,11 @@ def pick_device(wish: str = "auto") -> torch.device:
     if wish == "auto":
         wish = "cuda:0" if torch.cuda.is_available() else "cpu"
     return torch.device(wish)
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, its weights channels-last as the images are."""
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def uses_bf16(device: torch.device, precision: str) -> bool:

@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from takd.data.augment import augment
 from takd.methods.losses import ce_loss, kd_loss
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
-from takd.training.device import Images, TrainingData
+from takd.training.device import TrainingData
+from takd.training.predicting import accuracy_and_loss
+from takd.training.progress import Hooks, Progress
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order, stream_seed
+from takd.training.teachers import TeacherLogits
 
-EVALUATION_BATCH = 512
 FINITE_CHECK = 20  # steps between looks at the loss: each look waits for a GPU
 REPORT_SECONDS = 0.5
-
-
-@dataclass
-class Progress:
-    """Everything a resumed run needs besides the networks' weights: finished epochs' rows and the momentum."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    momentum: list[Tensor] | None = None
-
-    @property
-    def epochs(self) -> int:
-        return len(self.rows)
-
-    @property
-    def seconds(self) -> float:
-        return self.rows[-1]["seconds"] if self.rows else 0.0
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop tells the outside: `stop` is asked before every batch, `report` at most twice a second with
-    where training stands, `epoch_done` after every epoch with the progress so far and the optimiser's momentum."""
-
-    stop: Callable[[], bool] = lambda: False
-    report: Callable[[dict[str, Any]], None] = lambda _: None
-    epoch_done: Callable[[Progress], None] = lambda _: None
-
-
-TeacherLogits = Callable[[Tensor, Tensor], Tensor]
-"""(sample index (B,), images (B, C, H, W) as the student sees them) -> teacher logits (B, classes)."""
 
 
 def train(
@@ -172,46 +140,3 @@ def _require_finite(total: Tensor, epoch: int, lr: float) -> None:
             f"The loss became infinite or not a number in epoch {epoch + 1}. The usual cause is a learning rate that "
             f"is too high for this network (here {lr:g}) or a very high temperature; try a smaller temperature.",
         )
-
-
-@torch.inference_mode()
-def predict(network: nn.Module, images: Images, bf16: bool) -> Tensor:
-    """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode."""
-    network.eval()
-    device = images.pixels.device
-    parts = []
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for start in range(0, len(images), EVALUATION_BATCH):
-            parts.append(network(images.pixels[start : start + EVALUATION_BATCH].permute(0, 3, 1, 2)).float())
-    return torch.cat(parts)
-
-
-def accuracy_and_loss(network: nn.Module, images: Images, bf16: bool) -> tuple[float, float]:
-    """Share of right answers and mean cross-entropy (nats)."""
-    logits = predict(network, images, bf16)
-    return float((logits.argmax(1) == images.labels).double().mean()), float(F.cross_entropy(logits, images.labels))
-
-
-def freeze(network: nn.Module) -> nn.Module:
-    """A teacher: evaluation mode, no gradients, ever."""
-    network.eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    return network
-
-
-def live_teacher(networks: Sequence[nn.Module], bf16: bool) -> TeacherLogits:
-    """Ask the frozen teacher for every batch: the reference mode, and the only one when views are random."""
-    (network,) = networks
-
-    def logits(_: Tensor, images: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            answer = network(images).float()
-        return answer.clone()  # a normal tensor: autograd refuses to keep inference tensors for the student's backward
-
-    return logits
-
-
-def stored_teacher(logits: Tensor) -> TeacherLogits:
-    """Look answers up: exact when every view of an image is the same (no augmentation)."""
-    return lambda index, _: logits[index]

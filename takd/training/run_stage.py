@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from takd.data.cache import DataError
 from takd.evaluation.final import evaluate, unpack_logits
-from takd.networks.table import build
 from takd.runs.errors import StageFailed
 from takd.runs.store import Store, StoreError
-from takd.stage import StageSpec, answers_file, answers_suffice
-from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, load_weights, peak_memory_mb, weights_bytes
-from takd.training.device import TrainingData, environment, pick_device, training_data, uses_bf16
-from takd.training.loop import Hooks, Progress, TeacherLogits, freeze, live_teacher, predict, stored_teacher, train
+from takd.stage import StageSpec
+from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
+from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
+from takd.training.loop import train
+from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
+from takd.training.teachers import teacher_of
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
 
@@ -69,9 +67,9 @@ def _train_and_commit(
     report: Callable[[dict[str, Any]], None],
 ) -> None:
     key = stage.key
-    network = _on_device(initial_network(stage.network, stage.data.classes, stage.seed), device)
+    network = on_device(initial_network(stage.network, stage.data.classes, stage.seed), device)
     progress = _resume(store, key, network)
-    teacher = _teacher(store, stage, data, device, bf16)
+    teacher = teacher_of(store, stage, data, device, bf16)
     last_checkpoint = time.monotonic()
 
     def epoch_done(now: Progress) -> None:
@@ -108,10 +106,6 @@ def _train_and_commit(
     store.commit(key, result, {"weights.safetensors": weights_bytes(network), "predictions.npz": predictions})
 
 
-def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    return network.to(device).to(memory_format=torch.channels_last)
-
-
 def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:
     """Continue from the last checkpoint; a damaged one is as good as none, because the stage is deterministic."""
     raw = store.load_checkpoint(key)
@@ -124,52 +118,3 @@ def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:
         network.load_state_dict(untouched)
         store.drop_checkpoint(key)
         return None
-
-
-def _teacher(
-    store: Store, stage: StageSpec, data: TrainingData, device: torch.device, bf16: bool
-) -> TeacherLogits | None:
-    """How this stage hears its teacher: looked up where an image always looks the same, else asked live."""
-    if not stage.teachers:
-        return None
-    (key,) = stage.teachers
-    if answers_suffice(stage):
-        return stored_teacher(teacher_logits(store, key, stage, data, device, bf16))
-    return live_teacher([load_teacher(store, key, device)], bf16)
-
-
-def load_teacher(store: Store, key: str, device: torch.device) -> nn.Module:
-    """A finished stage's network, frozen; a missing or foreign file is an error, never a random teacher."""
-    stage = store.stage(key)
-    if stage is None:
-        raise StageFailed("bad-parent", f"Teacher stage {key} cannot be read; train it again.")
-    network = build(stage.network, stage.data.classes)
-    try:
-        load_weights(network, store.read_file(key, "weights.safetensors"))
-    except ValueError as error:
-        raise StageFailed("bad-parent", f"The weights of teacher {stage.network} are unusable: {error}") from error
-    return freeze(_on_device(network, device))
-
-
-def teacher_logits(
-    store: Store, key: str, stage: StageSpec, data: TrainingData, device: torch.device, bf16: bool
-) -> Tensor:
-    """A teacher's logits (N, classes) on the training images, computed once and kept beside the teacher.
-
-    They are rounded to float16 before first use, so the first student and the hundredth hear the same numbers,
-    whether the teacher's stage is live or cached.
-    """
-    name = answers_file(stage.data)
-    raw = store.read_extra(key, name)
-    if raw is None:
-        answers = predict(load_teacher(store, key, device), data.train, bf16).cpu().numpy().astype(np.float16)
-        buffer = io.BytesIO()
-        np.save(buffer, answers)
-        raw = buffer.getvalue()
-        store.write_extra(key, name, raw)
-    return _unpacked(raw, device)
-
-
-@lru_cache(maxsize=4)
-def _unpacked(raw: bytes, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.load(io.BytesIO(raw), allow_pickle=False).astype(np.float32)).to(device)

@@ -13,9 +13,12 @@ from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, load_weights, weights_bytes
 from takd.training.device import Images, TrainingData
-from takd.training.loop import Hooks, Progress, freeze, live_teacher, predict, stored_teacher, train
+from takd.training.loop import train
+from takd.training.predicting import predict
+from takd.training.progress import Hooks, Progress
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order, initial_network, stream_seed
+from takd.training.teachers import freeze, live_teacher, stored_teacher
 
 from .conftest import make_stage
 

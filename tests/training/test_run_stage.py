@@ -17,7 +17,8 @@ from takd.runs.store import Store
 from takd.spec import ExperimentSpec, require_spec
 from takd.stage import DataSpec, StageSpec, answers_file
 from takd.training.device import training_data
-from takd.training.run_stage import load_teacher, run_stage
+from takd.training.run_stage import run_stage
+from takd.training.teachers import load_teacher
 
 SPEC = {
     "dataset": "digits",

@@ -1,0 +1,29 @@
+"""What a network answers: logits of many images at once, and how right they are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from takd.training.device import Images
+
+EVALUATION_BATCH = 512
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, images: Images, bf16: bool) -> Tensor:
+    """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode."""
+    network.eval()
+    device = images.pixels.device
+    parts = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for start in range(0, len(images), EVALUATION_BATCH):
+            parts.append(network(images.pixels[start : start + EVALUATION_BATCH].permute(0, 3, 1, 2)).float())
+    return torch.cat(parts)
+
+
+def accuracy_and_loss(network: nn.Module, images: Images, bf16: bool) -> tuple[float, float]:
+    """Share of right answers and mean cross-entropy (nats)."""
+    logits = predict(network, images, bf16)
+    return float((logits.argmax(1) == images.labels).double().mean()), float(F.cross_entropy(logits, images.labels))

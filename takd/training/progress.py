@@ -1,0 +1,35 @@
+"""Where a training stands, and what it tells the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass
+class Progress:
+    """Everything a resumed run needs besides the networks' weights: finished epochs' rows and the momentum."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    momentum: list[Tensor] | None = None
+
+    @property
+    def epochs(self) -> int:
+        return len(self.rows)
+
+    @property
+    def seconds(self) -> float:
+        return self.rows[-1]["seconds"] if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells the outside: `stop` is asked before every batch, `report` at most twice a second with
+    where training stands, `epoch_done` after every epoch with the progress so far and the optimiser's momentum."""
+
+    stop: Callable[[], bool] = lambda: False
+    report: Callable[[dict[str, Any]], None] = lambda _: None
+    epoch_done: Callable[[Progress], None] = lambda _: None
