@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from takd.data.test_part import load_test
 from takd.evaluation.metrics import agreement, prediction_metrics
-from takd.stage import StageSpec
+from takd.stage import DataSpec, StageSpec
 from takd.training.device import Images, TrainingData, normalise
 from takd.training.predicting import predict
 
@@ -25,18 +27,24 @@ def evaluate(
     Always in fp32, whatever the training used: bf16 logits are so coarse that the two best classes tie on up to half
     a percent of the images. `teachers` maps a teacher's key to its test logits (N, classes).
     """
-    pixels, labels = load_test(stage.data)
-    device = data.train.pixels.device
-    images = Images(
-        normalise(torch.from_numpy(pixels).to(device), data.mean, data.std, data.scale, torch.float32),
-        torch.from_numpy(labels).to(device),
-    )
+    images = _test_images(replace(stage.data, noise=0.0), data.mean, data.std, data.scale, data.train.pixels.device)
     logits = predict(network, images, bf16=False).cpu()
-    result = prediction_metrics(logits, torch.from_numpy(labels), stage.data.classes)
+    result = prediction_metrics(logits, images.labels.cpu(), stage.data.classes)
     with_teachers = {key: agreement(logits, teacher) for key, teacher in teachers.items()}
     result["agreement"] = {key: value["agreement"] for key, value in with_teachers.items()}
     result["kl"] = {key: value["kl"] for key, value in with_teachers.items()}
     return result, pack_logits(logits)
+
+
+@lru_cache(maxsize=1)
+def _test_images(
+    data: DataSpec, mean: tuple[float, ...], std: tuple[float, ...], scale: float, device: torch.device
+) -> Images:
+    pixels, labels = load_test(data)
+    return Images(
+        normalise(torch.from_numpy(pixels).to(device), mean, std, scale, torch.float32),
+        torch.from_numpy(labels).to(device),
+    )
 
 
 def pack_logits(logits: Tensor) -> bytes:

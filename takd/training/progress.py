@@ -8,6 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from takd.runs.errors import StageFailed
+
+REPORT_SECONDS = 0.5
+
 
 @dataclass
 class Progress:
@@ -33,3 +37,12 @@ class Hooks:
     stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, Any]], None] = lambda _: None
     epoch_done: Callable[[Progress], None] = lambda _: None
+
+
+def diverged(epoch: int, lr: float) -> StageFailed:
+    """The loss of an epoch (0-based) is no longer a number: what to say about it."""
+    return StageFailed(
+        "diverged",
+        f"The loss became infinite or not a number in epoch {epoch + 1}. The usual cause is a learning rate that "
+        f"is too high for this network (here {lr:g}) or a very high temperature; try a smaller temperature.",
+    )

@@ -1,9 +1,11 @@
-"""Train one stage of the store from its spec to its result. The worker calls this; it calls everything else."""
+"""Train stages of the store from their specs to their results. The worker calls this; it calls everything else."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +14,32 @@ from torch import nn
 
 from takd.data.cache import DataError
 from takd.evaluation.final import evaluate, unpack_logits
-from takd.runs.errors import StageFailed
-from takd.runs.store import Store, StoreError
+from takd.runs.errors import StageFailed, StoreError
+from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
 from takd.training.loop import train
+from takd.training.mlp_batch import Pupil, train_mlps
+from takd.training.mlp_batch import fits as fits_mlp_batch
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
-from takd.training.teachers import teacher_of
+from takd.training.teachers import teacher_logits, teacher_of
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
+EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a second
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage on its way: where it stands and what it learns from."""
+
+    stage: StageSpec
+    network: nn.Module
+    data: TrainingData
+    device: torch.device
+    bf16: bool
+    progress: Progress
 
 
 def run_stage(
@@ -37,57 +54,158 @@ def run_stage(
 
     Raises StageStopped after a stop (the checkpoint stays) and StageFailed with a sentence for named failures.
     """
+    failed = run_stages(
+        store, [key], device=device, should_stop=should_stop, report=lambda _, row: report(row), pupils={}
+    )
+    for failure in failed.values():
+        raise failure
+
+
+def run_stages(
+    store: Store,
+    keys: Sequence[str],
+    *,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[str, dict[str, Any]], None] = lambda _, __: None,
+    pupils: Mapping[str, int],
+) -> dict[str, StageFailed]:
+    """Train, evaluate and commit stages that can be trained together (takd.batching); the caller holds their locks.
+
+    `pupils` says how many stages of the run learn from each teacher. Returns what failed, by key; the others are
+    committed. Raises StageStopped after a stop: checkpoints stay, nothing unfinished is committed.
+    """
+    target = pick_device(device)
+    failed: dict[str, StageFailed] = {}
+    jobs: list[Job] = []
+    for key in keys:
+        with _Named(failed, key):
+            jobs.append(_job(store, key, target))
+    together = [job for job in jobs if not _reference() and fits_mlp_batch(job.stage, target.type)]
+    failed |= _run_mlps(store, together, should_stop, report)
+    for job in jobs:
+        if job not in together:
+            with _Named(failed, job.stage.key):
+                _run_alone(store, job, should_stop, report, pupils)
+    return failed
+
+
+def warm_up() -> None:
+    """Load what the first stage would have to wait for: the optimiser and the compiled kernels."""
+    network = nn.Linear(1, 1)
+    torch.optim.SGD(network.parameters(), lr=0.1, fused=True).zero_grad()
+
+
+class _Named:
+    """Turns the errors of one stage into a failure with a name, and lets the others go on."""
+
+    def __init__(self, failed: dict[str, StageFailed], key: str) -> None:
+        self.failed, self.key = failed, key
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, StageFailed):
+            self.failed[self.key] = error
+        elif isinstance(error, DataError):
+            self.failed[self.key] = StageFailed("bad-data", str(error))
+        elif isinstance(error, StoreError):
+            self.failed[self.key] = StageFailed("bad-parent", str(error))
+        elif isinstance(error, torch.OutOfMemoryError):
+            self.failed[self.key] = StageFailed(
+                "out-of-memory",
+                "The device ran out of memory. Close other programs that use it, or choose a smaller network.",
+            )
+        else:
+            return False
+        return True
+
+
+def _reference() -> bool:
+    """Whether $TAKD_ENGINE asks for the plain fp32 loop with a live teacher, which every faster way is held to."""
+    return os.environ.get("TAKD_ENGINE") == "reference"
+
+
+def _job(store: Store, key: str, device: torch.device) -> Job:
     stage = store.stage(key)
     if stage is None:
         raise StageFailed("bad-stage", f"Stage {key} has no readable stage.json; start the run again.")
-    target = pick_device(device)
-    bf16 = uses_bf16(target, stage.recipe.precision)
-    try:
-        data = training_data(stage.data, stage.seed, target, bf16)
-        _train_and_commit(store, stage, data, target, bf16, should_stop, report)
-    except DataError as error:
-        raise StageFailed("bad-data", str(error)) from error
-    except StoreError as error:
-        raise StageFailed("bad-parent", str(error)) from error
-    except torch.OutOfMemoryError as error:
-        raise StageFailed(
-            "out-of-memory",
-            f"The device ran out of memory while training {stage.network}. Close other programs that use it, or "
-            "choose a smaller network.",
-        ) from error
-
-
-def _train_and_commit(
-    store: Store,
-    stage: StageSpec,
-    data: TrainingData,
-    device: torch.device,
-    bf16: bool,
-    should_stop: Callable[[], bool],
-    report: Callable[[dict[str, Any]], None],
-) -> None:
-    key = stage.key
+    bf16 = not _reference() and uses_bf16(device, stage.recipe.precision)
+    data = training_data(stage.data, stage.seed, device, bf16)
     network = on_device(initial_network(stage.network, stage.data.classes, stage.seed), device)
-    progress = _resume(store, key, network)
-    teacher = teacher_of(store, stage, data, device, bf16)
-    last_checkpoint = time.monotonic()
+    progress = _resume(store, key, network) or Progress()
+    store.rewrite_events(key, progress.rows)
+    return Job(stage, network, data, device, bf16, progress)
 
-    def epoch_done(now: Progress) -> None:
-        nonlocal last_checkpoint
-        if time.monotonic() - last_checkpoint > CHECKPOINT_SECONDS:
-            store.save_checkpoint(key, checkpoint_bytes(network, now))
-            last_checkpoint = time.monotonic()
-        store.append_event(key, now.rows[-1])
 
-    store.rewrite_events(key, progress.rows if progress else [])
-    progress = train(
-        network, stage, data, teacher, bf16=bf16, hooks=Hooks(should_stop, report, epoch_done), progress=progress
-    )
-    teachers = {
-        teacher_key: unpack_logits(store.read_file(teacher_key, "predictions.npz")) for teacher_key in stage.teachers
-    }
-    metrics, predictions = evaluate(network, stage, data, teachers)
-    rows = progress.rows
+def _run_mlps(
+    store: Store, jobs: Sequence[Job], should_stop: Callable[[], bool], report: Callable[[str, dict[str, Any]], None]
+) -> dict[str, StageFailed]:
+    """All jobs in one compiled pass."""
+    failed: dict[str, StageFailed] = {}
+    pupils: list[Pupil] = []
+    for job in jobs:
+        with _Named(failed, job.stage.key):
+            answers = None
+            if job.stage.teachers:
+                answers = teacher_logits(store, job.stage.teachers[0], job.stage, job.data, job.device, job.bf16)
+            hooks = Hooks(should_stop, _reporter(report, job.stage.key), _keeper(store, job, EVENTS_SECONDS))
+            pupils.append(Pupil(job.network, job.stage, job.data, answers, hooks, job.progress))
+    if pupils:
+        diverged = train_mlps(pupils)
+        failed |= {pupils[place].stage.key: failure for place, failure in diverged.items()}
+    for job in jobs:
+        key = job.stage.key
+        if key not in failed:
+            with _Named(failed, key):
+                store.rewrite_events(key, job.progress.rows)
+                _commit(store, job, "mlp batch")
+    return failed
+
+
+def _run_alone(
+    store: Store,
+    job: Job,
+    should_stop: Callable[[], bool],
+    report: Callable[[str, dict[str, Any]], None],
+    pupils: Mapping[str, int],
+) -> None:
+    stage = job.stage
+    teacher = teacher_of(store, stage, job.data, job.device, job.bf16)
+    hooks = Hooks(should_stop, _reporter(report, stage.key), _keeper(store, job, 0.0))
+    train(job.network, stage, job.data, teacher, bf16=job.bf16, hooks=hooks, progress=job.progress)
+    _commit(store, job, "reference" if _reference() else "loop")
+
+
+def _reporter(report: Callable[[str, dict[str, Any]], None], key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda row: report(key, row)
+
+
+def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
+    """What happens after an epoch: its row is stored (at most once in `every` seconds), now and then a checkpoint."""
+    key = job.stage.key
+    checkpointed = written = time.monotonic()
+    stored = job.progress.epochs
+
+    def epoch_done(progress: Progress) -> None:
+        nonlocal checkpointed, written, stored
+        now = time.monotonic()
+        if now - checkpointed > CHECKPOINT_SECONDS:
+            store.save_checkpoint(key, checkpoint_bytes(job.network, progress))
+            checkpointed = now
+        if now - written >= every:
+            for row in progress.rows[stored:]:
+                store.append_event(key, row)
+            stored, written = progress.epochs, now
+
+    return epoch_done
+
+
+def _commit(store: Store, job: Job, engine: str) -> None:
+    """Evaluate on the test part, then write the result."""
+    stage, rows = job.stage, job.progress.rows
+    teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
+    metrics, predictions = evaluate(job.network, stage, job.data, teachers)
     best = max(rows, key=lambda row: row["val_acc"])
     speeds = sorted(row["images_per_second"] for row in rows)
     result = {
@@ -97,13 +215,13 @@ def _train_and_commit(
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],
         "val_best_epoch": best["epoch"],
-        "seconds": progress.seconds,
+        "seconds": job.progress.seconds,
         "images_per_second": speeds[len(speeds) // 2],
-        "peak_memory_mb": peak_memory_mb(device),
-        "env": environment(device, bf16),
+        "peak_memory_mb": peak_memory_mb(job.device),
+        "env": {**environment(job.device, job.bf16), "engine": engine},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    store.commit(key, result, {"weights.safetensors": weights_bytes(network), "predictions.npz": predictions})
+    store.commit(stage.key, result, {"weights.safetensors": weights_bytes(job.network), "predictions.npz": predictions})
 
 
 def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:

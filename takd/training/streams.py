@@ -23,7 +23,7 @@ def stream_seed(seed: int, network: str, purpose: str, epoch: int = 0) -> int:
 def initial_network(name: str, classes: int, seed: int) -> nn.Module:
     """The network with its initial weights: always drawn on the CPU, so that every device starts alike."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, name, "init"))
+        torch.default_generator.manual_seed(stream_seed(seed, name, "init"))  # torch.manual_seed also looks for GPUs
         return build(name, classes)
 
 
