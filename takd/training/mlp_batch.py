@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import time
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -17,11 +20,11 @@ from takd.networks.table import NETWORKS
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
 from takd.training.device import TrainingData
-from takd.training.mlp_kernel import SUMS, train_epoch, validate
 from takd.training.progress import REPORT_SECONDS, Hooks, Progress, diverged
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order
 
+_KERNEL = "takd.training.mlp_kernel"  # imported when needed: numba takes half a second
 _LEAST_PER_THREAD = 4  # networks
 _SLICE_SECONDS = 0.03  # of compiled work between two looks at the wish to stop
 _PER_STEP = 1e-4  # seconds, until the first slice has been measured
@@ -43,8 +46,11 @@ class Pupil:
 
 
 def fits(stage: StageSpec, device: str) -> bool:
-    """Whether the compiled epoch can train this stage: 64-h-C on the CPU, images as they are, its two losses."""
+    """Whether the compiled epoch can train this stage: 64-h-C on the CPU, images as they are, its two losses. Without
+    numba it can train nothing."""
     recipe = stage.recipe
+    if importlib.util.find_spec("numba") is None:
+        return False
     small = NETWORKS[stage.network].family == "mlp" and device == "cpu"
     return small and recipe.augmentation == "none" and stage.loss.name in ("ce", "kd") and recipe.precision == "fp32"
 
@@ -64,10 +70,21 @@ def train_mlps(pupils: Sequence[Pupil], threads: int | None = None) -> dict[int,
         failures = _train_in_turn(pupils[first::count])
         failed.update({first + place * count: failure for place, failure in failures.items()})
 
-    with ThreadPoolExecutor(count, "mlp-batch") as pool:
+    # One thread per product: they are small, and BLAS threads that wait for each other cost ten times the work.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "mlp-batch") as pool:
         for part in [pool.submit(train_part, first) for first in range(count)]:
             part.result()
     return failed
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them where this machine has compiled them before."""
+    kernel = importlib.import_module(_KERNEL)
+    one, flat, image = np.zeros(1, np.int64), np.zeros((1, 1 + 1 + 2 + 2), np.float32), np.zeros((1, 1), np.float32)
+    table, number = np.full((1, 1, 2), 0.5, np.float32), np.ones(1, np.float32)
+    last = (1, 1, flat, flat.copy(), np.zeros((1, kernel.SUMS)))
+    kernel.train_epoch(one, image, one[None], one[None], table, image, one, number, number, number, 0.9, 0.0, *last)
+    kernel.validate(one, image, one, 1, flat, np.zeros((1, 2)))
 
 
 def _cores() -> int:
@@ -92,6 +109,7 @@ class _Batch:
 
     def __init__(self, pupils: Sequence[Pupil]) -> None:
         first = pupils[0]
+        self.kernel = importlib.import_module(_KERNEL)
         self.pupils, self.recipe, self.name = pupils, first.stage.recipe, first.stage.network
         self.pixels = _flat(first.data.train.pixels)
         self.validation = _flat(first.data.validation.pixels), first.data.validation.labels.numpy()
@@ -102,7 +120,7 @@ class _Batch:
         losses = [pupil.stage.loss for pupil in pupils]
         self.temperatures = np.array([loss.temperature or 1.0 for loss in losses], np.float32)
         self.lams = np.array([loss.lam for loss in losses], np.float32)
-        self.sums, self.checked = np.zeros((len(pupils), SUMS)), np.zeros((len(pupils), 2))
+        self.sums, self.checked = np.zeros((len(pupils), self.kernel.SUMS)), np.zeros((len(pupils), 2))
         self.batch = min(self.recipe.batch, len(self.pixels))
         self.steps = len(self.pixels) // self.batch
         self.step_seconds, self.last_report = _PER_STEP, 0.0
@@ -120,7 +138,7 @@ class _Batch:
         seeds = [self.pupils[k].stage.seed for k in chosen]
         orders = np.stack([epoch_order(len(self.pixels), seed, self.name, epoch).numpy() for seed in seeds])
         places = np.array(chosen)
-        train_epoch(
+        self.kernel.train_epoch(
             places,
             self.pixels,
             orders,
@@ -139,7 +157,7 @@ class _Batch:
             self.sums,
         )
         training_seconds = (time.perf_counter() - began) / len(chosen)
-        validate(places, *self.validation, self.hidden, self.weights, self.checked)
+        self.kernel.validate(places, *self.validation, self.hidden, self.weights, self.checked)
         seconds = (time.perf_counter() - began) / len(chosen)
         self.step_seconds = seconds / steps
         self._report(chosen, epoch, training_seconds)

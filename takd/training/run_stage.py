@@ -17,11 +17,11 @@ from takd.evaluation.final import evaluate, unpack_logits
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
+from takd.training import mlp_batch
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
 from takd.training.loop import train
 from takd.training.mlp_batch import Pupil, train_mlps
-from takd.training.mlp_batch import fits as fits_mlp_batch
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
 from takd.training.teachers import teacher_logits, teacher_of
@@ -81,7 +81,7 @@ def run_stages(
     for key in keys:
         with _Named(failed, key):
             jobs.append(_job(store, key, target))
-    together = [job for job in jobs if not _reference() and fits_mlp_batch(job.stage, target.type)]
+    together = [job for job in jobs if not _reference() and mlp_batch.fits(job.stage, target.type)]
     failed |= _run_mlps(store, together, should_stop, report)
     for job in jobs:
         if job not in together:
@@ -94,6 +94,7 @@ def warm_up() -> None:
     """Load what the first stage would have to wait for: the optimiser and the compiled kernels."""
     network = nn.Linear(1, 1)
     torch.optim.SGD(network.parameters(), lr=0.1, fused=True).zero_grad()
+    mlp_batch.warm_up()
 
 
 class _Named:
