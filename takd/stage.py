@@ -118,18 +118,6 @@ def _checked(part: Any) -> Any:
     return part
 
 
-def answers_file(data: DataSpec) -> str:
-    """Name of a teacher's stored answers (logits) on one set of training images. Label noise is not in it, as it does
-    not change images."""
-    text = f"{data.fingerprint}/{data.train_images}/{data.split_seed}"
-    return f"logits-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
-
-
-def answers_suffice(pupil: StageSpec) -> bool:
-    """Whether a pupil can learn from its teacher's stored answers alone: every view of an image is the same."""
-    return pupil.recipe.augmentation == "none"
-
-
 def canonical_json(value: Any) -> bytes:
     """One byte string per value: sorted keys, ASCII, no NaN, a newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

@@ -15,6 +15,7 @@ from takd.cli import cli
 from takd.networks.table import NETWORKS
 from takd.runs import doctor
 from takd.runs.estimates import record_rate
+from takd.runs.history import Kept, keep
 from takd.runs.store import open_store
 
 
@@ -152,3 +153,16 @@ def test_calibration_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch, t
     result = CliRunner().invoke(cli, ["doctor", "--calibrate", "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout.splitlines()[-1])["problems"] == ["The speeds could not be measured."]
+
+
+def test_estimates_are_held_against_what_runs_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store()
+    assert statuses(found("estimates", monkeypatch)) == ["note"]
+    store.root.mkdir(parents=True)
+    for number, seconds in enumerate((5.0, 10.0, 20.0, 40.0, 80.0)):
+        keep(store, Kept(f"run-{number}", "cpu", 19, 20.0, seconds, 600.0, 500.0 + number))
+    time, memory = found("estimates", monkeypatch)
+    assert (time.status, memory.status) == ("ok", "ok")
+    assert "the last 5 runs took 1.00 times" in time.text
+    assert "half of them 0.50 to 2.00" in time.text
+    assert "504 MB on cpu, 600 MB estimated" in memory.text

@@ -28,7 +28,11 @@ def augment(batch: Tensor, kind: str, seed: int, epoch: int, indices: Tensor) ->
         raise ValueError(f"augmentation is one of {', '.join(KINDS)}, not {kind!r}")
     if kind == "none":
         return batch
-    flip, down, right = draws(seed, epoch, indices.to(batch.device))
+    return views(batch, kind, *draws(seed, epoch, indices.to(batch.device)))
+
+
+def views(batch: Tensor, kind: str, flip: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """The views of a batch (B, C, H, W) that `draws` (B,) describe; `kind` is flip or crop-flip."""
     if kind == "flip":
         return torch.where(flip[:, None, None, None], batch.flip(-1), batch)
     count, _, height, width = batch.shape

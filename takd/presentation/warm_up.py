@@ -14,10 +14,12 @@ def warm_up() -> None:
         from takd.runs.doctor import calibrate_in_background
         from takd.runs.states import list_runs
         from takd.runs.store import open_store
+        from takd.runs.warm import warm
         from takd.spec import start_for
 
         store = open_store()
         calibrate_in_background(store)
+        warm(store)  # starts a process and does not wait for it
         list_runs(store)
         shown = study(start_for("cifar10"), available_datasets()["cifar10"], store)
         gap_chart(shown.gap, shown.gap_seeds).to_dict()

@@ -23,6 +23,7 @@ from takd.data.catalogue import available_datasets, damaged, is_ready
 from takd.networks.table import NETWORKS
 from takd.runs import files
 from takd.runs.estimates import host_key
+from takd.runs.history import kept, quartiles
 from takd.runs.locks import LOCK, is_held, run_lock, try_acquire
 from takd.runs.states import list_runs
 from takd.runs.store import REPO, Store
@@ -231,6 +232,23 @@ def _rates(store: Store) -> Found:
         yield OK, f"speeds measured on {device}: {len(rates)}{rest}"
 
 
+def _estimates(store: Store) -> Found:
+    """What the last runs took against what was said before them."""
+    rows = kept(store)
+    if not rows:
+        yield NOTE, "No run has ended here yet, so nothing is known about how good the estimates are."
+        return
+    low, middle, high = quartiles([row.ratio for row in rows])
+    last = "the last run" if len(rows) == 1 else f"the last {len(rows)} runs"
+    half = "" if len(rows) == 1 else f" (half of them {low:.2f} to {high:.2f})"
+    yield OK, f"{last} took {middle:.2f} times the estimated time at the median{half}"
+    most = max(rows, key=lambda row: row.peak_mb)
+    yield (
+        OK,
+        f"largest memory of a process: {most.peak_mb:,.0f} MB on {most.device}, {most.expected_mb:,.0f} MB estimated",
+    )
+
+
 def known_rates(store: Store) -> dict[str, dict[str, float]]:
     """{device: {network: images per second}} measured on this machine."""
     host = (files.read_json_or_none(store.root / "rates.json") or {}).get(host_key())
@@ -285,6 +303,7 @@ _CHECKS: dict[str, Callable[[Store], Found]] = {
     "data sets": _datasets,
     "folders": _folders,
     "speeds": _rates,
+    "estimates": _estimates,
     "runs": _queue,
 }
 

@@ -8,7 +8,7 @@ import heapq
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -18,12 +18,15 @@ from takd.data.table import DATASETS
 from takd.networks.table import FAMILIES, NETWORKS, capacity, layout
 from takd.plan import Plan
 from takd.runs import files
+from takd.runs.memory import peak_mb
 from takd.runs.store import Store
+from takd.runs.warm import is_warm
 from takd.stage import StageSpec, canonical_json
 
 _FILE = "rates.json"
 _NEW_WEIGHT = 0.3  # of the newest measurement in the running mean
-# Images per second of training on one core, where nothing has been measured yet.
+# Images per second of training on one core, where nothing has been measured yet. MLPs: a step of 50 images in the
+# compiled engine takes 10 to 104 us.
 _CPU_RATES = {
     "plain-2": 8_000.0,
     "plain-4": 3_200.0,
@@ -31,54 +34,99 @@ _CPU_RATES = {
     "plain-8": 2_100.0,
     "plain-10": 600.0,
     "resnet-8": 1_400.0,
-    "mlp-64": 150_000.0,
+    "mlp-4": 5_000_000.0,
+    "mlp-8": 4_500_000.0,
+    "mlp-16": 3_600_000.0,
+    "mlp-32": 2_500_000.0,
+    "mlp-64": 1_500_000.0,
+    "mlp-128": 960_000.0,
+    "mlp-256": 480_000.0,
 }
 _CUDA_FACTOR = 20.0  # how much faster a GPU is taken to be than one core, until it is measured
 _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
 _FORWARD = 3.0  # answering is about three times as fast as training
-_STAGE_SECONDS = 0.1  # data, files, final figures
-_START_SECONDS = 5.0  # importing torch and its first step, once
+_STAGE_SECONDS, _SMALL_STAGE_SECONDS = 0.1, 0.01  # data, files, final figures; of an MLP, which comes with many others
+_COLD_START_SECONDS, _WARM_START_SECONDS = 4.0, 0.2  # importing torch and its first step, once
+_HELPED_SECONDS = 20.0  # MLPs that take less in one process gain nothing from helpers, which import torch first
 _TEST_IMAGES = 10_000
 _BYTES_PER_PROCESS = 10**9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left of a plan. `calibrated`: every speed used was measured on this machine."""
+    """What is left of a plan. `calibrated`: every speed used was measured on this machine. `processes` train side by
+    side; `memory_mb` is the peak of all of them together, in MB."""
 
     new_stages: int
     total_stages: int
     seconds: float
     calibrated: bool
+    processes: int = 1
+    memory_mb: float = 0.0
 
 
 def estimate(
-    plan: Plan, store: Store, classes: int, processes: int | None = None, device: str | None = None
+    plan: Plan,
+    store: Store,
+    classes: int,
+    processes: int | None = None,
+    device: str | None = None,
+    *,
+    begun: bool = False,
 ) -> Estimate:
     """Time until the plan is done when `processes` train side by side (default: as many as a worker would use).
 
-    `device` defaults to a GPU this store has measured, else the CPU. Stages that are done cost nothing.
+    `device` defaults to a GPU this store has measured, else the CPU. Stages that are done cost nothing. `begun`: the
+    workers are there already, so no start is to be waited for.
     """
-    known = _known(store)
-    place = device or likely_device(known, plan.stages)
     todo = {key: stage for key, stage in plan.stages.items() if not store.is_done(key)}
+    return estimate_of(todo, plan.stages, store, processes, device, begun=begun)
+
+
+def estimate_of(
+    todo: Mapping[str, StageSpec],
+    stages: Mapping[str, StageSpec],
+    store: Store,
+    processes: int | None = None,
+    device: str | None = None,
+    *,
+    begun: bool = False,
+) -> Estimate:
+    """As estimate, for the stages `todo` among all `stages` of a run."""
+    known = _known(store)
+    place = device or likely_device(known, stages)
     measured = True
     seconds: dict[str, float] = {}
     for key, stage in todo.items():
-        teachers = [plan.stages[t].network for t in stage.teachers if t in plan.stages]
-        seconds[key], sure = _stage_seconds(stage, teachers, classes, known.get(place, {}), place)
+        teachers = [stages[t].network for t in stage.teachers if t in stages]
+        seconds[key], sure = _stage_seconds(stage, teachers, stage.data.classes, known.get(place, {}), place)
         measured = measured and sure
-    side_by_side = processes or default_processes(place)
-    total = makespan(seconds, {key: stage.teachers for key, stage in todo.items()}, side_by_side)
-    return Estimate(len(todo), len(plan.stages), total + (_START_SECONDS if todo else 0.0), measured)
+    teachers_of = {key: stage.teachers for key, stage in todo.items()}
+    side_by_side = processes or _processes(todo, sum(seconds.values()), place)
+    total = makespan(seconds, teachers_of, side_by_side)
+    if todo and not begun:
+        total += _WARM_START_SECONDS if is_warm(store) else _COLD_START_SECONDS
+    memory = side_by_side * peak_mb(todo.values(), place)
+    return Estimate(len(todo), len(stages), total, measured, side_by_side, memory)
+
+
+def _processes(todo: Mapping[str, StageSpec], seconds: float, device: str) -> int:
+    """How many processes share stages that take so many seconds in one."""
+    if device == "cpu" and not asked_processes() and seconds <= _HELPED_SECONDS and only_mlps(todo):
+        return 1
+    return max(1, min(default_processes(device), len(todo)))
+
+
+def only_mlps(stages: Mapping[str, StageSpec]) -> bool:
+    """Whether every network is an MLP: those train on the CPU, whatever the machine has."""
+    return all(NETWORKS[stage.network].family == "mlp" for stage in stages.values())
 
 
 def default_processes(device: str) -> int:
     """Training processes of a run: one on a GPU; on the CPU one per core this process may use, as far as memory
     goes. $TAKD_PROCESSES overrides."""
-    asked = os.environ.get("TAKD_PROCESSES", "")
-    if asked.isascii() and asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    if asked := asked_processes():
+        return asked
     if device != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -86,6 +134,12 @@ def default_processes(device: str) -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return max(1, min(cores, memory // _BYTES_PER_PROCESS))
     return cores
+
+
+def asked_processes() -> int:
+    """$TAKD_PROCESSES; 0 where it is not set or not a number."""
+    asked = os.environ.get("TAKD_PROCESSES", "")
+    return int(asked) if asked.isascii() and asked.isdigit() else 0
 
 
 def makespan(seconds: Mapping[str, float], teachers: Mapping[str, tuple[str, ...]], processes: int) -> float:
@@ -117,27 +171,41 @@ def _stage_seconds(
     images, epochs = stage.data.train_images, stage.recipe.epochs
     row = DATASETS.get(stage.data.name)
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
-    total = (_training_images(stage) + tested / _FORWARD) / rate
+    total = (training_images(stage) + tested / _FORWARD) / rate
     for teacher in teachers:
         # A pupil that always sees the same pixels hears its teacher once, else with every batch.
         passes = 1 if stage.recipe.augmentation == "none" else epochs
         teacher_rate, teacher_sure = _rate(teacher, classes, known, device)
         total += passes * images / (_FORWARD * teacher_rate)
         sure = sure and teacher_sure
-    return total + _STAGE_SECONDS, sure
+    return total + _overhead(stage), sure
 
 
-def _training_images(stage: StageSpec) -> float:
+def _overhead(stage: StageSpec) -> float:
+    return _SMALL_STAGE_SECONDS if NETWORKS[stage.network].family == "mlp" else _STAGE_SECONDS
+
+
+def training_images(stage: StageSpec) -> float:
     """Images a stage trains on, with the looks at the validation images counted at their cost."""
     row = DATASETS.get(stage.data.name)
     checked = row.validation if row is not None else stage.data.train_images // 9
     return stage.recipe.epochs * (stage.data.train_images + checked / _FORWARD)
 
 
-def measured_rate(stage: StageSpec, result: Mapping[str, Any]) -> float:
-    """Images per second of a finished stage over all its training time, validation included; 0 when unknown."""
-    seconds = result.get("seconds")
-    return _training_images(stage) / seconds if _is_rate(seconds) else 0.0
+def measured_rate(stages: Sequence[StageSpec], results: Sequence[Mapping[str, Any]], elapsed: float) -> float:
+    """Images per second of finished stages of one network that were trained together within `elapsed` seconds of wall
+    time, validation included; 0 when unknown.
+
+    A result's `seconds` are that stage's share. Where a batch uses several cores the shares add up to more than the
+    wall time that its training took, which is then `elapsed` without what comes around each training.
+    """
+    shares = [result.get("seconds") for result in results]
+    if not stages or not all(_is_rate(share) for share in shares):
+        return 0.0
+    total = sum(share for share in shares if _is_rate(share))
+    if len(stages) > 1:
+        total = min(total, max(elapsed - sum(_overhead(stage) for stage in stages), total / (os.cpu_count() or 1)))
+    return sum(training_images(stage) for stage in stages) / total
 
 
 def _rate(network: str, classes: int, known: Mapping[str, float], device: str) -> tuple[float, bool]:
@@ -149,21 +217,24 @@ def _rate(network: str, classes: int, known: Mapping[str, float], device: str) -
     cost = capacity(network, classes).macs
     if measured:
         nearest = min(measured, key=lambda name: abs(math.log(_macs(name) / cost)))
-        return _scaled(measured[nearest], nearest, network, cost), False
+        return measured[nearest] * _times_as_fast(network, nearest, cost), False
     if layout(classes) == "small" and network in _CPU_RATES:
         rate = _CPU_RATES[network]
     else:
         family = [name for name in _CPU_RATES if _family(name) == NETWORKS[network].family]
         nearest = min(family or _CPU_RATES, key=lambda name: abs(math.log(_macs(name) / cost)))
-        rate = _scaled(_CPU_RATES[nearest], nearest, network, cost)
+        rate = _CPU_RATES[nearest] * _times_as_fast(network, nearest, cost)
     if device.startswith("cuda") and NETWORKS[network].family != "mlp":
         rate = min(rate * _CUDA_FACTOR, _CUDA_LIMIT)
     return rate, False
 
 
-def _scaled(rate: float, known: str, network: str, cost: int) -> float:
-    """The speed of a network from a relative's: inverse to MACs, but an MLP's step is mostly fixed cost."""
-    return rate if NETWORKS[network].family == "mlp" else rate * _macs(known) / cost
+def _times_as_fast(network: str, known: str, cost: int) -> float:
+    """The speed of a network of `cost` MACs in terms of a relative's: inverse to MACs, but small MLPs hardly differ, so
+    theirs follow the table."""
+    if NETWORKS[network].family == "mlp":
+        return _CPU_RATES[network] / _CPU_RATES[known.split("/")[0]]
+    return _macs(known) / cost
 
 
 def rate_name(network: str, classes: int) -> str:
@@ -184,7 +255,7 @@ def _macs(name: str) -> int:
 def likely_device(known: Mapping[str, Mapping[str, float]], stages: Mapping[str, StageSpec]) -> str:
     """Where the worker will train, as far as can be told without torch: MLPs on the CPU, the rest on a GPU if this
     machine has ever trained on one."""
-    if all(NETWORKS[stage.network].family == "mlp" for stage in stages.values()):
+    if only_mlps(stages):
         return "cpu"
     return next((name for name in sorted(known) if name.startswith("cuda")), "cpu")
 

@@ -12,12 +12,16 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _APPEND_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TAIL = 65_536  # a torn line is looked for in the last 64 kB
+_SYNCS = 8  # a disk takes several fsyncs side by side in hardly more time than one
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True, sync_parent: bool = True) -> None:
@@ -27,7 +31,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, sync_parent: 
     folder, only the last needs `sync_parent`. Raises OSError (disk full,
     read-only); then the old file is untouched and nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -40,6 +44,44 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, sync_parent: 
         raise
     if durable and sync_parent:
         sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, bytes], also: Iterable[Path] = ()) -> None:
+    """Replace several files, renamed in the order given after all of them are forced to the disk, so that a file counts
+    only when those before it are safe. They and the files in `also` survive a power cut when this returns.
+
+    Costs two waits for the disk, whatever the number of files. Raises OSError; then nothing was replaced (unless a
+    rename itself failed) and nothing is left behind.
+    """
+    temporaries = {path: _temporary(path) for path in contents}
+    try:
+        for path, raw in contents.items():
+            with open(temporaries[path], "xb") as file:
+                file.write(raw)
+        _side_by_side(sync_file, [*temporaries.values(), *also])
+        for path, temporary in temporaries.items():
+            _replace(temporary, path)
+    except BaseException:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    _side_by_side(sync_folder, list(dict.fromkeys(path.parent for path in contents)))
+
+
+def _side_by_side(sync: Callable[[Path], None], paths: list[Path]) -> None:
+    if len(paths) == 1:
+        sync(paths[0])
+    else:
+        list(_threads().map(sync, paths))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_SYNCS, "fsync")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def _replace(source: Path, target: Path) -> None:
@@ -186,6 +228,6 @@ def remove_leftovers(folder: Path, keep: str) -> None:
 
     `keep` is the one file that others write without the lock: its temporary may be in use.
     """
-    for path in folder.glob(".*.tmp"):
-        if not path.name.startswith(f".{keep}."):
-            path.unlink(missing_ok=True)
+    for name in os.listdir(folder):
+        if name.startswith(".") and name.endswith(".tmp") and not name.startswith(f".{keep}."):
+            (folder / name).unlink(missing_ok=True)

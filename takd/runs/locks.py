@@ -37,6 +37,16 @@ def slot_lock(root: Path, device: str) -> FileLock:
     return _lock(folder / f"{re.sub('[^a-z0-9]', '', device.lower())}.lock")
 
 
+def warm_lock(root: Path) -> FileLock:
+    """The lock of a store's idle worker, held while it is idle. The folder must exist."""
+    return _lock(root / "warm" / LOCK)
+
+
+def history_lock(root: Path) -> FileLock:
+    """The lock of whoever adds to a store's history of estimates. The folder must exist."""
+    return _lock(root / "history.lock")
+
+
 def try_acquire(lock: FileLock, timeout: float = 0.0) -> bool:
     """Take the lock if it is free within `timeout` seconds. Raises OSError where the store cannot be written."""
     try:

@@ -43,7 +43,7 @@ STATES: dict[str, RunState] = {
         RunState("lost", "link_off", "Interrupted", "Resume it: it continues from the last checkpoint.", False),
     )
 }
-_FINAL = ("done", "failed", "cancelled")
+FINAL = ("done", "failed", "cancelled")
 _LOST = "The training program ended without a word (the computer was switched off, or the program was stopped)."
 _NOT_STARTED = "The training program did not start; the log says why."
 
@@ -160,12 +160,12 @@ def observe(store: Store, folder: Path) -> tuple[str, dict[str, Any]]:
     held = is_held(folder / LOCK)
     status = read_status(folder)
     said = status.get("state")
-    if said in _FINAL:
+    if said in FINAL:
         return str(said), status
     cancel = (folder / "cancel").exists()
     if not held and not _may_start(status, folder):
         held, status = is_held(folder / LOCK), read_status(folder)
-        if status.get("state") in _FINAL:
+        if status.get("state") in FINAL:
             return str(status["state"]), status
         if not held:
             return ("cancelled" if cancel else "lost"), status

@@ -6,32 +6,49 @@ Keys are 32 hex digits and nothing else ever becomes a path.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from takd.runs import files
 from takd.runs.errors import StoreError
+from takd.runs.layout import (
+    CHECKPOINT,
+    CHECKPOINT_SUM,
+    EVENTS,
+    FAILED,
+    FILE_NAME,
+    OWN_NAMES,
+    PROGRESS,
+    RESULT,
+    RESULT_SCHEMA,
+    RUN_ID,
+    STAGE,
+    event_line,
+    extra_path,
+    is_key,
+    listed,
+    one_line,
+    only_extras,
+    parse_result,
+    parse_stage,
+    remove_those_there,
+    sha256,
+    stage_folder,
+)
 from takd.stage import StageSpec, canonical_json
 
-__all__ = ["RESULT_SCHEMA", "Store", "StoreError", "open_store"]
+__all__ = ["RESULT_SCHEMA", "RUN_ID", "Store", "StoreError", "is_key", "open_store", "stage_folder"]
 
-RESULT_SCHEMA = 1
 REPO = Path(__file__).resolve().parents[2]
-_KEY = re.compile(r"[0-9a-f]{32}")
-_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
-_OWN_NAMES = {"stage.json", "events.jsonl", "progress.json", "result.json", "failed.json", "lock"}
-_EVENTS, _RESULT, _STAGE, _PROGRESS = "events.jsonl", "result.json", "stage.json", "progress.json"
-_CHECKPOINT, _CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"
 _MEMO_SIZE = 20_000  # files remembered per process; a page asks for about 200 stages
 _SYNC_SECONDS = 1.0
-_PROGRESS_SECONDS = 1.0
+_PROGRESS_SECONDS = 0.4
 
 
 class Store:
@@ -70,7 +87,7 @@ class Store:
 
     def _places(self, key: str) -> tuple[Path, ...]:
         """Cached folders of a key, then the own one."""
-        return (*(stage_folder(root, key) for root in self.cached), self.own_folder(key))
+        return (*[stage_folder(root, key) for root in self.cached], self.own_folder(key))
 
     # What a stage is
 
@@ -87,7 +104,7 @@ class Store:
         if self._stage_in(folder, key) is None:
             folder.mkdir(parents=True, exist_ok=True)
             # Not forced to the disk: a plan makes hundreds, and a run makes them again when a power cut loses one.
-            files.write_atomic(folder / _STAGE, stage.canonical(), durable=False)
+            files.write_atomic(folder / STAGE, stage.canonical(), durable=False)
         return folder
 
     def stage(self, key: str) -> StageSpec | None:
@@ -95,7 +112,7 @@ class Store:
         return next((s for place in self._places(key) if (s := self._stage_in(place, key)) is not None), None)
 
     def _stage_in(self, folder: Path, key: str) -> StageSpec | None:
-        return self.remember(folder / _STAGE, lambda raw: _parse_stage(raw, key))
+        return self.remember(f"{folder}{os.sep}{STAGE}", partial(parse_stage, key=key))
 
     # Results
 
@@ -111,7 +128,7 @@ class Store:
         return next((r for place in self._places(key) if (r := self._done_in(place, key)) is not None), None)
 
     def _done_in(self, folder: Path, key: str) -> dict[str, Any] | None:
-        result: dict[str, Any] | None = self.remember(folder / _RESULT, lambda raw: _parse_result(raw, key))
+        result: dict[str, Any] | None = self.remember(f"{folder}{os.sep}{RESULT}", partial(parse_result, key=key))
         return result if result is not None and self._stage_in(folder, key) is not None else None
 
     def commit(self, key: str, result: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
@@ -120,22 +137,31 @@ class Store:
         `schema`, `key` and `files` are filled in here. Raises ValueError when the result holds a number that is not
         finite, OSError when the disk is full or read-only; the stage is then not done.
         """
-        folder = self.own_folder(key)
-        for name in contents:
-            if not _FILE_NAME.fullmatch(name) or name in _OWN_NAMES:
-                raise ValueError(f"{name!r} cannot be the name of a stage's file")
-        for name, raw in contents.items():
-            files.write_atomic(folder / name, raw, sync_parent=False)
-        files.sync_file(folder / _STAGE)
-        files.sync_file(folder / _EVENTS)
-        events = files.read_bytes_or_none(folder / _EVENTS)
-        every = {**contents} if events is None else {**contents, _EVENTS: events}
-        table = {name: {"sha256": _sha256(raw), "bytes": len(raw)} for name, raw in every.items()}
-        whole = {**result, "schema": RESULT_SCHEMA, "key": key, "files": table}
-        files.write_atomic(folder / _RESULT, canonical_json(whole))
-        self.drop_checkpoint(key)
-        for name in (_PROGRESS, "failed.json"):
-            (folder / name).unlink(missing_ok=True)
+        self.commit_many({key: (result, contents)})
+
+    def commit_many(self, finished: Mapping[str, tuple[Mapping[str, Any], Mapping[str, bytes]]]) -> None:
+        """Finish several stages at once, which waits for the disk as long as finishing one; {key: (result, contents)}
+        as for commit. An error before the first of them is done leaves all of them unfinished."""
+        wanted: dict[Path, bytes] = {}
+        known: dict[Path, Any] = {}
+        for key, (result, contents) in finished.items():
+            folder = self.own_folder(key)
+            for name in contents:
+                if not FILE_NAME.fullmatch(name) or name in OWN_NAMES:
+                    raise ValueError(f"{name!r} cannot be the name of a stage's file")
+            events = files.read_bytes_or_none(folder / EVENTS)
+            every = {**contents} if events is None else {**contents, EVENTS: events}
+            table = {name: {"sha256": sha256(raw), "bytes": len(raw)} for name, raw in every.items()}
+            raw = canonical_json({**result, "schema": RESULT_SCHEMA, "key": key, "files": table})
+            wanted |= {folder / name: part for name, part in contents.items()} | {folder / RESULT: raw}
+            known |= {folder / name: table[name]["sha256"] for name in contents}
+            known[folder / RESULT] = parse_result(raw, key)
+        folders = [self.own_folder(key) for key in finished]
+        files.write_together(wanted, [folder / name for folder in folders for name in (STAGE, EVENTS)])
+        for path, value in known.items():
+            self._keep(str(path), _version(str(path)), value)
+        for folder in folders:
+            remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED})
 
     def has_file(self, key: str, name: str) -> bool:
         """Whether a finished stage has this file unharmed (its SHA-256 is computed once per process and version)."""
@@ -158,7 +184,7 @@ class Store:
         for place in self._places(key):
             result = self._done_in(place, key)
             row = None if result is None else result["files"].get(name)
-            if row is not None and self.remember(place / name, _sha256) == row["sha256"]:
+            if row is not None and self.remember(f"{place}{os.sep}{name}", sha256) == row["sha256"]:
                 return place
         return None
 
@@ -166,37 +192,39 @@ class Store:
 
     def read_events(self, key: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Rows of the epochs after byte `offset` and the next offset; see files.read_jsonl. Never raises."""
-        return files.read_jsonl(self.folder(key) / _EVENTS, offset)
+        return files.read_jsonl(self.folder(key) / EVENTS, offset)
 
     def append_event(self, key: str, row: Mapping[str, Any]) -> None:
         """Add the row of one epoch, floats rounded to 6 decimals; it survives a kill at once and a power cut within
         a second. Raises ValueError for a number that is not finite."""
         now = time.monotonic()
         durable = now - self._synced.setdefault(key, now) >= _SYNC_SECONDS
-        files.append_line(self.own_folder(key) / _EVENTS, _event_line(row), durable=durable)
+        files.append_line(self.own_folder(key) / EVENTS, event_line(row), durable=durable)
         if durable:
             self._synced[key] = now
 
     def rewrite_events(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace all rows: a resumed stage goes back to the rows of its checkpoint."""
-        raw = b"".join(_event_line(row) + b"\n" for row in rows)
-        files.write_atomic(self.own_folder(key) / _EVENTS, raw, durable=False)  # the checkpoint has them too
+        raw = b"".join(event_line(row) + b"\n" for row in rows)
+        path = self.own_folder(key) / EVENTS
+        if raw or os.path.lexists(path):
+            files.write_atomic(path, raw, durable=False)  # the checkpoint has them too
 
     def write_progress(self, key: str, row: Mapping[str, Any]) -> None:
         """Say how far an unfinished stage is; calls within a second of the last one are dropped."""
         now = time.monotonic()
         if now - self._reported.get(key, -_PROGRESS_SECONDS) >= _PROGRESS_SECONDS:
             self._reported[key] = now
-            files.write_atomic(self.own_folder(key) / _PROGRESS, canonical_json(dict(row)), durable=False)
+            files.write_atomic(self.own_folder(key) / PROGRESS, one_line(dict(row)), durable=False)
 
     def progress(self, key: str) -> dict[str, Any] | None:
         """The last word of an unfinished stage, or None."""
-        return files.read_json_or_none(self.own_folder(key) / _PROGRESS)
+        return files.read_json_or_none(self.own_folder(key) / PROGRESS)
 
     def clear_progress(self, key: str) -> None:
         """Forget the progress of a stage that is no longer being trained."""
         self._reported.pop(key, None)
-        (self.own_folder(key) / _PROGRESS).unlink(missing_ok=True)
+        (self.own_folder(key) / PROGRESS).unlink(missing_ok=True)
 
     # Checkpoints
 
@@ -205,20 +233,20 @@ class Store:
         the two writes loses nothing."""
         folder = self.own_folder(key)
         old = self.load_checkpoint(key)
-        sums = [_sha256(part) for part in (raw, old) if part is not None]
-        files.write_atomic(folder / _CHECKPOINT_SUM, "\n".join([*sums, ""]).encode())
-        files.write_atomic(folder / _CHECKPOINT, raw)
+        sums = [sha256(part) for part in (raw, old) if part is not None]
+        files.write_atomic(folder / CHECKPOINT_SUM, "\n".join([*sums, ""]).encode())
+        files.write_atomic(folder / CHECKPOINT, raw)
 
     def load_checkpoint(self, key: str) -> bytes | None:
         """The last whole checkpoint; None when there is none or it is damaged (then the stage starts over)."""
         folder = self.own_folder(key)
-        raw = files.read_bytes_or_none(folder / _CHECKPOINT)
-        sums = files.read_bytes_or_none(folder / _CHECKPOINT_SUM)
-        return raw if raw is not None and sums is not None and _sha256(raw).encode() in sums.split() else None
+        raw = files.read_bytes_or_none(folder / CHECKPOINT)
+        sums = files.read_bytes_or_none(folder / CHECKPOINT_SUM)
+        return raw if raw is not None and sums is not None and sha256(raw).encode() in sums.split() else None
 
     def drop_checkpoint(self, key: str) -> None:
         """Remove the checkpoint, if any."""
-        for name in (_CHECKPOINT, _CHECKPOINT_SUM):
+        for name in (CHECKPOINT, CHECKPOINT_SUM):
             (self.own_folder(key) / name).unlink(missing_ok=True)
 
     # Things computed from a stage, kept because they are slow to compute again
@@ -226,23 +254,23 @@ class Store:
     def read_extra(self, key: str, name: str) -> bytes | None:
         """A file kept by write_extra, cached stores first; None when it is missing or damaged."""
         for place in self._places(key):
-            path = _extra_path(place, name)
+            path = extra_path(place, name)
             raw, sums = files.read_bytes_or_none(path), files.read_bytes_or_none(path.with_name(path.name + ".sha256"))
-            if raw is not None and sums is not None and sums.decode("ascii", "replace").strip() == _sha256(raw):
+            if raw is not None and sums is not None and sums.decode("ascii", "replace").strip() == sha256(raw):
                 return raw
         return None
 
     def has_extra(self, key: str, name: str) -> bool:
         """Whether read_extra will find something (its sum is checked only when it is read)."""
-        return any(_extra_path(place, name).is_file() for place in self._places(key))
+        return any(extra_path(place, name).is_file() for place in self._places(key))
 
     def write_extra(self, key: str, name: str, raw: bytes) -> None:
         """Keep bytes beside a stage (also a cached one: they go into the own root). Racing writers of equal bytes are
-        fine; a kill halfway reads as missing."""
-        path = _extra_path(self.own_folder(key), name)
+        fine; a kill or a power cut halfway reads as missing, so nothing waits for the disk."""
+        path = extra_path(self.own_folder(key), name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(path, raw)
-        files.write_atomic(path.with_name(path.name + ".sha256"), _sha256(raw).encode() + b"\n")
+        files.write_atomic(path, raw, durable=False)
+        files.write_atomic(path.with_name(path.name + ".sha256"), sha256(raw).encode() + b"\n", durable=False)
 
     # The whole store
 
@@ -265,13 +293,13 @@ class Store:
         version cannot use. Never raises."""
         base = self.root if root is None else Path(root)
         found: list[tuple[str, str]] = []
-        for shard in _listed(base / "stages"):
-            inside = _listed(shard)
+        for shard in listed(base / "stages"):
+            inside = listed(shard)
             if not re.fullmatch(r"[0-9a-f]{2}", shard.name) or not shard.is_dir():
                 found.append((shard.name, "not a folder of stages"))
                 continue
             found += [(path.name, why) for path in inside if (why := self._why_broken(path))]
-        for path in _listed(base / "runs"):
+        for path in listed(base / "runs"):
             if not path.is_dir() or not RUN_ID.fullmatch(path.name):
                 found.append((path.name, "not a run"))
             elif files.read_json_or_none(path / "experiment.json") is None:
@@ -280,43 +308,45 @@ class Store:
 
     def _why_broken(self, folder: Path) -> str | None:
         key = folder.name
-        if not _KEY.fullmatch(key) or folder.parent.name != key[:2] or not folder.is_dir():
+        if not is_key(key) or folder.parent.name != key[:2] or not folder.is_dir():
             return "not a stage"
-        if not os.path.lexists(folder / _STAGE) and _only_extras(folder):
+        if not os.path.lexists(folder / STAGE) and only_extras(folder):
             return None
         if self._stage_in(folder, key) is None:
             return "stage.json is missing, damaged or belongs to another stage; delete the folder or train it again"
-        if os.path.lexists(folder / _RESULT) and self._done_in(folder, key) is None:
+        if os.path.lexists(folder / RESULT) and self._done_in(folder, key) is None:
             return "result.json is damaged, so the stage counts as not trained; train it again"
         return None
 
-    def remember(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
+    def remember(self, path: Path | str, parse: Callable[[bytes], Any]) -> Any:
         """parse(bytes of path), computed once per version of the file; None when the file is not there."""
         name = str(path)
-        try:
-            now = os.stat(name, follow_symlinks=False)
-        except (OSError, ValueError):
+        version = _version(name)
+        if version is None:
             return None
-        version = (now.st_mtime_ns, now.st_size, now.st_ino)
         known = self._memo.get(name)
         if known is not None and known[0] == version:
             return known[1]
-        raw = files.read_bytes_or_none(path)
-        value = None if raw is None else parse(raw)
-        with self._guard:
-            if len(self._memo) >= _MEMO_SIZE:
-                for old in list(self._memo)[: _MEMO_SIZE // 10]:
-                    del self._memo[old]
-            self._memo[name] = (version, value)
+        raw = files.read_bytes_or_none(Path(name))
+        return self._keep(name, version, None if raw is None else parse(raw))
+
+    def _keep(self, name: str, version: tuple[int, int, int] | None, value: Any) -> Any:
+        if version is not None:
+            with self._guard:
+                if len(self._memo) >= _MEMO_SIZE:
+                    for old in list(self._memo)[: _MEMO_SIZE // 10]:
+                        del self._memo[old]
+                self._memo[name] = (version, value)
         return value
 
 
-def is_key(value: Any) -> bool:
-    """Whether something is 32 hex digits, as every stage's key is."""
-    return isinstance(value, str) and _KEY.fullmatch(value) is not None
-
-
-RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+def _version(name: str) -> tuple[int, int, int] | None:
+    """What changes when a file does; None when it is not there."""
+    try:
+        now = os.stat(name, follow_symlinks=False)
+    except (OSError, ValueError):
+        return None
+    return now.st_mtime_ns, now.st_size, now.st_ino
 
 
 def open_store(root: Path | str | None = None) -> Store:
@@ -325,60 +355,3 @@ def open_store(root: Path | str | None = None) -> Store:
     own = root or os.environ.get("TAKD_STORE") or REPO / "runs"
     cached = os.environ.get("TAKD_CACHED", str(REPO / "cached_runs"))
     return Store(Path(own).absolute(), [Path(part).absolute() for part in cached.split(os.pathsep) if part])
-
-
-def stage_folder(root: Path, key: str) -> Path:
-    """`<root>/stages/<2 hex>/<key>`; raises StoreError for anything that is not 32 hex digits."""
-    if not is_key(key):
-        raise StoreError(f"{str(key)[:40]!r} is not the key of a stage; a key is 32 digits 0-9 a-f.")
-    return root / "stages" / key[:2] / key
-
-
-def _parse_stage(raw: bytes, key: str) -> StageSpec | None:
-    try:
-        stage = StageSpec.from_bytes(raw)
-    except (ValueError, RecursionError):
-        return None
-    return stage if stage.key == key else None
-
-
-def _parse_result(raw: bytes, key: str) -> dict[str, Any] | None:
-    value = files.parse_object(raw)
-    if value is None or value.get("schema") != RESULT_SCHEMA or value.get("key") != key:
-        return None
-    table = value.get("files")
-    if not isinstance(table, dict) or not all(_is_file_row(name, row) for name, row in table.items()):
-        return None
-    accuracy = value.get("test_acc")
-    return value if isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool) else None
-
-
-def _is_file_row(name: str, row: Any) -> bool:
-    return bool(_FILE_NAME.fullmatch(name)) and isinstance(row, dict) and isinstance(row.get("sha256"), str)
-
-
-def _event_line(row: Mapping[str, Any]) -> bytes:
-    rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
-    return json.dumps(rounded, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _extra_path(folder: Path, name: str) -> Path:
-    if not _FILE_NAME.fullmatch(name):
-        raise StoreError(f"{name[:80]!r} cannot be the name of a file beside a stage.")
-    return folder / "extra" / name
-
-
-def _only_extras(folder: Path) -> bool:
-    return all(path.name == "extra" for path in _listed(folder))
-
-
-def _listed(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without hidden files; nothing where it cannot be read."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
-
-
-def _sha256(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,13 +14,16 @@ from takd.plan import Plan, build_plan
 from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
+from takd.runs.launch import start_detached
 from takd.runs.locks import run_lock, try_acquire
 from takd.runs.states import STATES, observe, read_status, run_folder, run_ids, write_run_file
-from takd.runs.store import REPO, Store
+from takd.runs.store import Store
+from takd.runs.warm import hand_over, stays, wait_until_idle
 from takd.spec import ExperimentSpec, to_json
 
 MAX_WAITING = 50
 LEAST_FREE_BYTES = 200_000_000
+_STOPS_WITHIN = 0.5  # seconds a cancelled run's worker mostly needs to be idle again; a new one takes longer to start
 
 
 def submit(
@@ -34,18 +33,22 @@ def submit(
     *,
     note: str = "",
     datasets: Mapping[str, Dataset] | None = None,
+    replaces: str | None = None,
 ) -> str:
     """Store a run and start its worker; returns the run's id at once.
 
     `asked_by` is a name to show, not an identity. `datasets` defaults to what this machine knows. Where the data set
-    has never been prepared here, the worker prepares it first and makes the plan then. Raises RunError with a
-    sentence when nothing can be stored, the disk is nearly full, or the queue is.
+    has never been prepared here, the worker prepares it first and makes the plan then. `replaces` names a run that is
+    not wanted any more: it is cancelled first if it is active, and what it has finished stays in the store and is used
+    by this one where both need it. Raises RunError with a sentence when nothing can be stored, the disk is nearly full,
+    or the queue is.
     """
     _require_room(store)
     dataset = (_datasets() if datasets is None else datasets).get(spec.dataset)
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
     folder = None
+    stopping = replaces is not None and _stop(store, replaces)
     try:
         folder = _new_folder(store)
         write_run_file(folder, "status.json", {"state": "starting", "requested": time.time()})
@@ -61,6 +64,8 @@ def submit(
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         raise RunError(f"The run could not be stored in {store.root} ({error.strerror or error}).") from error
+    if stopping:
+        wait_until_idle(store, _STOPS_WITHIN)
     start_worker(store, folder.name)
     return folder.name
 
@@ -129,24 +134,22 @@ def delete(store: Store, run_id: str) -> None:
         lock.release()
 
 
+def _stop(store: Store, run_id: str) -> bool:
+    """Cancel a run that is not wanted any more; whether a worker is now stopping. One that is gone, or came with the
+    program, is left alone."""
+    try:
+        active = STATES[observe(store, _own_folder(store, run_id))[0]].active
+        cancel(store, run_id)
+    except (RunError, OSError):
+        return False
+    return active
+
+
 def start_worker(store: Store, run_id: str) -> None:
-    """Start the worker of a run in its own session, so that closing the page, the tab or the server leaves it alone."""
-    command = [sys.executable, "-m", "takd.runs.worker", "--store", str(store.root), "--run", run_id]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
-    environment["TAKD_CACHED"] = os.pathsep.join(map(str, store.cached))
-    with open(store.root / "runs" / run_id / "log.txt", "ab") as log:
-        process = subprocess.Popen(
-            command,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            close_fds=True,
-            cwd=REPO,
-            env=environment,
-        )
-    # Somebody has to collect the exit code, or the ended worker stays in the process table as a zombie.
-    threading.Thread(target=process.wait, name=f"reap-{run_id}", daemon=True).start()
+    """Let the idle worker do the run, or start a worker for it."""
+    if not hand_over(store, run_id):
+        stay = ["--stay"] if stays(store) else []
+        start_detached(store, ["--run", run_id, *stay], store.root / "runs" / run_id / "log.txt")
 
 
 def _require_room(store: Store) -> None:

@@ -1,7 +1,8 @@
-"""The worker of one run: `python -m takd.runs.worker --store S --run ID`. Detached, needs no page and no server.
+"""The worker of a run: `python -m takd.runs.worker --store S --run ID`. Detached, needs no page and no server.
 
 The lead holds the run's lock, waits for the device, starts helpers (the same program with --helper), trains with them
-and writes how it ended. Exit codes: 0 done, 3 somebody else works on the run, 4 stopped, 5 failed.
+and writes how it ended. With --warm it is the store's idle worker and does the runs it is told (takd.runs.warm), with
+--stay it becomes that one after its run. Exit codes: 0 done, 3 somebody else does this already, 4 stopped, 5 failed.
 """
 
 from __future__ import annotations
@@ -11,64 +12,50 @@ import contextlib
 import faulthandler
 import importlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
-from takd.networks.table import NETWORKS
 from takd.plan import build_plan
 from takd.runs.errors import RunError, StageFailed, StageStopped
-from takd.runs.estimates import default_processes
+from takd.runs.estimates import Estimate, estimate_of
 from takd.runs.failures import utc_now
+from takd.runs.history import Kept, keep
 from takd.runs.locks import run_lock, slot_lock, try_acquire
 from takd.runs.loop import clear_failures, failures_among, named, needed, title, train_all
-from takd.runs.states import plan_keys, read_run_file, read_status, run_folder, waiting_before, write_run_file
+from takd.runs.process import (
+    STOPPED,
+    Stop,
+    allow_many_files,
+    forget_peak_memory,
+    kill_after,
+    memory_bytes,
+    print_to,
+    say,
+    watch,
+)
+from takd.runs.states import FINAL, plan_keys, read_run_file, read_status, run_folder, waiting_before, write_run_file
 from takd.runs.store import REPO, Store, open_store
 from takd.runs.submit import write_plan
+from takd.runs.trainer import pick_device, prepare_trainer, trainer_state
+from takd.runs.warm import Idle, Kind, this_kind, warm, warm_log
 from takd.spec import SpecError, require_spec
 from takd.stage import StageSpec
 
-DONE, BUSY, STOPPED, FAILED = 0, 3, 4, 5
-_KILL_AFTER = 10.0  # seconds a process gets to stop by itself ($TAKD_KILL_AFTER)
-_CANCEL_LOOK = 0.05
-_QUEUE_LOOK = 0.3
+DONE, BUSY, FAILED = 0, 3, 5
+_QUEUE_LOOK = (0.01, 0.3)  # seconds between looks at the queue: at first, in the end
 _CATALOGUE = "takd.data.catalogue"  # imported when needed: a worker that only waits stays without numpy
 _HELPER_RESTARTS = 3
-
-
-class Stop:
-    """Whether to stop: asked by the cancel file, a signal, or the death of the lead. Cheap enough for every batch."""
-
-    def __init__(self, folder: Path, lead: int | None = None) -> None:
-        self.cancel_file = folder / "cancel"
-        self.lead = lead
-        self.asked = False
-        self._next_look = 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, *_: object) -> None:
-        self.asked = True
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if not self.asked and now >= self._next_look:
-            self._next_look = now + _CANCEL_LOOK
-            self.asked = self.cancelled() or (self.lead is not None and os.getppid() != self.lead)
-        return self.asked
-
-    def cancelled(self) -> bool:
-        """Whether a person asked, and not the operating system."""
-        return self.cancel_file.exists()
+_NICE = 10
+_MOST_IDLE_BYTES = 1_000_000_000  # a process that has grown beyond this ends, and a fresh one waits in its place
 
 
 class Lead:
@@ -110,26 +97,36 @@ class Lead:
         device = pick_device(self.wish, stages)
         slot = self._wait_for(device)
         try:
-            self._start_training(device, len(wanted))
+            began, expected = time.monotonic(), self._start_training(device, stages, wanted)
             complete = train_all(
-                self.store, stages, device=device, should_stop=self.stop, say=say, between=self._mind_helpers
+                self.store,
+                stages,
+                device=device,
+                should_stop=self.stop,
+                say=say,
+                between=self._mind_helpers,
+                processes=self.processes or 1,
             )
             if not complete:
                 self._end_helpers()
                 return self._stopped()
-            code = self._completed(stages)
-            self._end_helpers()  # they have nothing left to do, so the run need not wait to be called done
-            return code
+            self.status["seconds"] = round(time.monotonic() - began, 3)
+            return self._completed(stages, wanted, expected)
+        except BaseException:
+            self._terminate_helpers()
+            raise
         finally:
+            self._end_helpers()  # after a run that is done they have nothing left to do, so it need not wait for them
             slot.release()
 
-    def _completed(self, stages: Mapping[str, StageSpec]) -> int:
+    def _completed(self, stages: Mapping[str, StageSpec], wanted: set[str], expected: Estimate) -> int:
         """Everything that can be trained is: done, or the first failure."""
         stuck = failures_among(self.store, stages, needed(self.store, stages))
         for key, found in stuck.items():
             if found is not None:
                 more = f" {len(stuck) - 1} more trainings could not be done." if len(stuck) > 1 else ""
                 return self._failed(found.cause_class, f"{title(stages[key], stages)}: {found.why}{more}")
+        self._remember_estimate(stages, wanted, expected)
         return self._done()
 
     def _stages(self) -> dict[str, StageSpec]:
@@ -175,24 +172,55 @@ class Lead:
         """The device's slot, in the order in which runs were asked for."""
         self.tell(state="queued", device=device)
         slot = slot_lock(self.store.root, device)
+        pause, longest = _QUEUE_LOOK
         while not self.stop():
             if not waiting_before(self.store, self.run_id) and try_acquire(slot):
                 return slot
-            time.sleep(_QUEUE_LOOK)
+            time.sleep(pause)
+            pause = min(1.5 * pause, longest)
         raise StageStopped("stopped while waiting")
 
-    def _start_training(self, device: str, stages: int) -> None:
+    def _start_training(self, device: str, stages: Mapping[str, StageSpec], wanted: set[str]) -> Estimate:
         if device == "cpu" and hasattr(os, "nice"):
             with contextlib.suppress(OSError):
-                os.nice(10)
-        self.processes = min(self.processes or default_processes(device), stages)
-        self.tell(state="running", device=device, processes=self.processes, started=self.status["started"] or utc_now())
-        say(f"run {self.run_id} on {device} with {self.processes} process(es)")
+                os.nice(max(0, _NICE - os.nice(0)))  # once, however many runs this process does
+        todo = {key: stage for key, stage in stages.items() if key in wanted}
+        begun = trainer_state() == "ready"
+        expected = estimate_of(todo, stages, self.store, self.processes, device, begun=begun)
+        self.processes = min(expected.processes, len(todo))
+        self.tell(
+            state="running",
+            device=device,
+            processes=self.processes,
+            started=self.status["started"] or utc_now(),
+            expected_seconds=round(expected.seconds, 3),
+        )
+        say(f"run {self.run_id} on {device} with {self.processes} process(es), about {expected.seconds:.1f} s")
         self.helpers = [self._start_helper() for _ in range(self.processes - 1)]
+        return expected
+
+    def _remember_estimate(self, stages: Mapping[str, StageSpec], wanted: set[str], expected: Estimate) -> None:
+        """Keep how good the estimate was, where everything that was expected was trained by this run."""
+        peaks = [(self.store.result(key) or {}).get("peak_memory_mb") for key in stages if key in wanted]
+        known = [float(peak) for peak in peaks if isinstance(peak, (int, float))]
+        if len(known) < len(wanted):
+            return
+        row = Kept(
+            self.run_id,
+            str(self.status["device"]),
+            len(wanted),
+            expected.seconds,
+            self.status["seconds"],
+            expected.memory_mb / expected.processes,
+            max(known),
+        )
+        with contextlib.suppress(OSError):  # only doctor would tell
+            keep(self.store, row)
 
     def _start_helper(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "takd.runs.worker", "--store", str(self.store.root), "--run", self.run_id]
         command += ["--helper", str(os.getpid()), "--device", str(self.status["device"])]
+        command += ["--processes", str(self.processes)]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=True, cwd=REPO)
 
     def _mind_helpers(self) -> None:
@@ -207,8 +235,7 @@ class Lead:
     def _end_helpers(self) -> None:
         """Wait for the helpers; the operating system's wish to stop is passed on, and patience is limited."""
         if self.stop() and not self.stop.cancelled():
-            for helper in self.helpers:
-                helper.terminate()
+            self._terminate_helpers()
         deadline = time.monotonic() + kill_after()
         for helper in self.helpers:
             try:
@@ -217,6 +244,10 @@ class Lead:
                 say("a helper did not stop and is ended")
                 helper.kill()
                 helper.wait()
+
+    def _terminate_helpers(self) -> None:
+        for helper in self.helpers:
+            helper.terminate()
 
     def _give_up(self) -> None:
         for helper in self.helpers:
@@ -252,7 +283,7 @@ class Lead:
         return FAILED
 
 
-def help_lead(store: Store, run_id: str, lead: int, device: str) -> int:
+def help_lead(store: Store, run_id: str, lead: int, device: str, processes: int) -> int:
     """Train beside the lead until nothing is left, or the lead is gone."""
     folder = run_folder(store, run_id)
     stop = Stop(folder, lead)
@@ -261,77 +292,86 @@ def help_lead(store: Store, run_id: str, lead: int, device: str) -> int:
     ended = threading.Event()
     watch(stop, ended, lambda: None)
     try:
-        return DONE if train_all(store, stages, device=device, should_stop=stop, say=say) else STOPPED
+        done = train_all(store, stages, device=device, should_stop=stop, say=say, processes=processes)
+        return DONE if done else STOPPED
     finally:
         ended.set()
 
 
-def watch(stop: Stop, ended: threading.Event, give_up: Callable[[], None]) -> None:
-    """End this process, after `give_up`, when it was asked to stop and a training does not listen."""
-
-    def look() -> None:
-        while not ended.wait(0.1):
-            if stop():
-                if not ended.wait(kill_after() + 1.0):  # the lead gives its helpers kill_after seconds first
-                    say("the training does not stop by itself and is ended")
-                    give_up()
-                    os._exit(STOPPED)
-                return
-
-    threading.Thread(target=look, name="watchdog", daemon=True).start()
-
-
-def pick_device(wish: str, stages: Mapping[str, StageSpec]) -> str:
-    """`auto`: the first GPU if torch can use it and a network is large enough to gain from it, else the CPU.
-
-    torch is asked in another process, so that a waiting worker stays small.
-    """
-    if wish != "auto":
-        return wish
-    small = all(NETWORKS[stage.network].family == "mlp" for stage in stages.values())
-    if small or (shutil.which("nvidia-smi") is None and not os.path.exists("/proc/driver/nvidia/version")):
-        return "cpu"
-    question = "import torch; print(torch.cuda.is_available())"
-    with contextlib.suppress(subprocess.SubprocessError, OSError):
-        answer = subprocess.run([sys.executable, "-c", question], capture_output=True, timeout=120, check=False)
-        return "cuda:0" if answer.stdout.strip() == b"True" else "cpu"
-    return "cpu"
-
-
-def kill_after() -> float:
-    """Seconds a process gets to stop by itself."""
+def do_run(
+    store: Store, run_id: str, lock: FileLock, device: str, processes: int | None = None
+) -> tuple[int, Literal["stays", "replaced", "ends"]]:
+    """Do a run whose lock this process holds, and let go of it. Returns the exit code, and what becomes of a process
+    that is wanted as the idle one: it ends if the system asked it to, and is replaced by a fresh one after a failure,
+    on a GPU whose memory it keeps, or when it has grown large."""
     try:
-        return float(os.environ.get("TAKD_KILL_AFTER", _KILL_AFTER))
-    except ValueError:
-        return _KILL_AFTER
+        if read_status(run_folder(store, run_id)).get("state") in FINAL:
+            return BUSY, "stays"  # somebody else has done it since it was asked for
+        lead = Lead(store, run_id, device, processes)
+        code = lead.run()
+        if lead.stop.signalled:
+            return code, "ends"
+        as_asked = code == DONE or lead.stop.cancelled()
+        small = lead.status.get("device", "cpu") == "cpu" and memory_bytes() < _MOST_IDLE_BYTES
+        return code, "stays" if as_asked and small else "replaced"
+    finally:
+        lock.release()
 
 
-def say(text: str) -> None:
-    """One line of the log."""
-    print(f"{utc_now()} [{os.getpid()}] {text}", flush=True)
+def stand_by(store: Store, kind: Kind) -> int:
+    """Be the store's idle worker, again after each run, until it is time to end."""
+    while (idle := Idle.begin(store, kind)) is not None:
+        print_to(warm_log(store))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)  # an idle process has nothing to bring to an end
+        prepare_trainer()
+        order = idle.wait(lambda: trainer_state() != "broken")
+        if order is None:
+            return DONE
+        for name in [name for name in os.environ if name.startswith("TAKD_")]:
+            del os.environ[name]
+        os.environ.update(order.settings)
+        store = open_store(store.root)
+        print_to(order.log)
+        forget_peak_memory()
+        code, then = do_run(store, order.run_id, order.lock, "auto")
+        if then != "stays":
+            if then == "replaced":
+                warm(store)
+            return code
+    return BUSY
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m takd.runs.worker", description="Train the stages of one run.")
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--run", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run")
+    what.add_argument("--warm", action="store_true", help="wait to be told a run")
+    parser.add_argument("--stay", action="store_true", help="wait to be told another run afterwards")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:0")
     parser.add_argument("--helper", type=int, metavar="PID", help="help the lead with this process id")
     options = parser.parse_args(arguments)
+    kind = this_kind()
     faulthandler.enable()  # a crash inside a library leaves its stack in the log
+    allow_many_files()
     store = open_store(options.store)
     try:
+        if options.warm:
+            return stand_by(store, kind)
         if options.helper is not None:
-            return help_lead(store, options.run, options.helper, options.device)
+            return help_lead(store, options.run, options.helper, options.device, options.processes or 1)
         lock = run_lock(run_folder(store, options.run))
         if not try_acquire(lock, timeout=2.0):
             return BUSY
-        try:
-            return Lead(store, options.run, options.device, options.processes).run()
-        finally:
-            lock.release()
+        code, then = do_run(store, options.run, lock, options.device, options.processes)
+        if options.stay and then == "stays":
+            return stand_by(store, kind)
+        if options.stay and then == "replaced":
+            warm(store)
+        return code
     except (RunError, OSError) as error:
         say(str(error))
         return FAILED

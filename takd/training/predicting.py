@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,15 +13,26 @@ from takd.training.device import Images
 EVALUATION_BATCH = 512
 
 
+View = Callable[[Tensor, Tensor], Tensor]
+"""(sample index (B,), images (B, C, H, W)) -> what is shown of them, of the same shape."""
+
+
+def as_they_are(_: Tensor, batch: Tensor) -> Tensor:
+    """The view that changes nothing."""
+    return batch
+
+
 @torch.inference_mode()
-def predict(network: nn.Module, images: Images, bf16: bool) -> Tensor:
+def predict(network: nn.Module, images: Images, bf16: bool, view: View = as_they_are) -> Tensor:
     """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode."""
     network.eval()
     device = images.pixels.device
     parts = []
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(images), EVALUATION_BATCH):
-            parts.append(network(images.pixels[start : start + EVALUATION_BATCH].permute(0, 3, 1, 2)).float())
+            index = torch.arange(start, min(start + EVALUATION_BATCH, len(images)), device=device)
+            batch = images.pixels[start : start + EVALUATION_BATCH].permute(0, 3, 1, 2)
+            parts.append(network(view(index, batch)).float())
     return torch.cat(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,16 @@ from takd.evaluation.final import evaluate, unpack_logits
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
-from takd.training import mlp_batch
+from takd.training import fused, mlp_batch
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
+from takd.training.engine import Engine, reference_mode
 from takd.training.loop import train
+from takd.training.many import Member, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
-from takd.training.teachers import teacher_logits, teacher_of
+from takd.training.teachers import TeacherLogits, teacher_logits, teacher_of
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
 EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a second
@@ -81,10 +82,13 @@ def run_stages(
     for key in keys:
         with _Named(failed, key):
             jobs.append(_job(store, key, target))
-    together = [job for job in jobs if not _reference() and mlp_batch.fits(job.stage, target.type)]
+    together = [job for job in jobs if not reference_mode() and mlp_batch.fits(job.stage, target.type)]
     failed |= _run_mlps(store, together, should_stop, report)
-    for job in jobs:
-        if job not in together:
+    rest = [job for job in jobs if job not in together]
+    if target.type == "cuda" and len(rest) > 1 and not reference_mode():
+        failed |= _run_many(store, rest, should_stop, report, pupils)
+    else:
+        for job in rest:
             with _Named(failed, job.stage.key):
                 _run_alone(store, job, should_stop, report, pupils)
     return failed
@@ -95,6 +99,7 @@ def warm_up() -> None:
     network = nn.Linear(1, 1)
     torch.optim.SGD(network.parameters(), lr=0.1, fused=True).zero_grad()
     mlp_batch.warm_up()
+    fused.warm_up()
 
 
 class _Named:
@@ -122,16 +127,11 @@ class _Named:
         return True
 
 
-def _reference() -> bool:
-    """Whether $TAKD_ENGINE asks for the plain fp32 loop with a live teacher, which every faster way is held to."""
-    return os.environ.get("TAKD_ENGINE") == "reference"
-
-
 def _job(store: Store, key: str, device: torch.device) -> Job:
     stage = store.stage(key)
     if stage is None:
         raise StageFailed("bad-stage", f"Stage {key} has no readable stage.json; start the run again.")
-    bf16 = not _reference() and uses_bf16(device, stage.recipe.precision)
+    bf16 = not reference_mode() and uses_bf16(device, stage.recipe.precision)
     data = training_data(stage.data, stage.seed, device, bf16)
     network = on_device(initial_network(stage.network, stage.data.classes, stage.seed), device)
     progress = _resume(store, key, network) or Progress()
@@ -150,17 +150,49 @@ def _run_mlps(
             answers = None
             if job.stage.teachers:
                 answers = teacher_logits(store, job.stage.teachers[0], job.stage, job.data, job.device, job.bf16)
-            hooks = Hooks(should_stop, _reporter(report, job.stage.key), _keeper(store, job, EVENTS_SECONDS))
+            hooks = _hooks(store, job, should_stop, report, EVENTS_SECONDS)
             pupils.append(Pupil(job.network, job.stage, job.data, answers, hooks, job.progress))
     if pupils:
         diverged = train_mlps(pupils)
         failed |= {pupils[place].stage.key: failure for place, failure in diverged.items()}
+    finished = {}
     for job in jobs:
         key = job.stage.key
         if key not in failed:
             with _Named(failed, key):
                 store.rewrite_events(key, job.progress.rows)
-                _commit(store, job, "mlp batch")
+                finished[key] = _finished(store, job, "mlp batch")
+    store.commit_many(finished)
+    return failed
+
+
+def _run_many(
+    store: Store,
+    jobs: Sequence[Job],
+    should_stop: Callable[[], bool],
+    report: Callable[[str, dict[str, Any]], None],
+    pupils: Mapping[str, int],
+) -> dict[str, StageFailed]:
+    """All jobs side by side on one device."""
+    failed: dict[str, StageFailed] = {}
+    ready: list[Job] = []
+    members: list[Member] = []
+    for job in jobs:
+        with _Named(failed, job.stage.key):
+            teacher = _teacher(store, job, pupils)
+            hooks = _hooks(store, job, should_stop, report, EVENTS_SECONDS)
+            members.append(Member(job.network, job.stage, job.data, teacher, hooks, job.progress))
+            ready.append(job)
+    if not ready:
+        return failed
+    engine = Engine(_log)
+    outcomes = train_many(members, bf16=ready[0].bf16, engine=engine)
+    for job, outcome in zip(ready, outcomes, strict=True):
+        with _Named(failed, job.stage.key):
+            if isinstance(outcome, StageFailed):
+                raise outcome
+            store.rewrite_events(job.stage.key, job.progress.rows)
+            store.commit(job.stage.key, *_finished(store, job, engine.name))
     return failed
 
 
@@ -171,11 +203,30 @@ def _run_alone(
     report: Callable[[str, dict[str, Any]], None],
     pupils: Mapping[str, int],
 ) -> None:
-    stage = job.stage
-    teacher = teacher_of(store, stage, job.data, job.device, job.bf16)
-    hooks = Hooks(should_stop, _reporter(report, stage.key), _keeper(store, job, 0.0))
-    train(job.network, stage, job.data, teacher, bf16=job.bf16, hooks=hooks, progress=job.progress)
-    _commit(store, job, "reference" if _reference() else "loop")
+    engine, hooks = Engine(_log), _hooks(store, job, should_stop, report, 0.0)
+    teacher = _teacher(store, job, pupils)
+    train(job.network, job.stage, job.data, teacher, bf16=job.bf16, hooks=hooks, progress=job.progress, engine=engine)
+    store.commit(job.stage.key, *_finished(store, job, engine.name))
+
+
+def _teacher(store: Store, job: Job, pupils: Mapping[str, int]) -> TeacherLogits | None:
+    heard_by = max((pupils.get(key, 1) for key in job.stage.teachers), default=1)
+    return teacher_of(store, job.stage, job.data, job.device, job.bf16, pupils=heard_by, live=reference_mode())
+
+
+def _hooks(
+    store: Store,
+    job: Job,
+    should_stop: Callable[[], bool],
+    report: Callable[[str, dict[str, Any]], None],
+    every: float,
+) -> Hooks:
+    return Hooks(should_stop, _reporter(report, job.stage.key), _keeper(store, job, every))
+
+
+def _log(text: str) -> None:
+    """A line of the run's log."""
+    print(text, flush=True)
 
 
 def _reporter(report: Callable[[str, dict[str, Any]], None], key: str) -> Callable[[dict[str, Any]], None]:
@@ -202,8 +253,8 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
     return epoch_done
 
 
-def _commit(store: Store, job: Job, engine: str) -> None:
-    """Evaluate on the test part, then write the result."""
+def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Evaluate on the test part: the result and the files of a trained stage."""
     stage, rows = job.stage, job.progress.rows
     teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, teachers)
@@ -222,7 +273,7 @@ def _commit(store: Store, job: Job, engine: str) -> None:
         "env": {**environment(job.device, job.bf16), "engine": engine},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    store.commit(stage.key, result, {"weights.safetensors": weights_bytes(job.network), "predictions.npz": predictions})
+    return result, {"weights.safetensors": weights_bytes(job.network), "predictions.npz": predictions}
 
 
 def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:

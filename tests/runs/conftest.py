@@ -24,7 +24,7 @@ LONE = replace(CHAIN, method="scratch", assistants=())
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("TAKD_TRAINER", "tests.runs.fake_trainer:run_stage")
+    monkeypatch.setenv("TAKD_TRAINER", "tests.runs.fake_trainer:run_stages")
     monkeypatch.setenv("TAKD_PROCESSES", "2")
     found = open_store()
     yield found

@@ -1,7 +1,8 @@
 """A trainer without torch: deterministic bytes, a checkpoint per epoch, and faults on request.
 
-$FAKE_EPOCHS and $FAKE_EPOCH_MS set its length. $FAKE_FAIL=network:class makes a network fail (crash: an unexpected
-error), $FAKE_HANG=network makes it deaf to should_stop.
+$FAKE_EPOCHS and $FAKE_EPOCH_MS (or $TAKD_FAKE_MS, which an idle worker takes over) set its length.
+$FAKE_FAIL=network:class makes a network fail (crash: an unexpected error; together: one that only comes when several
+train together), $FAKE_FAIL=network:class:seed only at that seed. $FAKE_HANG=network makes it deaf to should_stop.
 """
 
 from __future__ import annotations
@@ -10,53 +11,80 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
 
+FILES = ("weights.safetensors", "predictions.npz")
 
-def run_stage(
+
+def run_stages(
     store: Store,
-    key: str,
+    keys: Sequence[str],
     *,
-    device: str = "cpu",
-    should_stop: Callable[[], bool] = lambda: False,
-    report: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> None:
-    stage = store.stage(key)
-    assert stage is not None
-    note(store, f"start {key} {stage.network} {stage.seed} {os.getpid()}")
-    network, _, cause = os.environ.get("FAKE_FAIL", "").partition(":")
-    if network == stage.network:
-        if cause == "crash":
+    device: str,
+    should_stop: Callable[[], bool],
+    report: Callable[[str, Mapping[str, Any]], None],
+    pupils: Mapping[str, int],
+) -> dict[str, StageFailed]:
+    """All keys side by side, one epoch of each at a time."""
+    stages = {key: stage for key in keys if (stage := store.stage(key)) is not None}
+    assert len(stages) == len(keys) and len({stage.network for stage in stages.values()}) == 1
+    network = stages[keys[0]].network
+    for key in keys:
+        note(store, f"start {key} {network} {stages[key].seed} {os.getpid()} {len(keys)} {pupils.get(key, 0)}")
+    failing, cause, seed = (os.environ.get("FAKE_FAIL", "") + "::").split(":")[:3]
+    failed: dict[str, StageFailed] = {}
+    if failing == network:
+        if cause == "crash" or (cause == "together" and len(keys) > 1):
             raise RuntimeError("boom")
-        raise StageFailed(cause, f"{network} went wrong; choose something else.")
-    while os.environ.get("FAKE_HANG") == stage.network:
+        if cause != "together":
+            chosen = [key for key in keys if seed in ("", str(stages[key].seed))]
+            failed = dict.fromkeys(chosen, StageFailed(cause, f"{network} went wrong; choose something else."))
+            keys = [key for key in keys if key not in failed]
+    while os.environ.get("FAKE_HANG") == network:
         time.sleep(0.05)
-    epochs, pause = int(os.environ.get("FAKE_EPOCHS", "4")), float(os.environ.get("FAKE_EPOCH_MS", "4")) / 1000
-    names = ("weights.safetensors", "predictions.npz")
-    teachers = b"".join(store.read_file(teacher, name) for teacher in stage.teachers for name in names)
-    raw = store.load_checkpoint(key)
-    saved = json.loads(raw) if raw is not None else {"rows": [], "state": hashlib.sha256(teachers).hexdigest()}
-    rows, state = saved["rows"], saved["state"]
-    store.rewrite_events(key, rows)
-    for epoch in range(len(rows), epochs):
-        until = time.monotonic() + pause
+    epochs = int(os.environ.get("FAKE_EPOCHS", "4"))
+    pause = float(os.environ.get("TAKD_FAKE_MS", os.environ.get("FAKE_EPOCH_MS", "4"))) / 1000
+    saved = {key: _start(store, key, stages[key].teachers) for key in keys}
+    for epoch in range(epochs):
+        behind = [key for key in keys if len(saved[key]["rows"]) == epoch]
+        until = time.monotonic() + (pause if behind else 0.0)
         while time.monotonic() < until:
             if should_stop():
                 raise StageStopped("stopped")
             time.sleep(0.001)
-        state = hashlib.sha256(f"{state}/{key}/{epoch}".encode()).hexdigest()
-        rows.append({"epoch": epoch + 1, "loss": 1 / (epoch + 1), "val_acc": int(state[:6], 16) / 16**6})
-        store.save_checkpoint(key, json.dumps({"rows": rows, "state": state}).encode())
-        store.append_event(key, rows[-1])
-        report({"epoch": epoch + 1, "epochs": epochs})
-    result = {"epochs": epochs, "test_acc": rows[-1]["val_acc"], "seconds": 1.0, "images_per_second": 1000.0}
-    weights = (state * 100).encode()
-    store.commit(key, result, {"weights.safetensors": weights, "predictions.npz": weights[:64]})
-    note(store, f"end {key} {stage.network} {stage.seed} {os.getpid()}")
+        for key in behind:
+            _one_epoch(store, key, epoch, saved[key])
+            report(key, {"epoch": epoch + 1, "epochs": epochs})
+    for key in keys:
+        _finish(store, key, epochs, saved[key])
+        note(store, f"end {key} {network} {stages[key].seed} {os.getpid()} {len(keys)} {pupils.get(key, 0)}")
+    return failed
+
+
+def _start(store: Store, key: str, teachers: Sequence[str]) -> dict[str, Any]:
+    heard = b"".join(store.read_file(teacher, name) for teacher in teachers for name in FILES)
+    raw = store.load_checkpoint(key)
+    saved = json.loads(raw) if raw is not None else {"rows": [], "state": hashlib.sha256(heard).hexdigest()}
+    store.rewrite_events(key, saved["rows"])
+    return saved
+
+
+def _one_epoch(store: Store, key: str, epoch: int, saved: dict[str, Any]) -> None:
+    saved["state"] = hashlib.sha256(f"{saved['state']}/{key}/{epoch}".encode()).hexdigest()
+    accuracy = int(saved["state"][:6], 16) / 16**6
+    saved["rows"].append({"epoch": epoch + 1, "loss": 1 / (epoch + 1), "val_acc": accuracy})
+    store.save_checkpoint(key, json.dumps(saved).encode())
+    store.append_event(key, saved["rows"][-1])
+
+
+def _finish(store: Store, key: str, epochs: int, saved: dict[str, Any]) -> None:
+    weights = (saved["state"] * 100).encode()
+    result = {"epochs": epochs, "test_acc": saved["rows"][-1]["val_acc"], "seconds": 1.0, "peak_memory_mb": 100.0}
+    store.commit(key, result, dict(zip(FILES, (weights, weights[:64]), strict=True)))
 
 
 def note(store: Store, line: str) -> None:

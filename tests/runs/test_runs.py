@@ -29,8 +29,8 @@ from tests.runs.fake_trainer import notes
 Env = pytest.MonkeyPatch
 
 
-def ask(store: Store, spec: ExperimentSpec, asked_by: str = "") -> str:
-    return submit(store, spec, asked_by, datasets=DATA)
+def ask(store: Store, spec: ExperimentSpec, asked_by: str = "", replaces: str | None = None) -> str:
+    return submit(store, spec, asked_by, datasets=DATA, replaces=replaces)
 
 
 def digests(store: Store, spec: ExperimentSpec) -> dict[str, tuple[bytes, ...]]:
@@ -47,7 +47,7 @@ def digests(store: Store, spec: ExperimentSpec) -> dict[str, tuple[bytes, ...]]:
 def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, ...]]:
     """What a ladder leaves when nothing disturbs it."""
     with pytest.MonkeyPatch.context() as env:
-        env.setenv("TAKD_TRAINER", "tests.runs.fake_trainer:run_stage")
+        env.setenv("TAKD_TRAINER", "tests.runs.fake_trainer:run_stages")
         store = Store(tmp_path_factory.mktemp("calm"))
         stages = build_plan(LADDER, DATA["digits"]).stages
         assert train_all(store, stages, device="cpu", should_stop=lambda: False, say=lambda _: None)
@@ -192,7 +192,7 @@ def test_a_training_that_does_not_listen_is_ended(store: Store, monkeypatch: Env
 def test_cancel_does_not_wait_for_a_slow_import(store: Store, monkeypatch: Env, tmp_path: Path) -> None:
     (tmp_path / "slow_trainer.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("TAKD_TRAINER", "slow_trainer:run_stage")
+    monkeypatch.setenv("TAKD_TRAINER", "slow_trainer:run_stages")
     run_id = ask(store, CHAIN)
     wait_for(lambda: len(run_info(store, run_id).current) == 2)
     start = time.monotonic()
@@ -248,7 +248,7 @@ def test_a_failure_is_named_and_blocks_only_what_needs_it(store: Store, monkeypa
 
 
 def test_a_missing_package_is_named(store: Store, monkeypatch: Env) -> None:
-    monkeypatch.setenv("TAKD_TRAINER", "no_such_package:run_stage")
+    monkeypatch.setenv("TAKD_TRAINER", "no_such_package:run_stages")
     info = wait_end(store, ask(store, LONE))
     assert (info.state, info.cause) == ("failed", "missing-package") and "pip install" in info.reason
 

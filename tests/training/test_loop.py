@@ -18,7 +18,7 @@ from takd.training.predicting import predict
 from takd.training.progress import Hooks, Progress
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order, initial_network, stream_seed
-from takd.training.teachers import freeze, live_teacher, stored_teacher
+from takd.training.teachers import StoredTeacher, freeze, live_teacher
 
 from .conftest import make_stage
 
@@ -81,7 +81,7 @@ def test_stored_answers_equal_the_live_teacher(tiny: TrainingData) -> None:
     stage, teacher = make_stage(loss=KD), teacher_network()
     live, stored = start(stage), start(stage)
     train(live, stage, tiny, live_teacher([teacher], False), bf16=False, hooks=Hooks())
-    train(stored, stage, tiny, stored_teacher(predict(teacher, tiny.train, False)), bf16=False, hooks=Hooks())
+    train(stored, stage, tiny, StoredTeacher(predict(teacher, tiny.train, False)), bf16=False, hooks=Hooks())
     for a, b in zip(live.parameters(), stored.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
@@ -201,7 +201,7 @@ def test_batch_size_is_honoured(tiny: TrainingData) -> None:
 
 def test_resume_is_bit_identical(tiny: TrainingData) -> None:
     stage = make_stage(loss=KD, epochs=5)
-    teacher = stored_teacher(predict(teacher_network(), tiny.train, False))
+    teacher = StoredTeacher(predict(teacher_network(), tiny.train, False))
     whole = start(stage)
     rows = train(whole, stage, tiny, teacher, bf16=False, hooks=Hooks()).rows
     kept: list[bytes] = []

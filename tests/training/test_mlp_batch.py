@@ -18,7 +18,7 @@ from takd.training.loop import train
 from takd.training.mlp_batch import Pupil, fits, train_mlps
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
-from takd.training.teachers import stored_teacher
+from takd.training.teachers import StoredTeacher
 from tests.training.conftest import make_stage
 
 KD = LossSpec("kd", 2.0, 0.6)
@@ -88,7 +88,7 @@ def test_every_network_of_a_batch_ends_where_the_plain_loop_ends(tiny: TrainingD
     assert not train_mlps(batch)
     for one in batch:
         alone = initial_network(one.stage.network, 10, one.stage.seed)
-        teacher = None if one.answers is None else stored_teacher(one.answers)
+        teacher = None if one.answers is None else StoredTeacher(one.answers)
         plain = train(alone, one.stage, one.data, teacher, bf16=False, hooks=Hooks())
         for row, expected in zip(one.progress.rows, plain.rows, strict=True):
             for name in expected.keys() - TIMING - {"train_acc", "val_acc"}:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 
+from takd.answers import answers_file
 from takd.data.catalogue import available_datasets
 from takd.data.test_part import load_test
 from takd.evaluation.final import unpack_logits
@@ -15,9 +17,9 @@ from takd.plan import Plan, build_plan
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, require_spec
-from takd.stage import DataSpec, StageSpec, answers_file
+from takd.stage import DataSpec, LossSpec, StageSpec
 from takd.training.device import training_data
-from takd.training.run_stage import run_stage
+from takd.training.run_stage import run_stage, run_stages
 from takd.training.teachers import load_teacher
 
 SPEC = {
@@ -143,7 +145,7 @@ def test_a_stopped_stage_is_not_done_and_ends_like_an_uninterrupted_one(
     run_stage(whole, teacher.key, device="cpu")
     asked = iter(range(1000))
     with pytest.raises(StageStopped):
-        run_stage(halved, teacher.key, device="cpu", should_stop=lambda: next(asked) > 14)
+        run_stage(halved, teacher.key, device="cpu", should_stop=lambda: next(asked) > 1)
     assert not halved.is_done(teacher.key)
     assert halved.load_checkpoint(teacher.key) is not None
     run_stage(halved, teacher.key, device="cpu")
@@ -163,12 +165,63 @@ def test_training_never_reads_test_images(plan: Plan, store: Store, monkeypatch:
     import takd.evaluation.final as final
     import takd.training.run_stage as module
 
-    real_train, real_load = module.train, final.load_test
-    monkeypatch.setattr(module, "train", lambda *a, **k: (real_train(*a, **k), order.append("trained"))[0])
+    final._test_images.cache_clear()
+    real_train, real_load = module.train_mlps, final.load_test
+    monkeypatch.setattr(module, "train_mlps", lambda *a, **k: (real_train(*a, **k), order.append("trained"))[0])
     monkeypatch.setattr(final, "load_test", lambda *a, **k: (order.append("test read"), real_load(*a, **k))[1])
     store.ensure(teacher)
     run_stage(store, teacher.key, device="cpu")
     assert order == ["trained", "test read"]
+
+
+def test_stages_of_one_shape_are_trained_together(store: Store) -> None:
+    """One of three cannot be trained; the others end as they would alone."""
+    plan = build_plan(require_spec({**SPEC, "seeds": 3}), available_datasets()["digits"])
+    stages = [short(plan.stages[chain_.keys[0]]) for chain_ in plan.chains_of(plan.chosen)]
+    orphan = replace(stages[2], teachers=("0" * 32,), loss=LossSpec("kd", 1.0, 0.5))
+    for stage in (*stages, orphan):
+        store.ensure(stage)
+    seen: list[str] = []
+    failed = run_stages(
+        store,
+        [stages[0].key, orphan.key, stages[1].key],
+        device="cpu",
+        report=lambda key, row: seen.append(key),
+        pupils={},
+    )
+    assert set(failed) == {orphan.key}
+    assert failed[orphan.key].cause_class == "bad-parent"
+    assert not store.is_done(orphan.key)
+    alone = Store(store.root.parent / "alone")
+    for stage in stages[:2]:
+        alone.ensure(stage)
+        run_stage(alone, stage.key, device="cpu")
+        assert alone.read_file(stage.key, "weights.safetensors") == store.read_file(stage.key, "weights.safetensors")
+        assert [row["epoch"] for row in store.read_events(stage.key)[0]] == [1, 2, 3]
+        assert (store.result(stage.key) or {})["env"]["engine"] == "mlp batch"
+
+
+def test_the_reference_mode_agrees_with_the_fast_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain loop, fp32, the teacher asked live, against the compiled pass with stored answers."""
+    fast, reference = Store(tmp_path / "fast"), Store(tmp_path / "reference")
+    teacher, pupil = chain(plan)
+    for store in (fast, reference):
+        if store is reference:
+            monkeypatch.setenv("TAKD_ENGINE", "reference")
+        for stage in (teacher, pupil):
+            store.ensure(stage)
+            run_stage(store, stage.key, device="cpu")
+    assert (reference.result(pupil.key) or {})["env"]["engine"] == "reference"
+    assert reference.read_extra(teacher.key, answers_file(pupil.data)) is None
+    for stage in (teacher, pupil):
+        rows = zip(fast.read_events(stage.key)[0], reference.read_events(stage.key)[0], strict=True)
+        for ours, plain in rows:
+            assert ours["loss"] == pytest.approx(plain["loss"], rel=2e-3)
+        a, b = (load(store.read_file(stage.key, "weights.safetensors")) for store in (fast, reference))
+        for name, weights in a.items():
+            torch.testing.assert_close(weights, b[name], rtol=1e-2, atol=2e-3)
 
 
 def test_golden_numbers_change_only_with_the_engine_version(plan: Plan, store: Store) -> None:

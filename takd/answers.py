@@ -1,0 +1,55 @@
+"""Which of a teacher's answers (logits on training images) are kept for its students, and where. Imports no torch.
+
+Views are drawn from (seed, epoch, sample) alone, so all students of one seed see the same ones, and what a teacher
+answers can be looked up instead of asked again. Its key holds the precision it answers in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from takd.stage import DataSpec, StageSpec
+
+MOST_BYTES = 256 * 2**20  # of one teacher's answers on random views
+_BYTES = 2  # float16
+
+
+def answers_file(data: DataSpec, view: str = "") -> str:
+    """Name of a teacher's stored answers on one set of training images, as they are or in one `view` of each. Label
+    noise is not in it, as it does not change images."""
+    text = f"{data.fingerprint}/{data.train_images}/{data.split_seed}" + (f"/{view}" if view else "")
+    return f"logits-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
+
+
+def answers_suffice(pupil: StageSpec) -> bool:
+    """Whether a pupil can learn from its teacher's answers to the images as they are: no view differs from another."""
+    return pupil.recipe.augmentation == "none"
+
+
+def passes(pupil: StageSpec) -> int:
+    """How often a teacher answers all training images for this pupil, if nobody has asked it before."""
+    recipe = pupil.recipe
+    return {"none": 1, "flip": 2}.get(recipe.augmentation, recipe.epochs)
+
+
+def keeps_random(pupil: StageSpec, pupils: int) -> bool:
+    """Whether answers on random views are stored: somebody else wants them too, and they are not too large."""
+    size = passes(pupil) * pupil.data.train_images * pupil.data.classes * _BYTES
+    return pupils > 1 and size <= MOST_BYTES
+
+
+def answers_rule(pupil: StageSpec, pupils: int) -> str:
+    """The sentence a plan shows: how often this pupil's teacher answers, and for whom. `pupils` learn from it in this
+    run."""
+    kind = pupil.recipe.augmentation
+    if kind == "none":
+        return "An image always looks the same, so each teacher answers it once and its answers serve all its students."
+    if kind == "flip":
+        return "An image has two looks, so each teacher answers it twice and its answers serve all its students."
+    if keeps_random(pupil, pupils):
+        return (
+            "Views change with every epoch and are the same for all students of a seed, so each teacher answers once "
+            "per epoch and its answers serve all its students."
+        )
+    why = "nobody else needs them" if pupils <= 1 else "they would take too much of the disk"
+    return f"Views change with every epoch, so teachers answer anew in each one; answers are not kept, as {why}."

@@ -1,0 +1,107 @@
+"""Where things lie in a store, and what its files must hold to count. No state: the store itself is store.py."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from takd.runs import files
+from takd.runs.errors import StoreError
+from takd.stage import StageSpec
+
+RESULT_SCHEMA = 1
+STAGE, EVENTS, RESULT, PROGRESS, FAILED = "stage.json", "events.jsonl", "result.json", "progress.json", "failed.json"
+CHECKPOINT, CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"
+OWN_NAMES = {STAGE, EVENTS, PROGRESS, RESULT, FAILED, "lock"}
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+KEY = re.compile(r"[0-9a-f]{32}")
+_ONE_LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)  # made once: rows are many
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+
+
+def is_key(value: Any) -> bool:
+    """Whether something is 32 hex digits, as every stage's key is."""
+    return isinstance(value, str) and KEY.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=4096)
+def stage_folder(root: Path, key: str) -> Path:
+    """`<root>/stages/<2 hex>/<key>`; raises StoreError for anything that is not 32 hex digits."""
+    if not is_key(key):
+        raise StoreError(f"{str(key)[:40]!r} is not the key of a stage; a key is 32 digits 0-9 a-f.")
+    return root / "stages" / key[:2] / key
+
+
+def extra_path(folder: Path, name: str) -> Path:
+    """Where a file beside a stage lies; raises StoreError for a bad name."""
+    if not FILE_NAME.fullmatch(name):
+        raise StoreError(f"{name[:80]!r} cannot be the name of a file beside a stage.")
+    return folder / "extra" / name
+
+
+def parse_stage(raw: bytes, key: str) -> StageSpec | None:
+    """The stage in the bytes of stage.json, or None where they are not this key's."""
+    if sha256(raw)[:32] != key:
+        return None
+    try:
+        stage = StageSpec.from_bytes(raw)
+    except (ValueError, RecursionError):
+        return None
+    vars(stage)["key"] = key  # what its cached property would find: the hash of these bytes
+    return stage
+
+
+def parse_result(raw: bytes, key: str) -> dict[str, Any] | None:
+    """The result in the bytes of result.json, or None where they are not a valid result of this key."""
+    value = files.parse_object(raw)
+    if value is None or value.get("schema") != RESULT_SCHEMA or value.get("key") != key:
+        return None
+    table = value.get("files")
+    if not isinstance(table, dict) or not all(_is_file_row(name, row) for name, row in table.items()):
+        return None
+    accuracy = value.get("test_acc")
+    return value if isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool) else None
+
+
+def _is_file_row(name: str, row: Any) -> bool:
+    return bool(FILE_NAME.fullmatch(name)) and isinstance(row, dict) and isinstance(row.get("sha256"), str)
+
+
+def event_line(row: Mapping[str, Any]) -> bytes:
+    """One row of events.jsonl, floats rounded to 6 decimals. Raises ValueError for a number that is not finite."""
+    return one_line({name: round(value, 6) if type(value) is float else value for name, value in row.items()})
+
+
+def one_line(row: Mapping[str, Any]) -> bytes:
+    """JSON in one line, sorted by name. Raises ValueError for a number that is not finite."""
+    return _ONE_LINE.encode(row).encode()
+
+
+def only_extras(folder: Path) -> bool:
+    """Whether a stage's folder holds nothing but files kept beside a cached stage."""
+    return all(path.name == "extra" for path in listed(folder))
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden files; nothing where it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def remove_those_there(folder: Path, names: set[str]) -> None:
+    """Delete the files of these names; looking once costs less than trying each."""
+    for name in names & set(os.listdir(folder)):
+        (folder / name).unlink(missing_ok=True)
+
+
+def sha256(raw: bytes) -> str:
+    """64 hex digits."""
+    return hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,46 @@
+"""How much memory a training takes at most, from what is known before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+from takd.data.table import DATASETS
+from takd.networks.table import FAMILIES, NETWORKS, capacity
+from takd.stage import StageSpec
+
+_MB = 2**20
+# A process with torch imported (its CUDA build; the CPU build takes about half), and what an MLP's adds by loading the
+# compiled kernels. On a GPU only what lies on the device is counted.
+_IMPORTED = 510 * _MB
+_KERNELS = 130 * _MB
+# Bytes that training keeps of one image, per MAC of its network: what a backward pass needs of every layer.
+_PER_MAC = {"mlp": 0.0, "plain": 0.035, "resnet": 0.07}
+_PER_PARAMETER = 3 * 4  # weight, gradient and momentum, fp32
+_TEST_IMAGES = 10_000
+
+
+def peak_mb(stages: Iterable[StageSpec], device: str) -> float:
+    """The largest peak of one process (on a GPU: of the device) over these stages, in MB; 0 where there are none.
+
+    The sum of: torch imported; the images of the set as bytes; those that are trained on and validated with as fp32;
+    and either what one batch leaves for its backward pass, or the test images, whichever is more. It is an estimate:
+    doctor holds it against the peaks of past runs.
+    """
+    return max((_peak(stage, device) for stage in stages), default=0.0) / _MB
+
+
+def _peak(stage: StageSpec, device: str) -> float:
+    family = NETWORKS[stage.network].family
+    cost = capacity(stage.network, stage.data.classes)
+    pixels = prod(FAMILIES[family].input_shape)
+    row = DATASETS.get(stage.data.name)
+    validation = row.validation if row is not None else stage.data.train_images // 9
+    pool = row.train_pool if row is not None else stage.data.train_images + validation
+    tested = ((row.test if row is not None else 0) or _TEST_IMAGES) * pixels * 5
+    images = (stage.data.train_images + validation) * pixels * 4
+    batch = min(stage.recipe.batch, stage.data.train_images) * cost.macs * _PER_MAC[family]
+    total = images + _PER_PARAMETER * cost.params + max(tested, batch)
+    if device != "cpu":
+        return total
+    return total + pool * pixels + _IMPORTED + (_KERNELS if family == "mlp" else 0)

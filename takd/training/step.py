@@ -1,0 +1,223 @@
+"""One training step: forward, terms of the loss, backward, update and counts, without a look at any value.
+
+Nothing in a step waits for a number, so the loop may run it one operation at a time and a GPU may record it whole. With
+K networks side by side every tensor has them as its first dimension, and the terms of the loss have the shape (K,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from takd.methods.losses import ce_loss, kd_loss
+from takd.stage import LossSpec, Recipe
+
+Loss = Callable[[Tensor, Tensor, Sequence[Tensor]], dict[str, Tensor]]
+"""(student logits (B, C), labels (B,), each teacher's logits (B, C)) -> terms by name; `loss` is the one to minimise.
+For K networks the inputs are (K, B, C), (K, B) and (K, B, C), and each term is (K,)."""
+
+Update = Callable[[Tensor | float], None]
+"""Move the weights along their gradients at this learning rate."""
+
+CORRECT = "correct"  # counted beside the terms of the loss
+
+
+def loss_of(spec: LossSpec) -> Loss:
+    """The loss of one network."""
+
+    def terms(student: Tensor, labels: Tensor, teachers: Sequence[Tensor]) -> dict[str, Tensor]:
+        if not teachers:
+            return ce_loss(student, labels)
+        assert spec.temperature is not None
+        (teacher,) = teachers
+        return kd_loss(student, labels, teacher, temperature=spec.temperature, lam=spec.lam)
+
+    return terms
+
+
+def loss_of_many(specs: Sequence[LossSpec], taught: Sequence[bool], like: Tensor) -> Loss:
+    """The losses of K networks at once; those that are not `taught` hear nothing of what stands in for a teacher.
+
+    T and lam lie on the device and in the type of `like`. One network's loss never enters another's gradient.
+    """
+    if len(specs) == 1:
+        return stack_losses([loss_of(specs[0])], taught)
+    if all(spec.name in ("ce", "kd") for spec in specs):
+        temperatures = [spec.temperature or 1.0 for spec in specs]
+        lams = [spec.lam if hears else 0.0 for spec, hears in zip(specs, taught, strict=True)]
+        return _kd_of_many(like.new_tensor(temperatures), like.new_tensor(lams), any(taught))
+    return stack_losses([loss_of(spec) for spec in specs], taught)
+
+
+def stack_losses(losses: Sequence[Loss], taught: Sequence[bool]) -> Loss:
+    """K networks' losses one after the other, stacked: right for every loss, with K times the operations."""
+
+    def terms(student: Tensor, labels: Tensor, teachers: Sequence[Tensor]) -> dict[str, Tensor]:
+        students, answers, heard = _apart(student), _apart(labels), [_apart(teacher) for teacher in teachers]
+        each = [
+            loss(students[k], answers[k], [teacher[k] for teacher in heard] if taught[k] else [])
+            for k, loss in enumerate(losses)
+        ]
+        names = {name: value for one in each for name, value in one.items()}
+        return {
+            name: side_by_side([one[name] if name in one else torch.zeros_like(value) for one in each])
+            for name, value in names.items()
+        }
+
+    return terms
+
+
+def _kd_of_many(temperatures: Tensor, lams: Tensor, taught: bool) -> Loss:
+    """`kd_loss` of K networks with a T and a lam of their own, (K,) each; lam = 0 is cross-entropy."""
+    divisor, scale, hard = temperatures[:, None, None], temperatures**2, 1.0 - lams
+
+    def terms(student: Tensor, labels: Tensor, teachers: Sequence[Tensor]) -> dict[str, Tensor]:
+        models, batch = labels.shape
+        ce = F.cross_entropy(student.flatten(0, 1), labels.flatten(), reduction="none").view(models, batch).mean(1)
+        if not taught:
+            return {"loss": ce, "ce": ce.detach()}
+        (teacher,) = teachers
+        log_student = F.log_softmax(student / divisor, dim=2)
+        log_teacher = F.log_softmax(teacher.detach() / divisor, dim=2)
+        kl = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum((1, 2)) / batch * scale
+        return {"loss": hard * ce + lams * kl, "ce": ce.detach(), "kl": kl.detach()}
+
+    return terms
+
+
+@dataclass
+class Step:
+    """A training step of one network, or of K side by side.
+
+    `forward` maps images to logits, `hear` (index, images) to each teacher's logits. `totals` sums the terms of the
+    loss and the right answers of an epoch on the device.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    hear: Callable[[Tensor, Tensor], Sequence[Tensor]]
+    loss: Loss
+    update: Update
+    parameters: Sequence[Tensor]
+    bf16: bool
+    totals: dict[str, Tensor] = field(default_factory=dict)
+
+    def begin_epoch(self) -> None:
+        """Count from zero again."""
+        for total in self.totals.values():
+            total.zero_()
+
+    def __call__(self, index: Tensor, images: Tensor, labels: Tensor, rate: Tensor | float) -> dict[str, Tensor]:
+        """One step on the samples `index` as the student sees them; the terms of the loss."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.forward(images)
+        terms = self.loss(full(logits), labels, self.hear(index, images))
+        for parameter in self.parameters:
+            parameter.grad = None  # so that backward writes gradients instead of adding to them
+        loss = terms["loss"]
+        loss.backward(torch.ones_like(loss) if loss.ndim else None)
+        self.update(rate)
+        for name, value in terms.items():
+            self._add(name, value.detach())
+        self._add(CORRECT, (logits.detach().argmax(-1) == labels).sum(-1))
+        return terms
+
+    def _add(self, name: str, value: Tensor) -> None:
+        if name not in self.totals:
+            self.totals[name] = torch.zeros_like(value)
+        self.totals[name].add_(value)
+
+
+def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+    """Stacked along a new first dimension; one alone is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
+
+
+def _apart(tensor: Tensor) -> Sequence[Tensor]:
+    """The opposite; a view of one alone, whose gradient is a view too."""
+    return [tensor.squeeze(0)] if len(tensor) == 1 else tensor.unbind(0)
+
+
+def full(logits: Tensor) -> Tensor:
+    """At least fp32, whatever the network computes in."""
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
+
+
+@torch.no_grad()
+def sgd_(parameters: Sequence[Tensor], momenta: Sequence[Tensor], rate: Tensor | float, recipe: Recipe) -> None:
+    """SGD with Nesterov momentum and coupled weight decay, in one pass: what torch.optim.SGD(fused=True) does.
+
+    A rate that is a tensor stays where it is (one element; fp32 on CUDA), so a recorded step reads it anew each time.
+    Parameters without a gradient are left out, momentum and all.
+    """
+    live = [(p, p.grad, m) for p, m in zip(parameters, momenta, strict=True) if p.grad is not None]
+    if live:
+        # is_first_step false: the momenta start from zero, where the first step writes what it would have set
+        torch._fused_sgd_(
+            [p for p, _, _ in live],
+            [g for _, g, _ in live],
+            [m for _, _, m in live],
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+            is_first_step=False,
+        )
+
+
+@torch.no_grad()
+def sgd_of_many_(parameters: Sequence[Tensor], momenta: Sequence[Tensor], rates: Tensor, recipe: Recipe) -> None:
+    """The same for stacked parameters (K * n, ...) whose networks have a rate each, (K,)."""
+    live = [(p, p.grad, m) for p, m in zip(parameters, momenta, strict=True) if p.grad is not None]
+    weights, moments = [p for p, _, _ in live], [m for _, _, m in live]
+    gradients = torch._foreach_add([g for _, g, _ in live], weights, alpha=recipe.weight_decay)
+    torch._foreach_mul_(moments, recipe.momentum)
+    torch._foreach_add_(moments, gradients)
+    torch._foreach_add_(gradients, moments, alpha=recipe.momentum)
+    for weight, way in zip(weights, gradients, strict=True):
+        each = (len(rates), -1, *weight.shape[1:])
+        weight.view(each).sub_(way.view(each) * rates.to(weight.dtype).view(-1, *[1] * weight.ndim))
+
+
+def zero_momenta(parameters: Sequence[Tensor], saved: Sequence[Tensor] | None) -> list[Tensor]:
+    """Momenta in their parameters' own memory layout: a contiguous buffer beside channels-last weights would reach
+    every weight with another one's momentum. `saved` fills them."""
+    momenta = [torch.zeros_like(parameter.detach()) for parameter in parameters]
+    if saved is not None:
+        for momentum, value in zip(momenta, saved, strict=True):
+            momentum.copy_(value)
+    return momenta
+
+
+def epoch_row(
+    epoch: int,
+    totals: dict[str, float],
+    steps: int,
+    batch: int,
+    *,
+    validation: tuple[float, float],
+    rate: float,
+    training_seconds: float,
+    seconds: float,
+) -> dict[str, float]:
+    """One epoch's (0-based) row of events: means of the terms of the loss, shares of right answers, speed.
+
+    `validation` is (accuracy, loss); `seconds` the training time so far.
+    """
+    return {
+        "epoch": epoch + 1,
+        "loss": totals["loss"] / steps,
+        "loss_ce": totals["ce"] / steps,
+        "loss_kl": totals["kl"] / steps if "kl" in totals else 0.0,
+        "train_acc": totals[CORRECT] / (steps * batch),
+        "val_acc": validation[0],
+        "val_loss": validation[1],
+        "lr": rate,
+        "images_per_second": steps * batch / training_seconds,
+        "seconds": seconds,
+    }
