@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import __version__, cli_serve, cli_tables
+from takd import __version__, cli_bench, cli_serve, cli_tables
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
 from takd.data.cache import DataError
@@ -23,8 +23,8 @@ from takd.networks.table import NETWORKS
 from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
 from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
-from takd.runs.estimates import Estimate, default_processes, estimate, likely_device
-from takd.runs.loop import title
+from takd.runs.estimates import Estimate, estimate, likely_device
+from takd.runs.loop import titles
 from takd.runs.states import RunInfo, list_runs, plan_keys, read_run_file, run_folder, run_info
 from takd.runs.store import Store, open_store
 from takd.runs.submit import cancel as cancel_run
@@ -64,6 +64,7 @@ def cli() -> None:
 for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cli_tables.datasets, cli_tables.data):
     cli.add_command(_command)
 cli.add_command(cli_serve.serve)
+cli.add_command(cli_bench.bench)
 
 
 @cli.command()
@@ -88,6 +89,7 @@ def plan(session: Session, **choices: Any) -> None:
         "calibrated": left.calibrated,
         "device": device,
         "processes": processes,
+        "memory_mb": round(left.memory_mb),
     }
     from takd.presentation.formats import count, duration
 
@@ -97,6 +99,7 @@ def plan(session: Session, **choices: Any) -> None:
     if left.new_stages:
         side = count(processes, "process", "processes")
         lines.append(f"Time: {duration(left.seconds)} on {device} with {side} ({sure}).")
+        lines.append(f"Memory: about {left.memory_mb:,.0f} MB at most.")
     if download:
         lines.append(f"{dataset.label} is not prepared here: {download} will be downloaded first.")
     cells = [[arm.name, arm.method, " > ".join(arm.path)] for arm in made.arms]
@@ -108,8 +111,8 @@ def _cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> tuple[Plan, E
     known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
     made = build_plan(spec, known)
     device = likely_device(health.known_rates(store), made.stages)
-    processes = default_processes(device)
-    return made, estimate(made, store, dataset.classes, processes, device), device, processes
+    left = estimate(made, store, dataset.classes, None, device)
+    return made, left, device, left.processes
 
 
 def _download(dataset: Dataset, left: Estimate) -> str | None:
@@ -172,7 +175,7 @@ def _follow(store: Store, run_id: str) -> RunInfo:
                 asked, eta = now, _seconds_left(store, info)
             sentence = run_sentence(info.state, info.stages_done, info.stages_total, info.position, eta)
             stages = {key: stage for key in info.keys if (stage := store.stage(key)) is not None}
-            training = [title(stages[key], stages) for key, _ in info.current if key in stages]
+            training = titles([key for key, _ in info.current if key in stages], stages)
             share = info.stages_done / info.stages_total if info.stages_total else None
             text = info.reason if info.state == "starting" and info.reason else sentence
             meter.show(text, share, "; ".join(training))
@@ -184,7 +187,8 @@ def _seconds_left(store: Store, info: RunInfo) -> float | None:
     if made is None or not info.device:
         return None
     classes = next(iter(made.stages.values())).data.classes
-    return estimate(made, store, classes, info.processes or default_processes(info.device), info.device).seconds
+    begun = info.state == "running"
+    return estimate(made, store, classes, info.processes or None, info.device, begun=begun).seconds
 
 
 def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
