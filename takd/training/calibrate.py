@@ -1,7 +1,7 @@
 """Measure how fast this machine trains: `python -m takd.training.calibrate --store DIR`, a few seconds to a minute.
 
-Every network runs through the real training loop on random images, so that estimates are right before the first run.
-One line of JSON per network on standard output; the speeds go into the store's rates.
+Every network runs through the engine that would train it, on random images, so that estimates are right before the
+first run. One line of JSON per network on standard output; the speeds go into the store's rates.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from takd.networks.table import FAMILIES, NETWORKS
 from takd.runs.estimates import rate_name, record_rate
 from takd.runs.store import open_store
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
-from takd.training.device import Images, TrainingData, pick_device, uses_bf16
+from takd.training import mlp_batch
+from takd.training.device import Images, TrainingData, on_device, pick_device, uses_bf16
 from takd.training.loop import train
-from takd.training.progress import Hooks
+from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
 
 CLASSES = 10
 SECONDS = 0.3  # of measuring per network
 _FIRST_BATCH = 16  # for the first, rough measurement
-_MOST_STEPS = 100
+_MOST_STEPS, _MOST_EPOCHS = 100, 1000
 
 
 def measure(name: str, device: torch.device, seconds: float = SECONDS) -> float:
@@ -44,19 +45,24 @@ def measure(name: str, device: torch.device, seconds: float = SECONDS) -> float:
     if images <= 2 * _FIRST_BATCH:
         return rough
     batch = min(recipe.batch, images)
-    return _rate(name, device, recipe, batch, max(1, min(_MOST_STEPS, images // batch)))
+    steps = max(1, min(_MOST_STEPS, images // batch))
+    return _rate(name, device, recipe, batch, steps, max(1, min(_MOST_EPOCHS, images // (batch * steps))))
 
 
-def _rate(name: str, device: torch.device, recipe: Recipe, batch: int, steps: int) -> float:
-    """The loop's own figure for a second epoch of `steps` batches; the first one warms up."""
+def _rate(name: str, device: torch.device, recipe: Recipe, batch: int, steps: int, epochs: int = 1) -> float:
+    """The engine's own figures for `epochs` of `steps` batches; one more before them warms up."""
     # Labels are random, so a careful learning rate keeps the loss finite; speed does not depend on it.
-    calm = replace(recipe, epochs=2, batch=batch, lr=1e-4, schedule="constant")
-    data = DataSpec("random", "", CLASSES, batch * steps, 0.0, SPLIT_SEED)
-    stage = StageSpec(name, data, LossSpec("ce", None, 0.0), calm, seed=0)
+    calm = replace(recipe, epochs=1 + epochs, batch=batch, lr=1e-4, schedule="constant")
+    images = DataSpec("random", "", CLASSES, batch * steps, 0.0, SPLIT_SEED)
+    stage = StageSpec(name, images, LossSpec("ce", None, 0.0), calm, seed=0)
     bf16 = uses_bf16(device, recipe.precision)
-    network = initial_network(name, CLASSES, 0).to(device).to(memory_format=torch.channels_last)
-    rows = train(network, stage, _random_images(name, batch * steps, device, bf16), None, bf16=bf16, hooks=Hooks()).rows
-    return rows[-1]["images_per_second"]
+    network = on_device(initial_network(name, CLASSES, 0), device)
+    data, progress = _random_images(name, batch * steps, device, bf16), Progress()
+    if mlp_batch.fits(stage, device.type):
+        mlp_batch.train_mlps([mlp_batch.Pupil(network, stage, data, None, Hooks(), progress)], threads=1)
+    else:
+        train(network, stage, data, None, bf16=bf16, hooks=Hooks(), progress=progress)
+    return epochs / sum(1 / row["images_per_second"] for row in progress.rows[1:])
 
 
 def _random_images(name: str, count: int, device: torch.device, bf16: bool) -> TrainingData:
