@@ -1,0 +1,109 @@
+"""Options of a method: a small table per method, read strictly. Imports no torch.
+
+An unknown name or a value out of bounds is an error and never ignored: a released code of this field reads a switch
+under another name than its published settings write it, and so trains something else than they say, in silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = str | int | float | bool
+
+
+class OptionError(ValueError):
+    """An option that does not exist or a value that is not allowed; the message says what is."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a method.
+
+    `kind` is choice, int, float or bool. `choices` gives each allowed word and what it means. Numbers lie in
+    [low, high]; `open_low` excludes low. `when` = (other option, its values) says where this one has a meaning at
+    all; `student_only` that it concerns the last network of a path and not the assistants.
+    """
+
+    name: str
+    kind: str
+    default: Value
+    help: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    when: tuple[str, tuple[Value, ...]] | None = None
+    student_only: bool = False
+
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.kind == "bool":
+            return "true or false"
+        if self.kind == "choice":
+            return ", ".join(self.choices)
+        start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
+        return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {self.high:g}"
+
+    def read(self, value: object) -> Value:
+        """The value in its own type; text is understood, so that a URL and a command line can be read too.
+
+        Raises OptionError for anything that is not allowed.
+        """
+        if self.kind == "bool":
+            words = {"true": True, "false": False}
+            read = words.get(value.lower()) if isinstance(value, str) else value if isinstance(value, bool) else None
+            if read is None:
+                raise self._refusal(value)
+            return read
+        if self.kind == "choice":
+            if not isinstance(value, str) or value not in self.choices:
+                raise self._refusal(value)
+            return value
+        return self._number(value)
+
+    def _number(self, value: object) -> Value:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise self._refusal(value)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise self._refusal(value) from None
+        below = number <= self.low if self.open_low else number < self.low
+        if not math.isfinite(number) or below or number > self.high or (self.kind == "int" and number != int(number)):
+            raise self._refusal(value)
+        return int(number) if self.kind == "int" else number
+
+    def _refusal(self, value: object) -> OptionError:
+        text = "".join(c for c in str(value) if c.isprintable())[:40]
+        return OptionError(f"{self.name} {text!r} is not allowed; use {self.allowed()}.")
+
+
+def read_options(options: tuple[Option, ...], values: Mapping[str, object]) -> dict[str, Value]:
+    """Every option with its value, defaults where nothing was given.
+
+    Raises OptionError for a name that is not in the table or a value that is not allowed.
+    """
+    known = {option.name: option for option in options}
+    for name in values:
+        if name not in known:
+            names = ", ".join(known) or "none at all"
+            raise OptionError(f"There is no option {str(name)[:40]!r} here; the options are: {names}.")
+    return {name: option.read(values.get(name, option.default)) for name, option in known.items()}
+
+
+def given_options(options: tuple[Option, ...], values: Mapping[str, Value], *, student: bool) -> dict[str, Value]:
+    """What has to be in a stage's key, sorted by name: options that have a meaning there and differ from the default.
+
+    Assistants (`student=False`) leave out what only concerns the student, so that they stay one stage whatever the
+    student does. A default may therefore never change without a new engine version; a test holds them.
+    """
+
+    def matters(option: Option) -> bool:
+        if option.student_only and not student:
+            return False
+        return option.when is None or values[option.when[0]] in option.when[1]
+
+    kept = {o.name: values[o.name] for o in options if matters(o) and values[o.name] != o.default}
+    return dict(sorted(kept.items()))
