@@ -204,7 +204,7 @@ def step_seconds(network: str, count: int, way: str, device: str, steps: int, ba
     for seed in range(count):
         one = stage(network, data, calm, seed=seed)
         learner = on_device(initial_network(network, 10, seed), where)
-        members.append(Member(learner, one, shared, None, Hooks(), Progress()))
+        members.append(Member(learner, one, shared, (), Hooks(), Progress()))
     if way in WAYS:
         train_many(members, bf16=bf16, engine=engine, ways=(way,))
     else:
@@ -214,7 +214,7 @@ def step_seconds(network: str, count: int, way: str, device: str, steps: int, ba
                 only.network,
                 only.stage,
                 shared,
-                None,
+                (),
                 bf16=bf16,
                 hooks=only.hooks,
                 progress=only.progress,

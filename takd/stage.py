@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from takd.methods.options import Value
+
 STAGE_SCHEMA = 1
 ENGINE_VERSION = 1  # raise when the numbers a stage produces change; a golden test fails if it was forgotten
 
@@ -35,11 +37,19 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """How a stage listens to its teachers: (1 - lam) * CE + lam * T**2 * KL, or `ce` with no teacher."""
+    """How a stage listens to its teachers: a loss of takd.methods.table by name, `ce` with no teacher.
+
+    `temperature` is None and `lam` 0 where the loss does not read them; `options` holds those that differ from their
+    default, by name (a mapping is understood).
+    """
 
     name: str
     temperature: float | None
     lam: float
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(sorted(dict(self.options).items())))
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,11 @@ class StageSpec:
 
     def canonical(self) -> bytes:
         """The bytes that are stored and hashed."""
-        return canonical_json(asdict(self))
+        value = asdict(self)
+        value["loss"]["options"] = dict(self.loss.options)
+        if not self.loss.options:  # as if there were no such field: stages of before keep their keys
+            del value["loss"]["options"]
+        return canonical_json(value)
 
     @staticmethod
     def from_bytes(raw: bytes) -> StageSpec:

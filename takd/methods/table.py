@@ -8,34 +8,20 @@ help, plan and tests read these rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from takd.methods.composer import Composition
 from takd.methods.method import Loss, Method, Reading, Settings
 from takd.methods.options import OptionError, Value, given_options, read_options
 from takd.methods.rows import chains, features, remedies, together
+from takd.stage import LossSpec
 
-__all__ = ["ALL_METHODS", "LOSSES", "METHODS", "Loss", "LossRecipe", "Method", "Reading", "Settings", "recipe_at"]
+__all__ = ["ALL_METHODS", "LOSSES", "METHODS", "Loss", "Method", "Reading", "Settings", "recipe_at"]
 
 # Every method there is; METHODS are those whose training is wired from end to end, which the app offers.
 ALL_METHODS: dict[str, Method] = {
     row.name: row for row in (*chains.ROWS, *together.ROWS, *remedies.ROWS, *features.ROWS)
 }
 METHODS: dict[str, Method] = {name: row for name, row in ALL_METHODS.items() if row.ready}
-
-
-@dataclass(frozen=True)
-class LossRecipe:
-    """The loss of one stage as its key has to hold it.
-
-    `temperature` is None and `lam` 0 where the loss does not read them; `options` leaves out defaults. `method`
-    names the row whose options these are.
-    """
-
-    name: str
-    temperature: float | None
-    lam: float
-    options: Mapping[str, Value] = field(default_factory=dict)
 
 
 def _losses() -> dict[str, tuple[Loss, str]]:
@@ -50,7 +36,7 @@ LOSSES: dict[str, tuple[Loss, str]] = _losses()  # loss -> (its row, the first m
 
 def recipe_at(
     method: Method, values: Mapping[str, object], position: int, length: int, *, temperature: float, lam: float
-) -> LossRecipe:
+) -> LossSpec:
     """The loss of the network at `position` of a path of `length`. Raises OptionError for unknown or bad options.
 
     A network without teachers learns from labels alone, and one with a single teacher and no gate has the KD loss
@@ -59,27 +45,27 @@ def recipe_at(
     options = read_options(method.options, values)
     teachers = method.teachers_of(position)
     if not teachers and method.wiring not in ("sub-models", "cohort"):
-        return LossRecipe("ce", None, 0.0)
+        return LossSpec("ce", None, 0.0)
     given = given_options(method.options, options, student=position == length - 1)
     loss = method.loss
     if loss.name == "dgkd" and len(teachers) == 1 and "gate" not in given:
         loss = chains.KD
     if loss is chains.KD:
         given = {name: value for name, value in given.items() if name in chains.KD.options}
-    return LossRecipe(
+    return LossSpec(
         loss.name,
         float(temperature) if "temperature" in loss.uses else None,
         float(lam) if "lam" in loss.uses else 0.0,
-        given,
+        tuple(given.items()),
     )
 
 
-def loss_and_options(recipe: LossRecipe) -> tuple[Loss, dict[str, Value]]:
+def loss_and_options(recipe: LossSpec) -> tuple[Loss, dict[str, Value]]:
     """The row of a recipe's loss and all its options with defaults. Raises OptionError for what is not known."""
     if recipe.name not in LOSSES:
         raise OptionError(f"There is no loss {recipe.name[:40]!r}; the losses are {', '.join(LOSSES)}.")
     loss, method = LOSSES[recipe.name]
-    return loss, read_options(ALL_METHODS[method].options, recipe.options)
+    return loss, read_options(ALL_METHODS[method].options, dict(recipe.options))
 
 
 def problem(method: Method, values: Mapping[str, object], *, lam: float, assistants: int) -> str | None:

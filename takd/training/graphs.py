@@ -84,7 +84,7 @@ class Session:
                     piece.copy_(value)
         self.taught = [bool(own) for own in teachers]
         like = torch.zeros(0, dtype=full(learners.parameters[0]).dtype, device=self.feed.device)
-        loss: Loss = loss_of_many([stage.loss for stage in stages], self.taught, like)
+        loss: Loss = loss_of_many(stages, [len(own) for own in teachers], like)
         self.heard = hear_many(teachers, len(self.feed.sources) == 1)
         self.step = Step(
             learners.forward,

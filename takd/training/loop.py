@@ -15,11 +15,12 @@ from takd.training.device import TrainingData
 from takd.training.engine import Engine, reference_mode
 from takd.training.fused import training_forward
 from takd.training.graphs import Branches, Session, prepare, train_recorded
+from takd.training.objective import Objective, changes
 from takd.training.predicting import accuracy_and_loss
 from takd.training.progress import REPORT_SECONDS, Hooks, Progress, diverged
 from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
-from takd.training.step import Step, epoch_row, loss_of, sgd_, zero_momenta
+from takd.training.step import Step, epoch_row, sgd_, zero_momenta
 from takd.training.streams import epoch_order, stream_seed
 from takd.training.teachers import TeacherLogits, begin_epoch
 
@@ -30,7 +31,7 @@ def train(
     network: nn.Module,
     stage: StageSpec,
     data: TrainingData,
-    teacher: TeacherLogits | None,
+    teachers: Sequence[TeacherLogits],
     *,
     bf16: bool,
     hooks: Hooks,
@@ -51,8 +52,9 @@ def train(
     device = data.train.pixels.device
     if capture is None and device.type == "cuda" and not reference_mode():
         capture = CudaCapture(device)
-    teachers = [] if teacher is None else [teacher]
-    if capture is not None and progress.epochs < stage.recipe.epochs:
+    if capture is not None and changes(stage.loss):
+        engine.note(f"{stage.network} is trained step by step: its loss is not the same in every step")
+    elif capture is not None and progress.epochs < stage.recipe.epochs:
         try:
             return _recorded(network, stage, data, teachers, bf16, hooks, progress, engine, capture, started)
         except CaptureFailed as error:
@@ -101,10 +103,11 @@ def _loop(
     parameters = list(network.parameters())
     momenta = zero_momenta(parameters, progress.momentum)
     forward = network if reference_mode() else training_forward(network, bf16, device)
+    objective = Objective(stage, len(teachers))
     step = Step(
         forward,
         lambda index, images: [teacher(index, images) for teacher in teachers],
-        loss_of(stage.loss),
+        objective,
         lambda rate: sgd_(parameters, momenta, rate, recipe),
         parameters,
         bf16,
@@ -119,11 +122,13 @@ def _loop(
         step.begin_epoch()
         epoch_began, rate = time.perf_counter(), recipe.lr
         begin_epoch(teachers, epoch)
+        objective.begin_epoch(epoch, steps)
         order = epoch_order(images, stage.seed, stage.network, epoch)[: steps * batch].to(device)
         drawn = () if kind == "none" else draws(augment_seed, epoch, order)
         for number in range(steps):
             if hooks.stop():
                 raise StageStopped(f"stopped in epoch {epoch + 1} of {recipe.epochs}")
+            objective.begin_step(number)
             part = slice(number * batch, (number + 1) * batch)
             index = order[part]
             pixels = data.train.batch(index)

@@ -22,6 +22,7 @@ from takd.training.engine import Engine, reference_mode
 from takd.training.graphs import Branches, Learners, Outcome, Session, prepare, train_recorded
 from takd.training.loop import train
 from takd.training.many_layers import Stack, enter, fold, takes_shared_images
+from takd.training.objective import changes
 from takd.training.progress import Hooks, Progress
 from takd.training.recording import Capture, CaptureFailed, CudaCapture, Unrecorded
 from takd.training.step import sgd_, sgd_of_many_
@@ -90,7 +91,7 @@ class Member:
     network: nn.Module
     stage: StageSpec
     data: TrainingData
-    teacher: TeacherLogits | None
+    teachers: Sequence[TeacherLogits]
     hooks: Hooks
     progress: Progress
 
@@ -145,7 +146,7 @@ class _Group:
     def train(self, members: Sequence[Member], until: int) -> list[Outcome]:
         """Together up to an epoch (0-based, not included); one that has to be trained alone goes to its end."""
         count, name = len(members), members[0].stage.network
-        if count == 1 or reference_mode():
+        if count == 1 or reference_mode() or any(changes(member.stage.loss) for member in members):
             return [self._alone(member) for member in members]
         started = time.perf_counter()
         try:
@@ -180,7 +181,7 @@ class _Group:
                 learners([member.network for member in members], way),
                 [member.stage for member in members],
                 [member.data for member in members],
-                [[] if member.teacher is None else [member.teacher] for member in members],
+                [member.teachers for member in members],
                 [member.progress for member in members],
                 self.bf16,
             )
@@ -193,7 +194,7 @@ class _Group:
                 member.network,
                 member.stage,
                 member.data,
-                member.teacher,
+                member.teachers,
                 bf16=self.bf16,
                 hooks=member.hooks,
                 progress=member.progress,

@@ -52,7 +52,8 @@ def fits(stage: StageSpec, device: str) -> bool:
     if importlib.util.find_spec("numba") is None:
         return False
     small = NETWORKS[stage.network].family == "mlp" and device == "cpu"
-    return small and recipe.augmentation == "none" and stage.loss.name in ("ce", "kd") and recipe.precision == "fp32"
+    plain = stage.loss.name in ("ce", "kd") and not stage.loss.options
+    return small and plain and recipe.augmentation == "none" and recipe.precision == "fp32"
 
 
 def train_mlps(pupils: Sequence[Pupil], threads: int | None = None) -> dict[int, StageFailed]:

@@ -25,7 +25,7 @@ from takd.training.many import Member, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
-from takd.training.teachers import TeacherLogits, teacher_logits, teacher_of
+from takd.training.teachers import TeacherLogits, teacher_logits, teachers_of
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
 EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a second
@@ -179,9 +179,9 @@ def _run_many(
     members: list[Member] = []
     for job in jobs:
         with _Named(failed, job.stage.key):
-            teacher = _teacher(store, job, pupils)
+            teachers = _teachers(store, job, pupils)
             hooks = _hooks(store, job, should_stop, report, EVENTS_SECONDS)
-            members.append(Member(job.network, job.stage, job.data, teacher, hooks, job.progress))
+            members.append(Member(job.network, job.stage, job.data, teachers, hooks, job.progress))
             ready.append(job)
     if not ready:
         return failed
@@ -204,14 +204,13 @@ def _run_alone(
     pupils: Mapping[str, int],
 ) -> None:
     engine, hooks = Engine(_log), _hooks(store, job, should_stop, report, 0.0)
-    teacher = _teacher(store, job, pupils)
-    train(job.network, job.stage, job.data, teacher, bf16=job.bf16, hooks=hooks, progress=job.progress, engine=engine)
+    teachers = _teachers(store, job, pupils)
+    train(job.network, job.stage, job.data, teachers, bf16=job.bf16, hooks=hooks, progress=job.progress, engine=engine)
     store.commit(job.stage.key, *_finished(store, job, engine.name))
 
 
-def _teacher(store: Store, job: Job, pupils: Mapping[str, int]) -> TeacherLogits | None:
-    heard_by = max((pupils.get(key, 1) for key in job.stage.teachers), default=1)
-    return teacher_of(store, job.stage, job.data, job.device, job.bf16, pupils=heard_by, live=reference_mode())
+def _teachers(store: Store, job: Job, pupils: Mapping[str, int]) -> list[TeacherLogits]:
+    return teachers_of(store, job.stage, job.data, job.device, job.bf16, pupils=pupils, live=reference_mode())
 
 
 def _hooks(

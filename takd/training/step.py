@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from takd.methods.losses import ce_loss, kd_loss
-from takd.stage import LossSpec, Recipe
+from takd.stage import Recipe, StageSpec
+from takd.training.objective import Objective
 
 Loss = Callable[[Tensor, Tensor, Sequence[Tensor]], dict[str, Tensor]]
 """(student logits (B, C), labels (B,), each teacher's logits (B, C)) -> terms by name; `loss` is the one to minimise.
@@ -24,42 +24,30 @@ Update = Callable[[Tensor | float], None]
 """Move the weights along their gradients at this learning rate."""
 
 CORRECT = "correct"  # counted beside the terms of the loss
+_USUAL = ("loss", "ce", "kl", CORRECT)
 
 
-def loss_of(spec: LossSpec) -> Loss:
-    """The loss of one network."""
-
-    def terms(student: Tensor, labels: Tensor, teachers: Sequence[Tensor]) -> dict[str, Tensor]:
-        if not teachers:
-            return ce_loss(student, labels)
-        assert spec.temperature is not None
-        (teacher,) = teachers
-        return kd_loss(student, labels, teacher, temperature=spec.temperature, lam=spec.lam)
-
-    return terms
-
-
-def loss_of_many(specs: Sequence[LossSpec], taught: Sequence[bool], like: Tensor) -> Loss:
-    """The losses of K networks at once; those that are not `taught` hear nothing of what stands in for a teacher.
+def loss_of_many(stages: Sequence[StageSpec], teachers: Sequence[int], like: Tensor) -> Loss:
+    """The losses of K networks at once; each hears only as many `teachers` as it has.
 
     T and lam lie on the device and in the type of `like`. One network's loss never enters another's gradient.
     """
-    if len(specs) == 1:
-        return stack_losses([loss_of(specs[0])], taught)
-    if all(spec.name in ("ce", "kd") for spec in specs):
-        temperatures = [spec.temperature or 1.0 for spec in specs]
-        lams = [spec.lam if hears else 0.0 for spec, hears in zip(specs, taught, strict=True)]
-        return _kd_of_many(like.new_tensor(temperatures), like.new_tensor(lams), any(taught))
-    return stack_losses([loss_of(spec) for spec in specs], taught)
+    plain = all(stage.loss.name in ("ce", "kd") and not stage.loss.options for stage in stages)
+    if len(stages) > 1 and plain:
+        temperatures = [stage.loss.temperature or 1.0 for stage in stages]
+        lams = [stage.loss.lam if hears else 0.0 for stage, hears in zip(stages, teachers, strict=True)]
+        return _kd_of_many(like.new_tensor(temperatures), like.new_tensor(lams), any(teachers))
+    return stack_losses([Objective(stage, hears) for stage, hears in zip(stages, teachers, strict=True)], teachers)
 
 
-def stack_losses(losses: Sequence[Loss], taught: Sequence[bool]) -> Loss:
-    """K networks' losses one after the other, stacked: right for every loss, with K times the operations."""
+def stack_losses(losses: Sequence[Loss], hears: Sequence[int]) -> Loss:
+    """K networks' losses one after the other, stacked: right for every loss, with K times the operations. Network k
+    hears the first hears[k] teachers."""
 
     def terms(student: Tensor, labels: Tensor, teachers: Sequence[Tensor]) -> dict[str, Tensor]:
         students, answers, heard = _apart(student), _apart(labels), [_apart(teacher) for teacher in teachers]
         each = [
-            loss(students[k], answers[k], [teacher[k] for teacher in heard] if taught[k] else [])
+            loss(students[k], answers[k], [teacher[k] for teacher in heard[: hears[k]]])
             for k, loss in enumerate(losses)
         ]
         names = {name: value for one in each for name, value in one.items()}
@@ -212,8 +200,9 @@ def epoch_row(
     return {
         "epoch": epoch + 1,
         "loss": totals["loss"] / steps,
-        "loss_ce": totals["ce"] / steps,
-        "loss_kl": totals["kl"] / steps if "kl" in totals else 0.0,
+        "loss_ce": totals.get("ce", 0.0) / steps,
+        "loss_kl": totals.get("kl", 0.0) / steps,
+        **{f"loss_{name}": total / steps for name, total in totals.items() if name not in _USUAL},
         "train_acc": totals[CORRECT] / (steps * batch),
         "val_acc": validation[0],
         "val_loss": validation[1],

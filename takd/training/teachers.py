@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,30 +50,34 @@ def begin_epoch(teachers: Sequence[TeacherLogits], epoch: int) -> None:
             teacher.begin_epoch(epoch)
 
 
-def teacher_of(
+def teachers_of(
     store: Store,
     stage: StageSpec,
     data: TrainingData,
     device: torch.device,
     bf16: bool,
     *,
-    pupils: int = 1,
+    pupils: Mapping[str, int],
     live: bool = False,
-) -> TeacherLogits | None:
-    """How this stage hears its teacher: takd.answers has the rule, and `live` asks it for every batch all the same.
+) -> list[TeacherLogits]:
+    """How this stage hears its teachers, in order: takd.answers has the rule, and `live` asks them for every batch all
+    the same.
 
-    `pupils` stages of the run learn from it. How a student hears its teacher never depends on who else does: only
-    whether answers are kept.
+    `pupils` says how many stages of the run learn from each. How a student hears its teacher never depends on who else
+    does: only whether answers are kept.
     """
-    if not stage.teachers:
-        return None
-    (key,) = stage.teachers
     if live:
-        return live_teacher([load_teacher(store, key, device)], bf16)
-    source = _Source(store, key, stage, data, device, bf16)
+        return [live_teacher([load_teacher(store, key, device)], bf16) for key in stage.teachers]
+    return [
+        _stored_teacher(_Source(store, key, stage, data, device, bf16), pupils.get(key, 1)) for key in stage.teachers
+    ]
+
+
+def _stored_teacher(source: _Source, pupils: int) -> StoredTeacher:
+    stage, data = source.stage, source.data
     if answers_suffice(stage):
         return StoredTeacher(source.on_images())
-    empty = torch.zeros(len(data.train), stage.data.classes, device=device)
+    empty = torch.zeros(len(data.train), stage.data.classes, device=source.device)
     if stage.recipe.augmentation == "flip":
         return StoredTeacher(empty, source.mirrored_or_not())
     return StoredTeacher(empty, lambda epoch: source.on_views(epoch, keeps_random(stage, pupils)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from takd.methods.losses import Answers, StepState, kd_loss, kl_term, make_loss, state_at
 from takd.methods.losses.answers import as_tensors, total
 from takd.methods.losses.step import settings_for
-from takd.methods.table import LossRecipe
+from takd.stage import LossSpec
 from tests.methods.reference import CLASSES, LABELS, STUDENT, TEACHERS, answers, ce, kl, labels, tensor, value
 
 TEACHER = TEACHERS[0]
@@ -35,7 +35,7 @@ def test_published_fault_the_weight_of_kd_does_not_depend_on_the_number_of_class
 def test_as_published_is_an_option_and_equals_a_weight(name: str) -> None:
     """A repository's (lam, T) under the mean equals a batchmean weight of lam T^2 / classes."""
     lam, t = 0.4, 10.0
-    recipe = LossRecipe(name, t, lam, {"reduction": "mean"})
+    recipe = LossSpec(name, t, lam, {"reduction": "mean"})
     state, _ = state_at(recipe, settings_for(recipe, epochs=1), 0)
     loss = make_loss(recipe)(answers(STUDENT), labels(), [answers(TEACHER)], state)["loss"]
     expected = (1 - lam) * ce(STUDENT) + lam * t**2 / CLASSES * kl(TEACHER, STUDENT, t)
@@ -56,7 +56,7 @@ def test_published_fault_limits_are_continuous(lam: float) -> None:
 def test_published_fault_an_absent_teacher_is_an_error() -> None:
     """DIH's KD baseline distils from a network with random weights when no saved name matches, without a word."""
     for name in ("kd", "eskd", "dgkd", "dih", "dkd", "dist", "ls", "normkd", "ats", "akd"):
-        recipe = LossRecipe(name, 4.0, 0.5)
+        recipe = LossSpec(name, 4.0, 0.5)
         loss = make_loss(recipe)
         state, _ = state_at(recipe, settings_for(recipe, epochs=2), 0)
         with pytest.raises(ValueError, match="no teacher"):
@@ -75,7 +75,7 @@ def test_published_fault_no_gradient_accumulates_in_a_live_teacher() -> None:
 def test_published_fault_the_label_term_counts_once_in_the_mean() -> None:
     """DIH adds the cross-entropy once per head, so the labels' weight grows with the number of heads."""
     sources = [answers(t) for t in TEACHERS]
-    recipe = LossRecipe("dih", 5.0, 0.1)
+    recipe = LossSpec("dih", 5.0, 0.1)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, teachers=4), 0)
     loss = make_loss(recipe)(answers(STUDENT), labels(), sources, state)["loss"]
     expected = 0.9 * ce(STUDENT) + 0.1 * 25 * np.mean([kl(t, STUDENT, 5.0) for t in TEACHERS])
@@ -84,7 +84,7 @@ def test_published_fault_the_label_term_counts_once_in_the_mean() -> None:
 
 def test_published_fault_lam_1_drops_the_labels_only_if_asked() -> None:
     """DGKD's code starts at lam = 1, without any label term; here it is a choice with a gradient to match."""
-    recipe = LossRecipe("dgkd", 5.0, 1.0)
+    recipe = LossSpec("dgkd", 5.0, 1.0)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, teachers=2), 0)
     loss, grads = make_loss(recipe), []
     for other in (LABELS, (LABELS + 1) % CLASSES):
@@ -109,7 +109,7 @@ def test_a_term_of_weight_zero_leaks_nothing() -> None:
 
 def test_weights_as_tensors_say_the_same_as_numbers() -> None:
     """What a captured graph replays has to be what the plain step computes, also while the weights change."""
-    recipe = LossRecipe("dgkd", 4.0, 0.5, {"sum": "paper"})
+    recipe = LossSpec("dgkd", 4.0, 0.5, {"sum": "paper"})
     loss = make_loss(recipe)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, teachers=2), 0)
     gated = StepState(state.weights, gates=torch.tensor([1.0, 0.0]))
@@ -140,7 +140,7 @@ def test_no_loss_is_invalid_for_any_logits(
     z = torch.tensor(rng.normal(size=(batch, classes)) * scale, dtype=torch.float32, requires_grad=True)
     t = torch.tensor(rng.normal(size=(batch, classes)) * scale, dtype=torch.float32)
     y = torch.tensor(rng.integers(0, classes, batch))
-    recipe = LossRecipe(name, temperature, 0.5)
+    recipe = LossSpec(name, temperature, 0.5)
     state, _ = state_at(recipe, settings_for(recipe, epochs=2), 0)
     loss = make_loss(recipe)(Answers((z,)), y, [Answers((t,))], state)["loss"]
     loss.backward()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from takd.methods.losses.gates import draw_gates, uniforms
 from takd.methods.losses.step import gates_for
 from takd.methods.scale import expected_hearing
-from takd.methods.table import LossRecipe
+from takd.stage import LossSpec
 
 MANY = range(20_000)
 
@@ -123,7 +123,7 @@ def test_what_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
 )
 def test_expected_hearing_is_the_mean_of_the_draws(how: str, protect: bool, gate: str, empty: str) -> None:
     options = {"sum": how, "gate": gate, "p": 0.4, "protect": protect, "empty": empty}
-    gates = gates_for(LossRecipe("dgkd", 4.0, 0.5, options), 11, MANY, 3)
+    gates = gates_for(LossSpec("dgkd", 4.0, 0.5, options), 11, MANY, 3)
     assert gates is not None
     expected = expected_hearing(options, 3)
     if gate == "weaken" and how == "mean":  # weights stay as they are: nobody is left out
@@ -132,5 +132,5 @@ def test_expected_hearing_is_the_mean_of_the_draws(how: str, protect: bool, gate
 
 
 def test_no_gate_no_tensor() -> None:
-    assert gates_for(LossRecipe("dgkd", 4.0, 0.5), 0, range(5), 3) is None
-    assert gates_for(LossRecipe("kd", 4.0, 0.5), 0, range(5), 1) is None
+    assert gates_for(LossSpec("dgkd", 4.0, 0.5), 0, range(5), 3) is None
+    assert gates_for(LossSpec("kd", 4.0, 0.5), 0, range(5), 1) is None

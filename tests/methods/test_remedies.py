@@ -22,7 +22,7 @@ from takd.methods.losses.remedies import (
 )
 from takd.methods.losses.step import settings_for
 from takd.methods.options import Value
-from takd.methods.table import LossRecipe
+from takd.stage import LossSpec
 from tests.methods.reference import (
     BATCH,
     CLASSES,
@@ -50,7 +50,7 @@ def run(
     name: str, *, temperature: float | None = None, lam: float = 0.0, epoch: int = 0, epochs: int = 1,
     student: Array = STUDENT, teacher: Array = TEACHER, **options: Value,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
-    recipe = LossRecipe(name, temperature, lam, options)
+    recipe = LossSpec(name, temperature, lam, options)
     state, _ = state_at(recipe, settings_for(recipe, epochs=epochs), epoch)
     return make_loss(recipe)(answers(student), labels(), [answers(teacher)], state)
 
@@ -255,7 +255,7 @@ def test_annealing_reads_its_factor_from_the_state() -> None:
 
 @pytest.mark.parametrize("name", ["kd", "eskd", "rco", "early-teacher", "dkd", "dist", "ls", "normkd", "ats", "akd"])
 def test_every_remedy_leaves_its_teacher_alone(name: str) -> None:
-    recipe = LossRecipe(name, 3.0, 0.5)
+    recipe = LossSpec(name, 3.0, 0.5)
     state, _ = state_at(recipe, settings_for(recipe, epochs=2), 0)
     z, t = tensor(STUDENT, grad=True), tensor(TEACHER, grad=True)
     make_loss(recipe)(Answers((z,)), labels(), [Answers((t,))], state)["loss"].backward()
@@ -272,7 +272,7 @@ def test_every_remedy_leaves_its_teacher_alone(name: str) -> None:
 def test_shifts_of_logits_and_the_order_of_classes_do_not_matter(name: str, shift: float, seed: int) -> None:
     """Adding a constant to a row of logits changes no distribution; renaming classes changes no loss."""
     order = np.random.default_rng(seed).permutation(CLASSES)
-    recipe = LossRecipe(name, 3.0, 0.5)
+    recipe = LossSpec(name, 3.0, 0.5)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1), 0)
     loss = make_loss(recipe)
     base = value(loss(answers(STUDENT), labels(), [answers(TEACHER)], state)["loss"])

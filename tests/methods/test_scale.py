@@ -19,7 +19,8 @@ from takd.methods.scale import (
     largest_multiplier,
     stopping_epoch,
 )
-from takd.methods.table import ALL_METHODS, LossRecipe
+from takd.methods.table import ALL_METHODS
+from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, answers, labels, tensor
 
 
@@ -56,7 +57,7 @@ def test_dividing_by_the_multiplier_gives_the_gradient_of_kd(how: str, expected:
     or the label term is counted as often."""
     gradients = []
     for name, teachers, values in (("kd", 1, {}), ("dgkd", 3, {"sum": how})):
-        recipe = LossRecipe(name, 4.0, 1.0 if how == "code" else 0.7, values)
+        recipe = LossSpec(name, 4.0, 1.0 if how == "code" else 0.7, values)
         z = tensor(STUDENT, grad=True)
         settings = settings_for(recipe, epochs=1, teachers=teachers)
         terms = make_loss(recipe)(

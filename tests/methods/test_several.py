@@ -10,7 +10,7 @@ from takd.methods.losses import Answers, StepState, kd_loss, make_loss, state_at
 from takd.methods.losses.several import several_terms
 from takd.methods.losses.step import settings_for
 from takd.methods.options import Value
-from takd.methods.table import LossRecipe
+from takd.stage import LossSpec
 from tests.methods.reference import CLASSES, LABELS, STUDENT, TEACHERS, answers, ce, kl, labels, softmax, tensor, value
 
 T, LAM = 5.0, 0.7
@@ -19,7 +19,7 @@ T, LAM = 5.0, 0.7
 def run(
     teachers: int, *, name: str = "dgkd", lam: float = LAM, gates: list[float] | None = None, **options: Value
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    recipe = LossRecipe(name, T, lam, options)
+    recipe = LossSpec(name, T, lam, options)
     state, heard = state_at(recipe, settings_for(recipe, epochs=10, teachers=teachers), 0)
     assert heard is None
     if gates is not None:
@@ -101,13 +101,13 @@ def test_stochastic_sum_of_the_paper_keeps_the_whole_label_term() -> None:
 
 
 def test_heads_teach_beside_the_teacher_that_carries_them() -> None:
-    recipe = LossRecipe("dih", T, 0.1, {"sum": "paper"})
+    recipe = LossSpec("dih", T, 0.1, {"sum": "paper"})
     settings = settings_for(recipe, epochs=1, teachers=4)
     sources = [answers(TEACHERS[0]), answers(*TEACHERS[1:])]
     terms = make_loss(recipe)(answers(STUDENT), labels(), sources, state_at(recipe, settings, 0)[0])
     assert value(terms["loss"]) == pytest.approx(4 * 0.9 * ce(STUDENT) + 0.1 * sum(kds(4)), rel=1e-9)
     assert value(terms["kl_0"]) == pytest.approx(kds(1)[0], rel=1e-9)
-    mean = LossRecipe("dih", T, 0.1)
+    mean = LossSpec("dih", T, 0.1)
     fair = make_loss(mean)(
         answers(STUDENT), labels(), sources, state_at(mean, settings_for(mean, epochs=1, teachers=4), 0)[0]
     )

@@ -16,7 +16,8 @@ from takd.methods.losses import Answers, make_loss, state_at
 from takd.methods.losses.step import settings_for
 from takd.methods.method import WIRINGS, Loss, Method, Settings, predecessor
 from takd.methods.options import Option, OptionError, Value, given_options, read_options
-from takd.methods.table import ALL_METHODS, LOSSES, METHODS, LossRecipe, edges, loss_and_options, problem, recipe_at
+from takd.methods.table import ALL_METHODS, LOSSES, METHODS, edges, loss_and_options, problem, recipe_at
+from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, Array, answers, ce, labels, tensor, value
 
 ROWS = list(ALL_METHODS.values())
@@ -73,7 +74,7 @@ def test_every_weight_has_its_term_at_every_epoch(name: str) -> None:
     row = ALL_METHODS[method]
     outputs = 3 if row.wiring in ("sub-models", "cohort") else 1
     teachers = 0 if outputs > 1 or name == "ce" else 3 if name in ("dgkd", "dih") else 1
-    recipe = LossRecipe(name, 4.0 if "temperature" in loss.uses else None, 0.5)
+    recipe = LossSpec(name, 4.0 if "temperature" in loss.uses else None, 0.5)
     settings = settings_for(recipe, epochs=6, teachers=teachers, outputs=outputs)
     arrays: list[Array] = [STUDENT, *TEACHERS[:2]][:outputs]
     for epoch in range(6):
@@ -107,14 +108,14 @@ def test_published_fault_takd_is_a_chain_and_not_a_mean_of_assistants() -> None:
         loss(answers(STUDENT), labels(), [answers(t) for t in TEACHERS[:2]], state)
 
 
-def at(name: str, position: int, length: int, **values: Value) -> LossRecipe:
+def at(name: str, position: int, length: int, **values: Value) -> LossSpec:
     return recipe_at(ALL_METHODS[name], values, position, length, temperature=8.0, lam=0.5)
 
 
 def test_stages_that_are_the_same_training_have_the_same_loss() -> None:
     for name in ("kd", "takd", "dgkd", "dih", "dkd", "eskd", "rco"):
-        assert at(name, 0, 3) == LossRecipe("ce", None, 0.0), "a teacher is trained on labels whatever it is for"
-    plain = LossRecipe("kd", 8.0, 0.5)
+        assert at(name, 0, 3) == LossSpec("ce", None, 0.0), "a teacher is trained on labels whatever it is for"
+    plain = LossSpec("kd", 8.0, 0.5)
     assert at("kd", 1, 2) == at("takd", 1, 3) == at("takd", 2, 3) == at("kd-long", 1, 2, measure="macs") == plain
     assert at("dgkd", 1, 3) == at("dgkd", 1, 3, sum="paper") == plain, "the first assistant has one teacher"
     assert at("dgkd", 1, 3, reduction="mean") == at("kd", 1, 2, reduction="mean") != plain
@@ -124,24 +125,24 @@ def test_gates_concern_the_student_alone() -> None:
     """Published fault: DGKD's code drops teachers of assistants too; the paper gates the last network only."""
     gated: dict[str, Value] = {"gate": "bernoulli", "p": 0.5}
     assert at("dgkd", 2, 4, **gated) == at("dgkd", 2, 4), "an assistant is one stage with and without gates"
-    assert at("dgkd", 3, 4, **gated).options == gated
+    assert dict(at("dgkd", 3, 4, **gated).options) == gated
     assert at("dgkd", 1, 2, **gated).name == "dgkd", "a gated student with one teacher is not plain KD"
 
 
 def test_options_without_a_meaning_are_not_in_the_key() -> None:
-    assert at("dgkd", 3, 4, p=0.3).options == {}
-    assert at("dgkd", 3, 4, gate="drop-one", p=0.3, empty="labels").options == {"gate": "drop-one"}
-    assert at("fitnets", 1, 2, share=0.5).options == {}
-    assert at("dkd", 1, 2, alpha=1.0, beta=2.0).options == {"beta": 2.0}
-    assert list(at("ats", 1, 2, tau_wrong=3.0, centre=False).options) == ["centre", "tau_wrong"], "sorted"
+    assert dict(at("dgkd", 3, 4, p=0.3).options) == {}
+    assert dict(at("dgkd", 3, 4, gate="drop-one", p=0.3, empty="labels").options) == {"gate": "drop-one"}
+    assert dict(at("fitnets", 1, 2, share=0.5).options) == {}
+    assert dict(at("dkd", 1, 2, alpha=1.0, beta=2.0).options) == {"beta": 2.0}
+    assert list(dict(at("ats", 1, 2, tau_wrong=3.0, centre=False).options)) == ["centre", "tau_wrong"], "sorted"
 
 
 def test_parameters_a_loss_does_not_read_are_not_in_the_key() -> None:
-    assert at("dist", 1, 2) == LossRecipe("dist", 8.0, 0.0)
-    assert at("normkd", 1, 2) == LossRecipe("normkd", None, 0.5)
-    assert at("akd", 1, 2) == LossRecipe("akd", None, 0.0)
-    assert at("joint", 0, 1) == LossRecipe("joint", None, 0.0)
-    assert at("ipkd", 0, 1) == LossRecipe("ipkd", 8.0, 0.0)
+    assert at("dist", 1, 2) == LossSpec("dist", 8.0, 0.0)
+    assert at("normkd", 1, 2) == LossSpec("normkd", None, 0.5)
+    assert at("akd", 1, 2) == LossSpec("akd", None, 0.0)
+    assert at("joint", 0, 1) == LossSpec("joint", None, 0.0)
+    assert at("ipkd", 0, 1) == LossSpec("ipkd", 8.0, 0.0)
 
 
 def test_methods_whose_options_mean_another_training_have_a_loss_of_their_own() -> None:
@@ -187,9 +188,9 @@ def test_published_fault_options_are_read_or_refused() -> None:
             at(name, 0 if name == "ipkd" else 1, 2, **values)
         assert "There is no option" in str(problem(ALL_METHODS[name], values, lam=0.5, assistants=0))
     with pytest.raises(OptionError, match="There is no loss"):
-        loss_and_options(LossRecipe("kdd", 4.0, 0.5))
+        loss_and_options(LossSpec("kdd", 4.0, 0.5))
     with pytest.raises(OptionError, match="There is no option"):
-        make_loss(LossRecipe("dist", 4.0, 0.0, {"alpha": 1.0}))
+        make_loss(LossSpec("dist", 4.0, 0.0, {"alpha": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_published_fault_a_sweep_over_t_sweeps_t() -> None:
     assert len(seen) == 3
     for t in (None, 0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="temperature above 0"):
-            make_loss(LossRecipe("kd", t, 0.5))
+            make_loss(LossSpec("kd", t, 0.5))
 
 
 def test_a_made_up_method_is_one_function_and_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +275,7 @@ def test_a_made_up_method_is_one_function_and_one_row(monkeypatch: pytest.Monkey
     monkeypatch.setitem(table.ALL_METHODS, row.name, row)
     monkeypatch.setitem(table.LOSSES, loss.name, (loss, row.name))
     recipe = recipe_at(row, {"power": 2}, 1, 2, temperature=4.0, lam=0.5)
-    assert recipe == LossRecipe("cubic", None, 0.0, {"power": 2})
+    assert recipe == LossSpec("cubic", None, 0.0, {"power": 2})
     state, _ = state_at(recipe, settings_for(recipe, epochs=1), 0)
     terms = make_loss(recipe)(answers(STUDENT), labels(), [], state)
     assert value(terms["loss"]) == pytest.approx(2 * float((STUDENT**2).mean()))
@@ -282,7 +283,7 @@ def test_a_made_up_method_is_one_function_and_one_row(monkeypatch: pytest.Monkey
 
 def test_schedules_of_the_teachers_term() -> None:
     def weights(name: str, epochs: int, **values: Value) -> list[dict[str, float]]:
-        recipe = LossRecipe(name, 4.0, 0.9, values)
+        recipe = LossSpec(name, 4.0, 0.9, values)
         settings = settings_for(recipe, epochs=epochs, teachers=int(values.get("anchors", 1)))
         return [dict(state_at(recipe, settings, epoch)[0].weights) for epoch in range(epochs)]  # type: ignore[arg-type]
 
@@ -300,7 +301,7 @@ def test_schedules_of_the_teachers_term() -> None:
 
 @pytest.mark.parametrize(("epochs", "anchors"), [(12, 4), (10, 3), (3, 4), (160, 16)])
 def test_the_route_is_walked_in_order_to_its_end(epochs: int, anchors: int) -> None:
-    recipe = LossRecipe("rco", 4.0, 0.5, {"anchors": anchors})
+    recipe = LossSpec("rco", 4.0, 0.5, {"anchors": anchors})
     settings = settings_for(recipe, epochs=epochs, teachers=anchors)
     heard = [state_at(recipe, settings, epoch)[1] for epoch in range(epochs)]
     assert heard[0] == 0 and heard == sorted(heard)  # type: ignore[type-var]
@@ -312,7 +313,7 @@ def test_the_route_is_walked_in_order_to_its_end(epochs: int, anchors: int) -> N
 
 def test_annealing_ends_at_the_teacher_itself() -> None:
     for epochs in (1, 2, 3, 5, 17, 30, 205):
-        recipe = LossRecipe("akd", None, 0.0)
+        recipe = LossSpec("akd", None, 0.0)
         settings = settings_for(recipe, epochs=epochs)
         phi = [state_at(recipe, settings, epoch)[0].target_scale for epoch in range(epochs)]
         first = [p for p, e in zip(phi, range(epochs), strict=True) if e < settings.first(2 / 3)]

@@ -11,7 +11,7 @@ from takd.methods.losses import Answers, StepState, make_loss, state_at
 from takd.methods.losses.step import settings_for
 from takd.methods.losses.together import in_place_terms, mutual_terms, sub_model_term
 from takd.methods.options import Value
-from takd.methods.table import LossRecipe
+from takd.stage import LossSpec
 from tests.methods.reference import (
     CLASSES,
     LABELS,
@@ -31,7 +31,7 @@ OUTPUTS = [STUDENT, *TEACHERS[:3]]  # smallest first
 
 
 def run(name: str, temperature: float | None = 2.0, **options: Value) -> dict[str, torch.Tensor]:
-    recipe = LossRecipe(name, temperature, 0.0, options)
+    recipe = LossSpec(name, temperature, 0.0, options)
     state, _ = state_at(recipe, settings_for(recipe, epochs=3, outputs=len(OUTPUTS)), 0)
     return make_loss(recipe)(answers(*OUTPUTS), labels(), (), state)
 
@@ -121,7 +121,7 @@ def test_published_fault_a_chain_hears_the_answers_of_its_own_step() -> None:
 
 def test_the_largest_learns_from_labels_alone() -> None:
     z = [tensor(x, grad=True) for x in OUTPUTS]
-    recipe = LossRecipe("ipkd-ta", 2.0, 0.0)
+    recipe = LossSpec("ipkd-ta", 2.0, 0.0)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, outputs=4), 0)
     make_loss(recipe)(Answers(tuple(z)), labels(), (), state)["loss"].backward()
     onehot = np.eye(CLASSES)[LABELS]
@@ -151,7 +151,7 @@ def test_who_cannot_teach_here() -> None:
 def test_mutual_learning_gives_each_network_its_own_gradient() -> None:
     peers = OUTPUTS[:3]
     z = [tensor(x, grad=True) for x in peers]
-    recipe = LossRecipe("dml", 1.0, 0.0)
+    recipe = LossSpec("dml", 1.0, 0.0)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, outputs=3), 0)
     terms = make_loss(recipe)(Answers(tuple(z)), labels(), (), state)
     own = [ce(x) + np.mean([kl(y, x, 1.0) for j, y in enumerate(peers) if j != k]) for k, x in enumerate(peers)]

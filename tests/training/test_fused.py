@@ -173,7 +173,7 @@ def test_a_training_agrees_with_the_reference_mode(name: str, monkeypatch: pytes
     for engine in ("reference", "fast"):
         monkeypatch.setenv("TAKD_ENGINE", engine)
         network = initial_network(name, 10, stage.seed).to(memory_format=torch.channels_last)
-        rows.append(train(network, stage, data, None, bf16=False, hooks=Hooks()).rows)
+        rows.append(train(network, stage, data, (), bf16=False, hooks=Hooks()).rows)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
     for plain, fast in zip(*rows, strict=True):
         assert fast["loss"] == pytest.approx(plain["loss"], rel=1e-3)

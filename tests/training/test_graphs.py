@@ -29,7 +29,7 @@ from takd.training.teachers import StoredTeacher, TeacherLogits, freeze, live_te
 from .conftest import make_stage
 from .tape import Tape, TapeCapture
 
-KD = LossSpec("kd", 4.0, 0.9)
+CE, KD = LossSpec("ce", None, 0.0), LossSpec("kd", 4.0, 0.9)
 TIMES = {"seconds", "images_per_second"}
 
 
@@ -75,9 +75,11 @@ def numbers(progress: Progress) -> list[dict[str, float]]:
 def run(
     stage: StageSpec, capture: Capture | None, heard: TeacherLogits | None = None, **options: object
 ) -> tuple[nn.Module, Progress, Engine]:
+    if heard is None:
+        stage = replace(stage, loss=CE)
     network, engine = start(stage), Engine()
     settings: dict[str, object] = {"bf16": False, "hooks": Hooks(), **options}
-    progress = train(network, stage, small(), heard, engine=engine, capture=capture, **settings)  # type: ignore[arg-type]
+    progress = train(network, stage, small(), [heard] if heard else [], engine=engine, capture=capture, **settings)  # type: ignore[arg-type]
     return network, progress, engine
 
 
@@ -109,10 +111,10 @@ def test_replayed_steps_are_the_loop_bit_for_bit(augmentation: str, bf16: bool) 
 @pytest.mark.parametrize("name", ["resnet-8", "mlp-8"])
 def test_other_networks_without_a_teacher(name: str, tiny: TrainingData) -> None:
     data = tiny if name == "mlp-8" else small(count=24)
-    stage = cnn(network=name, loss=LossSpec("ce", None, 0.0), batch=8, epochs=1, augmentation="none")
+    stage = cnn(network=name, loss=CE, batch=8, epochs=1, augmentation="none")
     plain, taped = start(stage), start(stage)
-    train(plain, stage, data, None, bf16=False, hooks=Hooks())
-    progress = train(taped, stage, data, None, bf16=False, hooks=Hooks(), capture=TapeCapture())
+    train(plain, stage, data, (), bf16=False, hooks=Hooks())
+    progress = train(taped, stage, data, (), bf16=False, hooks=Hooks(), capture=TapeCapture())
     assert equal(plain, taped)
     assert progress.rows[-1]["loss_kl"] == 0.0
 
@@ -210,11 +212,11 @@ def test_resume_after_a_stop_gives_the_same_bits() -> None:
     network, asked = start(stage), iter(range(100))
     hooks = Hooks(lambda: next(asked) >= 7, epoch_done=lambda p: kept.append(checkpoint_bytes(network, p)))
     with pytest.raises(StageStopped):
-        train(network, stage, small(), teacher(), bf16=False, hooks=hooks, capture=TapeCapture())
+        train(network, stage, small(), [teacher()], bf16=False, hooks=hooks, capture=TapeCapture())
     resumed = start(stage)
     progress = load_checkpoint(resumed, kept[-1])
     assert progress.epochs == 2
-    train(resumed, stage, small(), teacher(), bf16=False, hooks=Hooks(), progress=progress, capture=TapeCapture())
+    train(resumed, stage, small(), [teacher()], bf16=False, hooks=Hooks(), progress=progress, capture=TapeCapture())
     assert equal(whole, resumed)
     assert numbers(progress) == numbers(rows)
 
@@ -242,7 +244,7 @@ def test_a_step_that_cannot_be_recorded_is_trained_plainly_from_where_it_was() -
     stage, notes = cnn(), []
     plain, rows, _ = run(stage, None, teacher())
     network, engine = start(stage), Engine(notes.append)
-    progress = train(network, stage, small(), teacher(), bf16=False, hooks=Hooks(), engine=engine, capture=Broken(1))
+    progress = train(network, stage, small(), [teacher()], bf16=False, hooks=Hooks(), engine=engine, capture=Broken(1))
     assert equal(plain, network)
     assert numbers(progress) == numbers(rows)
     assert engine.name == "loop"
@@ -255,7 +257,7 @@ def test_a_validation_that_cannot_be_recorded_is_called() -> None:
     stage, notes = cnn(), []
     plain, rows, _ = run(stage, None, teacher())
     network, engine = start(stage), Engine(notes.append)
-    progress = train(network, stage, small(), teacher(), bf16=False, hooks=Hooks(), engine=engine, capture=Broken(2))
+    progress = train(network, stage, small(), [teacher()], bf16=False, hooks=Hooks(), engine=engine, capture=Broken(2))
     assert equal(plain, network)
     assert numbers(progress) == numbers(rows)
     assert "validation" in notes[0]
@@ -269,12 +271,12 @@ def test_a_teacher_that_reads_values_on_the_host_falls_back() -> None:
     _, _, engine = run(cnn(epochs=1), TapeCapture(), nosy)
     assert engine.name == "loop"
     engine = Engine(notes.append)
-    train(start(cnn()), cnn(), small(), nosy, bf16=False, hooks=Hooks(), engine=engine, capture=TapeCapture())
+    train(start(cnn()), cnn(), small(), [nosy], bf16=False, hooks=Hooks(), engine=engine, capture=TapeCapture())
     assert "waits for the device" in notes[0]
 
 
 def test_rehearsals_leave_no_trace() -> None:
-    stage, network = cnn(), start(cnn())
+    stage, network = cnn(loss=CE), start(cnn())
     session = prepare(
         lambda: Session(Branches([network]), [stage], [small()], [[]], [Progress()], False), TapeCapture(), print
     )
@@ -297,7 +299,7 @@ def test_memory_that_did_not_suffice_is_told_apart() -> None:
 
 
 def test_the_recorded_validation_is_the_usual_one() -> None:
-    stage, network, data = cnn(), start(cnn()), small()
+    stage, network, data = cnn(loss=CE), start(cnn()), small()
     learners = Branches([network])
     session = prepare(lambda: Session(learners, [stage], [data], [[]], [Progress()], False), TapeCapture(), print)
     with torch.no_grad():
@@ -369,7 +371,7 @@ def graph_and_loop(
             monkeypatch.setenv("TAKD_ENGINE", "reference")
         network, engine, notes = start(stage, device), Engine(), []
         engine.note = notes.append
-        progress = train(network, stage, data, teacher(bf16, device), bf16=bf16, hooks=Hooks(), engine=engine)
+        progress = train(network, stage, data, [teacher(bf16, device)], bf16=bf16, hooks=Hooks(), engine=engine)
         assert (engine.name, notes) == (name, [])
         results.append((network, progress))
     return results[0], results[1]
@@ -395,7 +397,7 @@ def test_graph_and_eager_loop_agree(gpu: str, name: str, bf16: bool, monkeypatch
 
 @pytest.mark.gpu
 def test_graph_of_validation_equals_eager(gpu: str) -> None:
-    stage, network, data = cnn(), start(cnn(), "cuda"), small(gpu)
+    stage, network, data = cnn(loss=CE), start(cnn(), "cuda"), small(gpu)
     capture = CudaCapture(data.train.pixels.device)
     session = prepare(lambda: Session(Branches([network]), [stage], [data], [[]], [Progress()], False), capture, print)
     session.training.replay()
@@ -413,7 +415,7 @@ def test_graph_looks_stored_answers_up(gpu: str, monkeypatch: pytest.MonkeyPatch
     ways = []
     for mode in ("fast", "reference"):
         monkeypatch.setenv("TAKD_ENGINE", mode)
-        progress = train(start(stage, gpu), stage, data, StoredTeacher(logits), bf16=False, hooks=Hooks())
+        progress = train(start(stage, gpu), stage, data, [StoredTeacher(logits)], bf16=False, hooks=Hooks())
         ways.append([row["loss_kl"] for row in progress.rows])
     assert ways[0] == pytest.approx(ways[1], rel=1e-3)
 
@@ -425,7 +427,7 @@ def test_graph_falls_back_where_a_teacher_reads_values(gpu: str) -> None:
 
     notes: list[str] = []
     engine, stage = Engine(notes.append), cnn(epochs=1)
-    progress = train(start(stage, gpu), stage, small(gpu), nosy, bf16=False, hooks=Hooks(), engine=engine)
+    progress = train(start(stage, gpu), stage, small(gpu), [nosy], bf16=False, hooks=Hooks(), engine=engine)
     assert engine.name == "loop" and notes
     assert progress.epochs == 1
 
@@ -438,7 +440,7 @@ def test_memory_is_free_after_a_stop(gpu: str) -> None:
     torch.cuda.empty_cache()
     before, asked = torch.cuda.memory_reserved(), iter(range(1000))
     with pytest.raises(StageStopped):
-        train(network, stage, data, None, bf16=False, hooks=Hooks(lambda: next(asked) > 20))
+        train(network, stage, data, (), bf16=False, hooks=Hooks(lambda: next(asked) > 20))
     gc.collect()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() <= before + 2**24  # libraries keep a workspace

@@ -71,7 +71,7 @@ def test_same_weights_as_a_plain_pytorch_loop(tiny: TrainingData, taught: bool) 
     stage = make_stage(loss=KD) if taught else make_stage()
     teacher = teacher_network() if taught else None
     network = start(stage)
-    train(network, stage, tiny, live_teacher([teacher], False) if teacher else None, bf16=False, hooks=Hooks())
+    train(network, stage, tiny, [live_teacher([teacher], False)] if teacher else [], bf16=False, hooks=Hooks())
     for ours, theirs in zip(network.parameters(), plain_loop(stage, tiny, teacher).parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert not equal(network, start(stage))
@@ -80,8 +80,8 @@ def test_same_weights_as_a_plain_pytorch_loop(tiny: TrainingData, taught: bool) 
 def test_stored_answers_equal_the_live_teacher(tiny: TrainingData) -> None:
     stage, teacher = make_stage(loss=KD), teacher_network()
     live, stored = start(stage), start(stage)
-    train(live, stage, tiny, live_teacher([teacher], False), bf16=False, hooks=Hooks())
-    train(stored, stage, tiny, StoredTeacher(predict(teacher, tiny.train, False)), bf16=False, hooks=Hooks())
+    train(live, stage, tiny, [live_teacher([teacher], False)], bf16=False, hooks=Hooks())
+    train(stored, stage, tiny, [StoredTeacher(predict(teacher, tiny.train, False))], bf16=False, hooks=Hooks())
     for a, b in zip(live.parameters(), stored.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
@@ -91,7 +91,7 @@ def test_teacher_is_frozen_in_evaluation_mode_and_never_changes(tiny: TrainingDa
     stage = make_stage(loss=KD)
     teacher = freeze(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)))
     before = copy.deepcopy(teacher)
-    train(start(stage), stage, tiny, live_teacher([teacher], False), bf16=False, hooks=Hooks())
+    train(start(stage), stage, tiny, [live_teacher([teacher], False)], bf16=False, hooks=Hooks())
     assert equal(teacher, before)
     assert not teacher.training
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
@@ -107,7 +107,7 @@ def test_student_is_back_in_training_mode_after_each_validation(tiny: TrainingDa
             return super().forward(x)
 
     stage = make_stage(epochs=2)
-    train(Spy(nn.Flatten(), nn.Linear(64, 10)), stage, tiny, None, bf16=False, hooks=Hooks())
+    train(Spy(nn.Flatten(), nn.Linear(64, 10)), stage, tiny, (), bf16=False, hooks=Hooks())
     assert modes == [True] * 5 + [False] + [True] * 5 + [False]
 
 
@@ -115,11 +115,11 @@ def test_pairs_share_initial_weights_and_order_whatever_was_trained_before(tiny:
     """TAKD seeds once: a teacher trained in the same process changes the student's data order."""
     stage = make_stage()
     alone = start(stage)
-    train(alone, stage, tiny, None, bf16=False, hooks=Hooks())
-    train(start(make_stage(network="mlp-64")), make_stage(network="mlp-64"), tiny, None, bf16=False, hooks=Hooks())
+    train(alone, stage, tiny, (), bf16=False, hooks=Hooks())
+    train(start(make_stage(network="mlp-64")), make_stage(network="mlp-64"), tiny, (), bf16=False, hooks=Hooks())
     torch.rand(17)
     after = start(stage)
-    train(after, stage, tiny, None, bf16=False, hooks=Hooks())
+    train(after, stage, tiny, (), bf16=False, hooks=Hooks())
     assert equal(alone, after)
 
 
@@ -138,8 +138,8 @@ def test_arms_of_one_seed_share_the_students_start_and_batch_order(tiny: Trainin
                 seen.append(x.detach().clone())  # noqa: B023
                 return super().forward(x)
 
-        teacher = live_teacher([teacher_network()], False) if stage.loss.name == "kd" else None
-        train(Spy(nn.Flatten(), nn.Linear(64, 10)), stage, tiny, teacher, bf16=False, hooks=Hooks())
+        teachers = [live_teacher([teacher_network()], False)] if stage.loss.name == "kd" else []
+        train(Spy(nn.Flatten(), nn.Linear(64, 10)), stage, tiny, teachers, bf16=False, hooks=Hooks())
         batches.append(seen)
     for other in batches[1:]:
         assert all(torch.equal(a, b) for a, b in zip(batches[0], other, strict=True))
@@ -195,7 +195,7 @@ def test_batch_size_is_honoured(tiny: TrainingData) -> None:
                 seen.append(len(x))
             return super().forward(x)
 
-    train(Spy(nn.Flatten(), nn.Linear(64, 10)), make_stage(batch=25, epochs=1), tiny, None, bf16=False, hooks=Hooks())
+    train(Spy(nn.Flatten(), nn.Linear(64, 10)), make_stage(batch=25, epochs=1), tiny, (), bf16=False, hooks=Hooks())
     assert seen == [25] * 4
 
 
@@ -203,7 +203,7 @@ def test_resume_is_bit_identical(tiny: TrainingData) -> None:
     stage = make_stage(loss=KD, epochs=5)
     teacher = StoredTeacher(predict(teacher_network(), tiny.train, False))
     whole = start(stage)
-    rows = train(whole, stage, tiny, teacher, bf16=False, hooks=Hooks()).rows
+    rows = train(whole, stage, tiny, [teacher], bf16=False, hooks=Hooks()).rows
     kept: list[bytes] = []
     network = start(stage)
     calls = 0
@@ -215,11 +215,11 @@ def test_resume_is_bit_identical(tiny: TrainingData) -> None:
 
     hooks = Hooks(stop=stop, epoch_done=lambda p: kept.append(checkpoint_bytes(network, p)))
     with pytest.raises(StageStopped):
-        train(network, stage, tiny, teacher, bf16=False, hooks=hooks)
+        train(network, stage, tiny, [teacher], bf16=False, hooks=hooks)
     resumed = start(stage)
     progress = load_checkpoint(resumed, kept[-1])
     assert progress.epochs == 2
-    again = train(resumed, stage, tiny, teacher, bf16=False, hooks=Hooks(), progress=progress).rows
+    again = train(resumed, stage, tiny, [teacher], bf16=False, hooks=Hooks(), progress=progress).rows
     assert equal(whole, resumed)
     timing = {"seconds", "images_per_second"}
     assert [{k: v for k, v in r.items() if k not in timing} for r in again] == [
@@ -230,14 +230,14 @@ def test_resume_is_bit_identical(tiny: TrainingData) -> None:
 def test_stop_takes_effect_before_the_next_batch(tiny: TrainingData) -> None:
     asked = []
     with pytest.raises(StageStopped):
-        train(start(make_stage()), make_stage(), tiny, None, bf16=False, hooks=Hooks(stop=lambda: not asked.append(1)))
+        train(start(make_stage()), make_stage(), tiny, (), bf16=False, hooks=Hooks(stop=lambda: not asked.append(1)))
     assert len(asked) == 1
 
 
 def test_divergence_has_a_name_and_a_cause(tiny: TrainingData) -> None:
     stage = make_stage(lr=1e12, schedule="constant", epochs=5)
     with pytest.raises(StageFailed, match="learning rate") as caught:
-        train(start(stage), stage, tiny, None, bf16=False, hooks=Hooks())
+        train(start(stage), stage, tiny, (), bf16=False, hooks=Hooks())
     assert caught.value.args[0] == "diverged" or getattr(caught.value, "cause_class", "") == "diverged"
 
 
@@ -260,11 +260,11 @@ def test_damaged_checkpoint_is_refused(tiny: TrainingData) -> None:
 
 def test_rows_hold_each_term_and_a_learner_learns(tiny: TrainingData) -> None:
     stage = make_stage(loss=KD, epochs=8)
-    rows = train(start(stage), stage, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks()).rows
+    rows = train(start(stage), stage, tiny, [live_teacher([teacher_network()], False)], bf16=False, hooks=Hooks()).rows
     for row in rows:
         assert row["loss"] == pytest.approx(0.1 * row["loss_ce"] + 0.9 * row["loss_kl"], rel=1e-5)
     assert rows[-1]["loss"] < rows[0]["loss"]
-    plain = train(start(make_stage(epochs=15)), make_stage(epochs=15), tiny, None, bf16=False, hooks=Hooks()).rows
+    plain = train(start(make_stage(epochs=15)), make_stage(epochs=15), tiny, (), bf16=False, hooks=Hooks()).rows
     assert plain[-1]["val_acc"] > 0.5
     assert plain[-1]["loss_kl"] == 0.0
 
@@ -275,7 +275,7 @@ def test_augmentation_is_on_when_asked_for_and_repeatable(tiny: TrainingData, au
     stage = make_stage(augmentation=augmentation, loss=KD)
     a, b, without = start(stage), start(stage), start(stage)
     for network, recipe in ((a, stage), (b, stage), (without, make_stage(loss=KD))):
-        train(network, recipe, tiny, live_teacher([teacher_network()], False), bf16=False, hooks=Hooks())
+        train(network, recipe, tiny, [live_teacher([teacher_network()], False)], bf16=False, hooks=Hooks())
     assert equal(a, b)
     assert not equal(a, without)
 
@@ -298,15 +298,15 @@ def test_resume_of_a_convolutional_network_is_bit_identical(bf16: bool) -> None:
 
     teacher = live_teacher([freeze(initial_network("plain-4", 10, 5))], bf16)
     whole = network()
-    train(whole, stage, data, teacher, bf16=bf16, hooks=Hooks())
+    train(whole, stage, data, [teacher], bf16=bf16, hooks=Hooks())
     kept: list[bytes] = []
     interrupted = network()
     asked = iter(range(100))
     hooks = Hooks(lambda: next(asked) >= 10, epoch_done=lambda p: kept.append(checkpoint_bytes(interrupted, p)))
     with pytest.raises(StageStopped):
-        train(interrupted, stage, data, teacher, bf16=bf16, hooks=hooks)
+        train(interrupted, stage, data, [teacher], bf16=bf16, hooks=hooks)
     resumed = network()
     progress = load_checkpoint(resumed, kept[-1])
     assert progress.epochs == 2
-    train(resumed, stage, data, teacher, bf16=bf16, hooks=Hooks(), progress=progress)
+    train(resumed, stage, data, [teacher], bf16=bf16, hooks=Hooks(), progress=progress)
     assert equal(whole, resumed)

@@ -62,11 +62,11 @@ def stages_of(name: str, **changes: object) -> list[StageSpec]:
     ]
 
 
-def teacher_of(k: int, dtype: torch.dtype, device: str = "cpu") -> TeacherLogits | None:
+def teachers_of(k: int, dtype: torch.dtype, device: str = "cpu") -> list[TeacherLogits]:
     if LOSSES[k].name == "ce":
-        return None
+        return []
     logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(k), dtype=dtype) * 3
-    return StoredTeacher(logits.to(device))
+    return [StoredTeacher(logits.to(device))]
 
 
 def network_of(stage: StageSpec, dtype: torch.dtype, device: str = "cpu") -> nn.Module:
@@ -82,7 +82,7 @@ def group(
             network_of(stage, dtype, device),
             stage,
             data_of(k, dtype, device),
-            teacher_of(k, dtype, device),
+            teachers_of(k, dtype, device),
             hooks or Hooks(),
             Progress(),
         )
@@ -92,9 +92,17 @@ def group(
 
 @cache
 def alone(stage: StageSpec, k: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Member:
-    member = replace(group([stage], dtype, device)[0], data=data_of(k, dtype, device), teacher=None)
-    heard = teacher_of(k, dtype, device)
-    train(member.network, stage, member.data, heard, bf16=False, hooks=Hooks(), progress=member.progress)
+    member = replace(group([stage], dtype, device)[0], data=data_of(k, dtype, device), teachers=())
+    heard = teachers_of(k, dtype, device)
+    train(
+        member.network,
+        stage,
+        member.data,
+        heard,
+        bf16=False,
+        hooks=Hooks(),
+        progress=member.progress,
+    )
     return member
 
 
@@ -157,11 +165,11 @@ def test_networks_of_one_seed_that_share_their_images(way: str) -> None:
     stages = [replace(stages_of("plain-2")[0], loss=loss) for loss in losses]
     teacher = live_teacher([initial_network("plain-4", 10, 9).double().eval()], False)
     together = live_teacher([initial_network("plain-4", 10, 9).double().eval()], False)
-    members = [replace(member, teacher=together, data=data_of(0)) for member in group(stages)]
+    members = [replace(member, teachers=[together], data=data_of(0)) for member in group(stages)]
     train_many(members, bf16=False, ways=[way])
     for member in members:
         own = replace(member, network=network_of(member.stage, torch.float64), progress=Progress())
-        train(own.network, own.stage, own.data, teacher, bf16=False, hooks=Hooks(), progress=own.progress)
+        train(own.network, own.stage, own.data, [teacher], bf16=False, hooks=Hooks(), progress=own.progress)
         # the live teacher's answers are in float32
         assert_alike(member, own, rtol=1e-5, atol=1e-6)
 

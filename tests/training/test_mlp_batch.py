@@ -89,7 +89,7 @@ def test_every_network_of_a_batch_ends_where_the_plain_loop_ends(tiny: TrainingD
     for one in batch:
         alone = initial_network(one.stage.network, 10, one.stage.seed)
         teacher = None if one.answers is None else StoredTeacher(one.answers)
-        plain = train(alone, one.stage, one.data, teacher, bf16=False, hooks=Hooks())
+        plain = train(alone, one.stage, one.data, [teacher] if teacher else [], bf16=False, hooks=Hooks())
         for row, expected in zip(one.progress.rows, plain.rows, strict=True):
             for name in expected.keys() - TIMING - {"train_acc", "val_acc"}:
                 assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-5), name

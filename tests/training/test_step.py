@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from takd.stage import LossSpec
+from takd.training.objective import Objective
 from takd.training.step import (
     CORRECT,
     Step,
-    loss_of,
     loss_of_many,
     sgd_,
     sgd_of_many_,
@@ -31,7 +31,8 @@ SPECS = [
     LossSpec("kd", 2.0, 1.0),
     LossSpec("kd", 8.0, 0.0),
 ]
-TAUGHT = [False, True, True, True, True]
+STAGES = [make_stage(network="mlp-8", loss=spec) for spec in SPECS]
+HEARS = [0, 1, 1, 1, 1]
 
 
 def answers(seed: int, *shape: int) -> Tensor:
@@ -42,12 +43,13 @@ def answers(seed: int, *shape: int) -> Tensor:
 def test_losses_of_many_are_those_of_each(stacked: bool) -> None:
     student = answers(0, 5, 6, 10).requires_grad_()
     labels, teacher = torch.arange(30).reshape(5, 6) % 10, answers(1, 5, 6, 10)
-    many = stack_losses([loss_of(spec) for spec in SPECS], TAUGHT) if stacked else loss_of_many(SPECS, TAUGHT, teacher)
+    each = [Objective(stage, hears) for stage, hears in zip(STAGES, HEARS, strict=True)]
+    many = stack_losses(each, HEARS) if stacked else loss_of_many(STAGES, HEARS, teacher)
     terms = many(student, labels, [teacher])
     terms["loss"].sum().backward()
-    for k, spec in enumerate(SPECS):
+    for k, loss in enumerate(each):
         own = student.detach()[k].clone().requires_grad_()
-        alone = loss_of(spec)(own, labels[k], [teacher[k]] if TAUGHT[k] else [])
+        alone = loss(own, labels[k], [teacher[k]][: HEARS[k]])
         alone["loss"].backward()
         for name, value in alone.items():
             torch.testing.assert_close(terms[name][k], value, rtol=1e-12, atol=1e-14)
@@ -56,14 +58,14 @@ def test_losses_of_many_are_those_of_each(stacked: bool) -> None:
 
 
 def test_losses_of_many_without_any_teacher_have_no_kl() -> None:
-    loss = loss_of_many(SPECS[:1] * 2, [False, False], answers(0, 1))
+    loss = loss_of_many(STAGES[:1] * 2, [0, 0], answers(0, 1))
     assert set(loss(answers(0, 2, 3, 10), torch.zeros(2, 3, dtype=torch.int64), [])) == {"loss", "ce"}
 
 
 def test_a_teacher_hears_nothing_of_the_loss() -> None:
     teacher = answers(1, 2, 4, 10).requires_grad_()
     student = answers(0, 2, 4, 10).requires_grad_()
-    loss = loss_of_many(SPECS[1:3], [True, True], teacher)
+    loss = loss_of_many(STAGES[1:3], [1, 1], teacher)
     loss(student, torch.zeros(2, 4, dtype=torch.int64), [teacher])["loss"].sum().backward()
     assert teacher.grad is None
     assert student.grad is not None
@@ -124,7 +126,7 @@ def tiny_step(network: nn.Module, rate_seen: list[Tensor | float]) -> Step:
     return Step(
         network,
         lambda index, images: [],
-        loss_of(LossSpec("ce", None, 0.0)),
+        Objective(STAGES[0], 0),
         rate_seen.append,
         list(network.parameters()),
         False,

@@ -17,7 +17,7 @@ from takd.training.checkpoints import weights_bytes
 from takd.training.device import Images, TrainingData
 from takd.training.fold import folded
 from takd.training.streams import initial_network, stream_seed
-from takd.training.teachers import StoredTeacher, begin_epoch, freeze, teacher_of
+from takd.training.teachers import StoredTeacher, TeacherLogits, begin_epoch, freeze, teachers_of
 
 from .conftest import make_stage
 
@@ -72,9 +72,9 @@ def test_looked_up_answers_are_the_live_ones_on_the_same_views(
     """To float16 and the folding of batch norm, in every epoch and whatever the order of the samples."""
     store, _, pupil, network = family
     pupil = with_views(pupil, kind)
-    stored = teacher_of(store, pupil, data, CPU, False, pupils=pupils)
-    live = teacher_of(store, pupil, data, CPU, False, live=True)
-    assert isinstance(stored, StoredTeacher) and live is not None
+    stored = teacher_of(store, pupil, data, pupils=pupils)
+    live = teacher_of(store, pupil, data, live=True)
+    assert isinstance(stored, StoredTeacher)
     index, before = torch.tensor([7, 3, 29, 0]), stored.logits.data_ptr()
     heard = []
     for epoch in (0, 2, 1):
@@ -85,6 +85,13 @@ def test_looked_up_answers_are_the_live_ones_on_the_same_views(
         assert torch.equal(live(index, images), network(images))
     assert torch.equal(heard[0], heard[1]) is (kind == "none")
     assert stored.logits.data_ptr() == before  # a recorded step reads this memory
+
+
+def teacher_of(
+    store: Store, pupil: StageSpec, data: TrainingData, pupils: int = 1, live: bool = False
+) -> TeacherLogits:
+    (heard,) = teachers_of(store, pupil, data, CPU, False, pupils=dict.fromkeys(pupil.teachers, pupils), live=live)
+    return heard
 
 
 def count_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -106,7 +113,7 @@ def test_students_of_one_seed_ask_once_between_them(
     asked, heard = count_asked(monkeypatch), []
     for temperature in (1.0, 4.0):
         one = with_views(replace(pupil, loss=LossSpec("kd", temperature, 0.9)), kind)
-        teacher = teacher_of(store, one, data, CPU, False, pupils=2)
+        teacher = teacher_of(store, one, data, pupils=2)
         assert isinstance(teacher, StoredTeacher)
         for epoch in range(3):
             begin_epoch([teacher], epoch)
@@ -120,11 +127,11 @@ def test_answers_nobody_else_wants_are_not_kept_and_are_the_same(
 ) -> None:
     store, teacher, pupil, _ = family
     pupil = with_views(pupil, "crop-flip")
-    alone = teacher_of(store, pupil, data, CPU, False, pupils=1)
-    begin_epoch([alone] if alone else [], 1)
+    alone = teacher_of(store, pupil, data, pupils=1)
+    begin_epoch([alone], 1)
     assert not (store.own_folder(teacher.key) / "extra").exists()
-    shared = teacher_of(store, pupil, data, CPU, False, pupils=2)
-    begin_epoch([shared] if shared else [], 1)
+    shared = teacher_of(store, pupil, data, pupils=2)
+    begin_epoch([shared], 1)
     assert isinstance(alone, StoredTeacher) and isinstance(shared, StoredTeacher)
     assert torch.equal(alone.logits, shared.logits)
 
@@ -133,7 +140,7 @@ def test_other_seeds_see_other_views(family: tuple[Store, StageSpec, StageSpec, 
     store, _, pupil, _ = family
     found = []
     for seed in (1, 2):
-        teacher = teacher_of(store, with_views(replace(pupil, seed=seed), "crop-flip"), data, CPU, False, pupils=2)
+        teacher = teacher_of(store, with_views(replace(pupil, seed=seed), "crop-flip"), data, pupils=2)
         assert isinstance(teacher, StoredTeacher)
         teacher.begin_epoch(0)
         found.append(teacher.logits.clone())

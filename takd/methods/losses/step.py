@@ -11,7 +11,8 @@ from torch import Tensor
 from takd.methods.losses.answers import Answers, StepState, total
 from takd.methods.losses.gates import draw_gates
 from takd.methods.method import Settings
-from takd.methods.table import LossRecipe, loss_and_options
+from takd.methods.table import loss_and_options
+from takd.stage import LossSpec
 
 __all__ = ["Answers", "LossFunction", "StepState", "gates_for", "make_loss", "settings_for", "state_at"]
 
@@ -19,7 +20,7 @@ LossFunction = Callable[[Answers, Tensor, Sequence[Answers], StepState], dict[st
 """(student's answers, labels (B,), teachers' answers, state) -> `loss` to differentiate and every term, detached."""
 
 
-def make_loss(recipe: LossRecipe) -> LossFunction:
+def make_loss(recipe: LossSpec) -> LossFunction:
     """The loss of a stage. Raises OptionError for a loss or options that are not in the table."""
     loss, options = loss_and_options(recipe)
     module, name = loss.terms.split(":")
@@ -36,13 +37,13 @@ def make_loss(recipe: LossRecipe) -> LossFunction:
     return evaluate
 
 
-def settings_for(recipe: LossRecipe, *, epochs: int, teachers: int = 1, outputs: int = 1) -> Settings:
+def settings_for(recipe: LossSpec, *, epochs: int, teachers: int = 1, outputs: int = 1) -> Settings:
     """The settings of a stage's weights at its first epoch."""
     _, options = loss_and_options(recipe)
     return Settings(recipe.lam, options, teachers, outputs, 0, epochs)
 
 
-def state_at(recipe: LossRecipe, settings: Settings, epoch: int) -> tuple[StepState, int | None]:
+def state_at(recipe: LossSpec, settings: Settings, epoch: int) -> tuple[StepState, int | None]:
     """(state without gates, which teacher is heard or None for all) in one epoch, counted from 0."""
     loss, _ = loss_and_options(recipe)
     now = replace(settings, epoch=epoch)
@@ -50,7 +51,7 @@ def state_at(recipe: LossRecipe, settings: Settings, epoch: int) -> tuple[StepSt
     return StepState(loss.weights(now), scale), None if loss.hears is None else loss.hears(now)
 
 
-def gates_for(recipe: LossRecipe, seed: int, steps: range, teachers: int) -> Tensor | None:
+def gates_for(recipe: LossSpec, seed: int, steps: range, teachers: int) -> Tensor | None:
     """The gates of these optimiser steps, (len(steps), teachers), or None where the loss has none.
 
     `seed` is the stage's own stream for this purpose; `steps` counts from the start of the training.
