@@ -20,7 +20,6 @@ from packaging.version import Version
 
 from takd.data.cache import data_root
 from takd.data.catalogue import available_datasets, damaged, is_ready
-from takd.networks.table import NETWORKS
 from takd.runs import files
 from takd.runs.estimates import host_key
 from takd.runs.history import kept, quartiles
@@ -28,6 +27,7 @@ from takd.runs.locks import LOCK, is_held, run_lock, try_acquire
 from takd.runs.states import list_runs
 from takd.runs.store import REPO, Store
 from takd.runs.submit import LEAST_FREE_BYTES
+from takd.spec import CHOOSABLE
 
 OK, NOTE, FAILED = "ok", "note", "failed"
 LEAST_PYTHON = (3, 11)
@@ -227,7 +227,7 @@ def _rates(store: Store) -> Found:
     if not found:
         yield NOTE, "No speed was measured here, so times are rough guesses. Run: python -m takd doctor --calibrate"
     for device, rates in found.items():
-        missing = len(NETWORKS.keys() - rates.keys())
+        missing = len(set(CHOOSABLE) - rates.keys())
         rest = f", {missing} networks without one" if missing else ""
         yield OK, f"speeds measured on {device}: {len(rates)}{rest}"
 

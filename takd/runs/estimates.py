@@ -47,7 +47,9 @@ _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
 _FORWARD = 3.0  # answering is about three times as fast as training
 _STAGE_SECONDS, _SMALL_STAGE_SECONDS = 0.1, 0.01  # data, files, final figures; of an MLP, which comes with many others
 _COLD_START_SECONDS, _WARM_START_SECONDS = 4.0, 0.2  # importing torch and its first step, once
-_HELPED_SECONDS = 20.0  # MLPs that take less in one process gain nothing from helpers, which import torch first
+# MLPs that take less in one process gain nothing from helpers: each imports torch first, and one process already trains
+# on all cores.
+_HELPED_SECONDS = 120.0
 _TEST_IMAGES = 10_000
 _BYTES_PER_PROCESS = 10**9
 

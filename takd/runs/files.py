@@ -108,7 +108,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, line: bytes, *, durable: bool = True) -> None:
-    """Append `line` and a newline in one write, first cutting off a torn tail left by a kill.
+    """Append `line` (or several) and a newline in one write, first cutting off a torn tail left by a kill.
 
     Only one process may append to a file at a time (the lock holder). Raises OSError; a write cut short by a full
     disk is undone before it raises.

@@ -239,6 +239,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     return value if value is not None and value.get("schema") == RUN_SCHEMA else {}
 
 
-def write_run_file(folder: Path, name: str, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file of a run atomically."""
-    files.write_atomic(folder / name, canonical_json({**value, "schema": RUN_SCHEMA}))
+def write_run_file(folder: Path, name: str, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Replace a JSON file of a run atomically; `durable` as in files.write_atomic."""
+    files.write_atomic(folder / name, canonical_json({**value, "schema": RUN_SCHEMA}), durable=durable)

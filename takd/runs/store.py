@@ -195,11 +195,18 @@ class Store:
         return files.read_jsonl(self.folder(key) / EVENTS, offset)
 
     def append_event(self, key: str, row: Mapping[str, Any]) -> None:
-        """Add the row of one epoch, floats rounded to 6 decimals; it survives a kill at once and a power cut within
-        a second. Raises ValueError for a number that is not finite."""
+        """Add the row of one epoch; see append_events."""
+        self.append_events(key, [row])
+
+    def append_events(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add the rows of some epochs, floats rounded to 6 decimals, all of them or none; they survive a kill at once
+        and a power cut within a second. Raises ValueError for a number that is not finite."""
+        if not rows:
+            return
         now = time.monotonic()
         durable = now - self._synced.setdefault(key, now) >= _SYNC_SECONDS
-        files.append_line(self.own_folder(key) / EVENTS, event_line(row), durable=durable)
+        lines = b"\n".join(event_line(row) for row in rows)
+        files.append_line(self.own_folder(key) / EVENTS, lines, durable=durable)
         if durable:
             self._synced[key] = now
 

@@ -33,7 +33,7 @@ from takd.runs.states import read_status, run_folder
 from takd.runs.store import REPO, RUN_ID, Store
 from takd.stage import canonical_json
 
-ANSWER_SECONDS = 0.3  # how long a run waits for the idle worker before it is started the slow way
+ANSWER_SECONDS = 1.5  # how long a run waits for a living idle worker (it mostly takes 10 ms) before it is started anew
 _MINUTES = 10.0
 _STALE_SECONDS = 5.0  # an order this old was left by somebody who died
 _LOOK = 0.002
@@ -141,10 +141,11 @@ def _is_begun(store: Store, run_id: str) -> bool:
 
 
 def _withdraw(order: Path) -> bool:
-    """Take an order away; False where somebody else did."""
+    """Take an order away; False where somebody else did, or it cannot be (then the run's lock keeps it from being done
+    twice)."""
     try:
         order.unlink()
-    except FileNotFoundError:
+    except OSError:
         return False
     return True
 
@@ -211,6 +212,7 @@ class Idle:
         try:
             for left in _listed(orders):  # by somebody who asked a worker that died
                 _withdraw(left)
+            files.remove_leftovers(orders, keep="")
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(idle._folder / _BELL)
             # Also open for writing, so that it never reads as ended when somebody else's end is closed.

@@ -259,7 +259,8 @@ class Lead:
         for name in ("phase", "reason", "class"):
             self.status.pop(name, None)
         self.status.update(changes, updated=utc_now())
-        write_run_file(self.folder, "status.json", self.status)
+        # After a power cut a run that had not ended is lost, whatever it said last.
+        write_run_file(self.folder, "status.json", self.status, durable=self.status.get("state") in FINAL)
 
     def _done(self) -> int:
         self.ended.set()  # from here on a wish to stop changes nothing

@@ -60,6 +60,22 @@ def test_events_can_be_rewritten(store: Store) -> None:
     assert [row["epoch"] for row in store.read_events(KEY)[0]] == [1, 2]
     with pytest.raises(ValueError, match="JSON"):
         store.append_event(KEY, {"loss": float("nan")})
+    store.rewrite_events(KEY, [])
+    assert store.read_events(KEY) == ([], 0)
+
+
+def test_events_of_several_epochs_are_added_at_once_or_not_at_all(store: Store) -> None:
+    path = store.ensure(STAGE) / "events.jsonl"
+    store.append_events(KEY, [])
+    store.rewrite_events(KEY, [])
+    assert not path.exists()
+    store.append_events(KEY, [{"epoch": 1}, {"epoch": 2}])
+    with pytest.raises(ValueError, match="JSON"):
+        store.append_events(KEY, [{"epoch": 3}, {"epoch": float("inf")}])
+    with path.open("ab") as file:
+        file.write(b'{"epoch":3')  # torn by a kill
+    store.append_events(KEY, [{"epoch": 3, "loss": 0.12345678}, {"epoch": 4}])
+    assert path.read_bytes() == b'{"epoch":1}\n{"epoch":2}\n{"epoch":3,"loss":0.123457}\n{"epoch":4}\n'
 
 
 NO_KEYS = ["", "../../etc", "A" * 32, "0" * 31, "0" * 33, "0" * 32 + "\n", "٣" * 32, "\0" * 32, 7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from takd.plan import build_plan
 from takd.runs import warm as warm_module
 from takd.runs.launch import start_detached, worker_environment
 from takd.runs.locks import is_held, run_lock, try_acquire
@@ -24,7 +26,8 @@ from takd.runs.states import log_tail, read_status, run_folder, run_info
 from takd.runs.store import REPO, Store
 from takd.runs.submit import resume
 from takd.runs.warm import Idle, Kind, Order, hand_over, is_warm, this_kind, warm
-from tests.runs.conftest import CHAIN, LONE, seeded, wait_end, wait_for, workers
+from takd.runs.worker import Lead, do_run
+from tests.runs.conftest import CHAIN, DATA, LONE, seeded, wait_end, wait_for, workers
 from tests.runs.fake_trainer import notes
 from tests.runs.test_runs import ask, make_run
 
@@ -66,12 +69,15 @@ def pid_of(store: Store, run_id: str) -> int:
 def test_runs_are_handed_over_one_after_another(store: Store) -> None:
     process = idle_one(store)
     assert not (store.root / "slots").exists() and warm(store) and len(workers(store)) == 1
+    open_files = []
     for seed in (1, 2, 3):
         run_id = ask(store, seeded(CHAIN, seed))
         assert wait_end(store, run_id).state == "done" and pid_of(store, run_id) == process.pid
         assert "is done" in log_tail(store, run_id) and f"run {run_id} on cpu" in log_tail(store, run_id)
         wait_for(lambda: listens(store))
         assert not is_held(run_folder(store, run_id) / "lock") and not is_held(store.root / "slots" / "cpu.lock")
+        open_files.append(process.num_fds())
+    assert open_files[1] == open_files[2]
     trained = [key for key, *_ in notes(store, "start")]
     assert len(trained) == len(set(trained)) and [one.pid for one in workers(store)] == [process.pid]
     assert list((store.root / "warm" / "orders").iterdir()) == []
@@ -229,8 +235,23 @@ def test_libraries_settings_matter_and_a_terminal_does_not(store: Store, monkeyp
     monkeypatch.setenv("TERM", "other")
     monkeypatch.setenv("TAKD_PROCESSES", "7")
     assert this_kind() == before
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert this_kind() != before and this_kind().code == before.code
+    for name in ("CUDA_VISIBLE_DEVICES", "https_proxy"):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, "3")
+            assert this_kind() != before and this_kind().code == before.code
+    assert this_kind() == before
+    monkeypatch.setattr(sys, "prefix", "/another/python")
+    assert this_kind() != before
+
+
+def test_a_worker_looks_for_images_where_whoever_asks_does(store: Store, monkeypatch: Env, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # a worker works in the folder of the program
+    monkeypatch.setenv("TAKD_DATA", "images")
+    assert worker_environment(store)["TAKD_DATA"] == str(tmp_path / "images")
+    monkeypatch.setenv("TAKD_DATA", "~/images")
+    assert worker_environment(store)["TAKD_DATA"] == str(Path.home() / "images")
+    monkeypatch.delenv("TAKD_DATA")
+    assert "TAKD_DATA" not in worker_environment(store)
 
 
 def test_an_order_is_taken_away_once(store: Store) -> None:
@@ -275,8 +296,10 @@ def test_orders_that_make_no_sense_are_refused(store: Store, change: dict[str, o
         assert idle._take(order) is None and not order.exists() and not is_held(folder / "lock")
     idle.end()
     order.write_text(json.dumps(row))  # left by somebody who asked a worker that died
+    torn = order.with_name(".b.json.1.0a1b2c3d.tmp")
+    torn.touch()
     again = Idle.begin(store, this_kind())
-    assert again is not None and not order.exists()
+    assert again is not None and not order.exists() and not torn.exists()
     again.end()
 
 
@@ -296,6 +319,53 @@ def test_a_worker_begins_no_run_that_has_ended_since(store: Store) -> None:
     wait_for(lambda: not workers(store))
     command = [sys.executable, "-m", "takd.runs.worker", "--store", str(store.root), "--run", run_id]
     assert subprocess.run(command, cwd=REPO, timeout=30, check=False).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "then"), [(0, True, "ends"), (4, True, "ends"), (0, False, "stays"), (5, False, "replaced")]
+)
+def test_what_becomes_of_a_worker_after_a_run(
+    store: Store, monkeypatch: Env, code: int, asked: bool, then: str
+) -> None:
+    """Also one that the system asked to end when its run was as good as done goes."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("takd.runs.worker.memory_bytes", lambda: 0)
+
+    def run(lead: Lead) -> int:
+        if asked:
+            lead.stop._on_signal()
+        return code
+
+    monkeypatch.setattr(Lead, "run", run)
+    folder = make_run(store, state="starting", requested=time.time())
+    lock = run_lock(folder)
+    assert try_acquire(lock)
+    assert do_run(store, folder.name, lock, "cpu") == (code, then) and not is_held(folder / "lock")
+
+
+def test_helpers_end_before_the_slot_is_free_when_the_lead_fails(store: Store, monkeypatch: Env) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("takd.runs.worker.needed", lambda *_: {"a"})
+    monkeypatch.setattr("takd.runs.worker.clear_failures", lambda *_: None)
+    monkeypatch.setattr(Lead, "_stages", lambda _: build_plan(LONE, DATA["digits"]).stages)
+    monkeypatch.setattr(Lead, "_prepare", lambda *_: None)
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    def start(lead: Lead, *_: object) -> None:
+        lead.helpers = [helper]
+
+    def full(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Lead, "_start_training", start)
+    monkeypatch.setattr("takd.runs.worker.train_all", full)
+    folder = make_run(store, state="starting", requested=time.time())
+    try:
+        assert Lead(store, folder.name, "cpu", 2).run() == 5
+        assert helper.poll() is not None and not is_held(store.root / "slots" / "cpu.lock")
+        assert read_status(folder)["class"] == "disk-full"
+    finally:
+        helper.kill()
 
 
 def test_where_nobody_listens_nothing_is_left_behind(store: Store) -> None:
