@@ -68,13 +68,16 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
     """Every arm of an experiment, controls first.
 
     A comparison always brings its controls: the student alone, and direct KD from the same teacher. The ladder scope
-    adds direct KD from every size between, and a chain through every single assistant.
+    adds direct KD from every size between, and a chain through every single assistant. Those sizes are the rungs of the
+    ladder and the chosen assistants: a size added to the table between two rungs changes no plan, so that no stored run
+    comes to miss stages.
     """
     arms = [Arm("scratch", (spec.student,))]
     if spec.method != "scratch" or spec.scope == "ladder":
         arms.append(Arm("kd", (spec.teacher, spec.student)))
     if spec.scope == "ladder":
-        inside = between(spec.teacher, spec.student, dataset)
+        possible = between(spec.teacher, spec.student, dataset)
+        inside = [size for size in possible if NETWORKS[size].rung or size in spec.assistants]
         arms += [Arm("kd", (size, spec.student)) for size in inside]
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
     arms.append(chosen_arm(spec))

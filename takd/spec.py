@@ -98,13 +98,16 @@ class Parameter:
         return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {end}"
 
 
+# Networks of the families that some data set reads; the table has others, for images of other sizes and kinds.
+CHOOSABLE = tuple(n.name for n in NETWORKS.values() if any(n.family in row.families for row in DATASETS.values()))
+
 PARAMETERS: dict[str, Parameter] = {
     row.name: row
     for row in (
         Parameter("dataset", "d", "choice", "Data", "The images everything is trained and tested on."),
-        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on labels alone.", tuple(NETWORKS)),
-        Parameter("assistants", "ta", "choices", "Assistants", "Sizes in between, large to small.", tuple(NETWORKS)),
-        Parameter("student", "s", "choice", "Student", "The small network you want to use.", tuple(NETWORKS)),
+        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on labels alone.", CHOOSABLE),
+        Parameter("assistants", "ta", "choices", "Assistants", "Sizes in between, large to small.", CHOOSABLE),
+        Parameter("student", "s", "choice", "Student", "The small network you want to use.", CHOOSABLE),
         Parameter("method", "m", "choice", "Method", "How the student is taught.", tuple(METHODS)),
         Parameter("budget", "b", "choice", "Budget", "How long every network is trained.", tuple(BUDGETS)),
         Parameter("seeds", "n", "int", "Seeds", "Independent repetitions of the whole chain.", low=1, high=100),
@@ -146,7 +149,8 @@ def networks_for(dataset: Dataset) -> tuple[Network, ...]:
 
 
 def between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
-    """Possible assistants: networks of the teacher's family strictly between the two, large to small."""
+    """Possible assistants: networks of the teacher's family strictly between the two, large to small. Sizes between the
+    rungs of the ladder are among them."""
     family = NETWORKS[teacher].family
     inside = (
         n.name
@@ -154,6 +158,11 @@ def between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
         if n.family == family and size_order(student) < size_order(n.name) < size_order(teacher)
     )
     return tuple(reversed(list(inside)))
+
+
+def rungs_between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
+    """The rungs of the ladder among `between`: what is proposed to someone who names no sizes."""
+    return tuple(name for name in between(teacher, student, dataset) if NETWORKS[name].rung)
 
 
 def read_spec(
@@ -239,7 +248,7 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     method = METHODS[spec.method]
     least, most = method.assistants
     if "assistants" not in explicit and (most == 0 or not _inside(spec, spec.assistants)):
-        spec = replace(spec, assistants=() if most == 0 else between(spec.teacher, spec.student, dataset)[-1:])
+        spec = replace(spec, assistants=() if most == 0 else rungs_between(spec.teacher, spec.student, dataset)[-1:])
     if most == 0 and spec.assistants:
         problems.append(f"Method {spec.method} uses no assistants; {', '.join(spec.assistants)} left out.")
         spec = replace(spec, assistants=())

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from takd.cli import cli
-from takd.networks.table import NETWORKS
 from takd.runs import doctor
 from takd.runs.estimates import record_rate
 from takd.runs.history import Kept, keep
 from takd.runs.store import open_store
+from takd.spec import CHOOSABLE
 
 
 def found(name: str, monkeypatch: pytest.MonkeyPatch) -> list[doctor.Check]:
@@ -121,7 +121,7 @@ def test_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     record_rate(store, "cpu", "plain-2", 1000.0)
     assert doctor.known_rates(store) == {"cpu": {"plain-2": 1000.0}}
     (check,) = doctor.run_checks(store)
-    assert f"{len(NETWORKS) - 1} networks without one" in check.text
+    assert f"{len(CHOOSABLE) - 1} networks without one" in check.text
     (store.root / "rates.json").write_text("garbage")
     assert doctor.known_rates(store) == {}
 

@@ -29,6 +29,14 @@ def test_the_ladder_adds_every_teacher_and_every_single_assistant() -> None:
     ]  # fmt: skip
 
 
+def test_sizes_between_the_rungs_join_where_they_are_chosen() -> None:
+    names = [a.name for a in arms_for(replace(ExperimentSpec(), assistants=("plain-7", "plain-3")), CIFAR)]
+    swept = [8, 7, 6, 4, 3]
+    assert names == [
+        "scratch 2", "kd 10>2", *(f"kd {n}>2" for n in swept), *(f"takd 10>{n}>2" for n in swept), "takd 10>7>3>2",
+    ]  # fmt: skip
+
+
 def test_identical_trainings_are_one_stage() -> None:
     # 8 arms name 1 + 4*2 + 3*3 = 18 networks; the teacher appears 4 times, so 15 trainings are left per seed
     assert len(build_plan(replace(ExperimentSpec(), seeds=1), CIFAR).stages) == 15

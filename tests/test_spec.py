@@ -23,6 +23,7 @@ from takd.spec import (
     networks_for,
     read_spec,
     require_spec,
+    rungs_between,
     size_order,
     start_for,
     to_json,
@@ -30,7 +31,8 @@ from takd.spec import (
 )
 
 BAD = [
-    ({"teacher": "plain-3"}, ["plain-3", "plain-10"]),
+    ({"teacher": "plain-1"}, ["plain-1'", "plain-9", "plain-10"]),
+    ({"teacher": "msdnet-4"}, ["msdnet-4", "plain-10", "vgg-13"]),
     ({"dataset": "mnist-1d"}, ["mnist-1d", "cifar10", "digits"]),
     ({"method": "TAKD"}, ["TAKD", "takd"]),
     ({"budget": "huge"}, ["huge", "taste", "paper"]),
@@ -163,8 +165,20 @@ def test_every_data_set_has_a_valid_start() -> None:
 
 
 def test_between_lists_sizes_of_the_teachers_family_large_to_small() -> None:
-    assert between("plain-10", "plain-2", DATASETS["cifar10"]) == ("plain-8", "plain-6", "plain-4")
-    assert between("plain-4", "plain-2", DATASETS["cifar10"]) == ()
+    cifar = DATASETS["cifar10"]
+    assert between("plain-10", "plain-2", cifar) == tuple(f"plain-{n}" for n in range(9, 2, -1))
+    assert between("plain-3", "plain-2", cifar) == ()
+    assert rungs_between("plain-10", "plain-2", cifar) == ("plain-8", "plain-6", "plain-4")
+    assert rungs_between("plain-4", "plain-2", cifar) == ()
+
+
+def test_a_size_between_the_rungs_is_only_ever_chosen() -> None:
+    assert require_spec({"teacher": "plain-9", "assistants": ["plain-7", "plain-3"]}).path == (
+        "plain-9", "plain-7", "plain-3", "plain-2",
+    )  # fmt: skip
+    for teacher, student in (("plain-10", "plain-2"), ("plain-9", "plain-3"), ("plain-5", "plain-2")):
+        assert read_spec({"teacher": teacher, "student": student})[0].assistants == ("plain-4",)
+    assert read_spec({"teacher": "plain-4"})[0].method == "kd"  # as before the odd sizes: neighbours on the ladder
 
 
 def test_short_names_are_unique() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from takd.data.cache import DataError, data_root, read_meta
-from takd.data.table import DATASETS, FOLDER_PREFIX, Dataset
+from takd.data.table import DATASETS, FOLDER_PREFIX, RGB_32, Dataset
 
 
 def available_datasets(root: Path | None = None) -> dict[str, Dataset]:
@@ -70,7 +70,7 @@ def folder_dataset(meta: dict[str, Any]) -> Dataset:
     return Dataset(
         name=meta["name"],
         label=meta["label"],
-        families=("plain", "resnet"),
+        families=RGB_32,
         classes=meta["classes"],
         train_pool=meta["train"],
         validation=max(1, meta["train"] // 10),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FOLDER_PREFIX = "folder-"
+RGB_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")  # ladders of 32x32 colour images
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "cifar10",
             "CIFAR-10",
-            ("plain", "resnet"),
+            RGB_32,
             10,
             50_000,
             5_000,
@@ -63,7 +64,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "cifar100",
             "CIFAR-100",
-            ("plain", "resnet"),
+            RGB_32,
             100,
             50_000,
             5_000,
@@ -72,8 +73,8 @@ DATASETS: dict[str, Dataset] = {
             "169 MB",
             fingerprint="814d20d426ae7592ed96262c698a20854745743999085ffbfdd1d97e8f26c578",
         ),
-        Dataset("fashion-mnist", "Fashion-MNIST", ("plain", "resnet"), 10, 60_000, 5_000, 0, "torchvision", "31 MB"),
-        Dataset("svhn", "SVHN", ("plain", "resnet"), 10, 73_257, 5_000, 0, "torchvision", "246 MB"),
+        Dataset("fashion-mnist", "Fashion-MNIST", RGB_32, 10, 60_000, 5_000, 0, "torchvision", "31 MB"),
+        Dataset("svhn", "SVHN", RGB_32, 10, 73_257, 5_000, 0, "torchvision", "246 MB"),
     )
 }
 

@@ -14,6 +14,12 @@ from pathlib import Path
 from typing import Any
 
 COUNTS_FILE = Path(__file__).with_name("counts.json")
+OWN = "own"  # the family of networks read from the user's files, see takd.networks.own
+WIDTHS = (0.25, 0.5, 0.75, 1.0)  # of every slimmable network
+
+
+class NetworkError(RuntimeError):
+    """A network that cannot be built here; the message is a sentence and the next action."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,9 @@ class Network:
     """One architecture at one size.
 
     `builder` is "module:function" inside `takd.networks`; the function takes (size, classes) and returns a
-    `torch.nn.Module` whose forward maps images (B, C, H, W) to logits (B, classes).
+    `torch.nn.Module` whose forward maps images (B, C, H, W) to logits (B, classes). Sizes that are not a `rung` stand
+    between those of the published ladder: they can be chosen, but a sweep over the ladder leaves them out. `subs` names
+    the sub-models of a network that holds several, small to large; such a network is a `takd.networks.multi`.
     """
 
     name: str
@@ -29,47 +37,140 @@ class Network:
     size: int
     builder: str
     label: str
+    rung: bool = True
+    subs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Family:
-    """A ladder: networks of one kind in order of size, and the image shape (C, H, W) they read."""
+    """A ladder: networks of one kind in order of size, and the image shape (C, H, W) they read and are counted at.
+
+    `sides`: the smallest and the largest square image the family can read where that is not fixed; its MACs still are
+    those at `input_shape`.
+    """
 
     name: str
     label: str
     input_shape: tuple[int, int, int]
     reference: str
+    sides: tuple[int, int] | None = None
 
+    def reads(self, shape: tuple[int, int, int]) -> bool:
+        """Whether images (C, H, W) fit."""
+        low, high = self.sides or (self.input_shape[1],) * 2
+        return shape[0] == self.input_shape[0] and shape[1] == shape[2] and low <= shape[1] <= high
+
+
+_RGB, _GREY, _LARGE = (3, 32, 32), (1, 8, 8), (3, 224, 224)
+_WRN = "Zagoruyko & Komodakis, BMVC 2016"
+_SLIM = "Yu et al., ICLR 2019"
+_RESNET = "He et al., CVPR 2016"
+_MOBILE = "Sandler et al., CVPR 2018"
 
 FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
-        Family("mlp", "MLP on 8x8 digits", (1, 8, 8), "one hidden layer, 64-h-10"),
-        Family("plain", "plain CNN", (3, 32, 32), "Mirzadeh et al., AAAI 2020, plain CNNs"),
-        Family("resnet", "CIFAR ResNet", (3, 32, 32), "He et al., CVPR 2016, as used by Mirzadeh et al."),
+        Family("mlp", "MLP on 8x8 digits", _GREY, "one hidden layer, 64-h-10"),
+        Family("plain", "plain CNN", _RGB, "Mirzadeh et al., AAAI 2020, plain CNNs"),
+        Family("resnet", "CIFAR ResNet", _RGB, "He et al., CVPR 2016, as used by Mirzadeh et al."),
+        Family("wrn-16", "WRN-16", _RGB, _WRN),
+        Family("wrn-28", "WRN-28", _RGB, _WRN),
+        Family("wrn-40", "WRN-40", _RGB, _WRN),
+        Family("vgg", "VGG with BN", _RGB, "Simonyan & Zisserman, ICLR 2015, as used by Tian et al., ICLR 2020"),
+        Family("resnet4", "four-stage ResNet, CIFAR stem", _RGB, f"{_RESNET}, as used by Asadian & Salehi-Abari"),
+        Family("slim-mlp", "slimmable MLP", _GREY, f"after {_SLIM}"),
+        Family("slim-plain", "slimmable plain CNN", _RGB, f"{_SLIM}, with the layers of Mirzadeh et al., AAAI 2020"),
+        Family("slim-mobilenet", "slimmable MobileNet-V1", _RGB, _SLIM),
+        Family("msdnet", "MSDNet", _RGB, "Huang et al., ICLR 2018"),
+        Family("imagenet-resnet", "ImageNet ResNet", _LARGE, f"{_RESNET}, torchvision", (64, 256)),
+        Family("imagenet-mobilenet", "MobileNet-V2", _LARGE, f"{_MOBILE}, torchvision", (64, 256)),
+        Family("pretrained-resnet", "ImageNet ResNet, pretrained", _LARGE, f"{_RESNET}, torchvision", (64, 256)),
+        Family("pretrained-mobilenet", "MobileNet-V2, pretrained", _LARGE, f"{_MOBILE}, torchvision", (64, 256)),
+        Family(OWN, "your own network", _RGB, "a Python file of yours"),
     )
 }
 
-_SIZES = {
+# family -> (sizes from small to large in MACs, builder, label)
+_SIZES: dict[str, tuple[tuple[int, ...], str, str]] = {
     "mlp": ((4, 8, 16, 32, 64, 128, 256), "mlp:mlp", "{n} hidden units"),
-    "plain": ((2, 4, 6, 8, 10), "plain:plain_cnn", "{n} layers"),
+    "plain": ((2, 3, 4, 5, 6, 7, 8, 9, 10), "plain:plain_cnn", "{n} layers"),
     "resnet": ((8, 14, 20, 26, 32, 44, 56, 110), "resnet:resnet_cifar", "{n} layers"),
+    "wrn-16": ((1, 2, 4, 8), "wide_resnet:wrn_16", "16 layers, width {n}"),
+    "wrn-28": ((2, 4, 10), "wide_resnet:wrn_28", "28 layers, width {n}"),
+    "wrn-40": ((1, 2, 4), "wide_resnet:wrn_40", "40 layers, width {n}"),
+    "vgg": ((8, 11, 13), "vgg:vgg", "{n} layers"),
+    "resnet4": ((18, 34), "resnet:resnet_four", "{n} layers"),
+    "slim-mlp": ((64, 256), "slimmable:mlp", "up to {n} hidden units"),
+    "slim-plain": ((4, 6), "slimmable:plain", "{n} layers"),
+    "slim-mobilenet": ((1, 2, 4), "slimmable:mobilenet", "last map {n}x{n}"),
+    "msdnet": ((4, 5, 7), "msdnet:msdnet", "{n} exits"),
+    "imagenet-resnet": ((18, 34, 50), "imagenet:resnet", "{n} layers"),
+    "imagenet-mobilenet": ((50, 75, 100), "imagenet:mobilenet", "{n} % of the channels"),
+    "pretrained-resnet": ((18, 34, 50), "imagenet:pretrained_resnet", "{n} layers"),
+    "pretrained-mobilenet": ((100,), "imagenet:pretrained_mobilenet", "{n} % of the channels"),
 }
+_BETWEEN_RUNGS = {"plain-3", "plain-5", "plain-7", "plain-9"}  # of Son et al.; Mirzadeh et al. have the even sizes
 
-NETWORKS: dict[str, Network] = {
-    f"{family}-{n}": Network(f"{family}-{n}", family, n, builder, label.format(n=n))
-    for family, (sizes, builder, label) in _SIZES.items()
-    for n in sizes
-}
+
+def _subs(family: str, size: int) -> tuple[str, ...]:
+    if family.startswith("slim-"):
+        return tuple(f"width {width:g}" for width in WIDTHS)
+    return tuple(f"exit {k}" for k in range(1, size + 1)) if family == "msdnet" else ()
+
+
+class _Networks(dict[str, Network]):
+    """The table by name. Looking up `own-` and eight digits also finds a checked file of the user's; listing the table
+    does not, so that what can be chosen never depends on what lies on a disk."""
+
+    def __missing__(self, name: str) -> Network:
+        from takd.networks.own import find  # here, because it needs the rows above
+
+        found = find(name) if isinstance(name, str) else None
+        if found is None:
+            raise KeyError(name)
+        return Network(name, OWN, 0, "own_module:own_network", found.file)
+
+    def __contains__(self, name: object) -> bool:
+        return self.get(name) is not None
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+NETWORKS: dict[str, Network] = _Networks(
+    {
+        name: Network(name, family, n, builder, label.format(n=n), name not in _BETWEEN_RUNGS, _subs(family, n))
+        for family, (sizes, builder, label) in _SIZES.items()
+        for n in sizes
+        for name in [f"{family}-{n}"]
+    }
+)
 
 
 @dataclass(frozen=True)
 class Capacity:
     """Size of one built network: trainable parameters (BN affine included) and multiply-accumulates of
-    convolutions and linear layers for one image."""
+    convolutions and linear layers for one image. Of a network with sub-models: all its parameters, and the MACs of the
+    largest."""
 
     params: int
     macs: int
+
+
+@dataclass(frozen=True)
+class SubModel:
+    """One sub-model of `network`: parameters and MACs when it is deployed alone, and the MACs spent when every smaller
+    one has answered before it (an MSDNet shares the way, a slimmable network starts again)."""
+
+    name: str
+    network: str
+    label: str
+    params: int
+    macs: int
+    macs_with_smaller: int
 
 
 @cache
@@ -82,22 +183,54 @@ def layout(classes: int) -> str:
     return "small" if classes <= 10 else "large"
 
 
+def _at(pair: list[int], classes: int) -> int:
+    """counts.json holds (constant, per class) pairs, exact because only last linear layers see the classes."""
+    return pair[0] + pair[1] * classes
+
+
 def capacity(name: str, classes: int) -> Capacity:
     """Parameters and MACs of a network for any number of classes, without building it.
 
-    counts.json holds (constant, per class) pairs, exact because only the last linear layer sees the classes.
+    Of a user's own network: those measured when it was checked, for the nearest number of classes that was.
     """
+    if name.startswith(f"{OWN}-"):
+        from takd.networks.own import find
+
+        found = find(name, classes)
+        if found is None:
+            raise KeyError(name)
+        return Capacity(found.params, found.macs)
     row = _counts()[name][layout(classes)]
-    return Capacity(*(constant + slope * classes for constant, slope in (row["params"], row["macs"])))
+    return Capacity(_at(row["params"], classes), _at(row["macs"], classes))
+
+
+def sub_models(name: str, classes: int) -> tuple[SubModel, ...]:
+    """The sub-models of a network, small to large; empty for an ordinary one."""
+    labels = NETWORKS[name].subs
+    if not labels:
+        return ()
+    rows = _counts()[name][layout(classes)]["subs"]
+    return tuple(
+        SubModel(f"{name}@{k}", name, label, *(_at(row[what], classes) for what in ("params", "macs", "together")))
+        for k, (label, row) in enumerate(zip(labels, rows, strict=True), 1)
+    )
+
+
+def stage_shapes(name: str, classes: int) -> tuple[tuple[int, ...], ...]:
+    """Shape (C, H, W) of each stage's output for one image, (C,) of an MLP's; empty for a network without stages."""
+    if name.startswith(f"{OWN}-"):
+        return ()
+    return tuple(tuple(shape) for shape in _counts()[name][layout(classes)].get("stages", ()))
 
 
 def ladder(family: str) -> tuple[str, ...]:
-    """Names of one family from small to large."""
-    return tuple(n.name for n in NETWORKS.values() if n.family == family)
+    """Names of one family's rungs from small to large."""
+    return tuple(n.name for n in NETWORKS.values() if n.family == family and n.rung)
 
 
 def build(name: str, classes: int) -> Any:
-    """Build a network (needs torch)."""
+    """Build a network (needs torch). Raises NetworkError when a file it needs is not on this machine."""
     row = NETWORKS[name]
     module, function = row.builder.split(":")
-    return getattr(importlib.import_module(f"takd.networks.{module}"), function)(row.size, classes)
+    make = getattr(importlib.import_module(f"takd.networks.{module}"), function)
+    return make(row.name if row.family == OWN else row.size, classes)

@@ -26,6 +26,7 @@ from takd.spec import (
     from_query,
     networks_for,
     read_spec,
+    rungs_between,
     size_order,
     start_for,
     to_json,
@@ -104,7 +105,8 @@ def _fitting(values: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[st
     if values["method"] in ("scratch", "kd"):
         return {**values, "assistants": []}
     inside = between(values["teacher"], values["student"], dataset)
-    kept = [a for a in values["assistants"] if a in inside] or list(inside[-1:])
+    proposed = rungs_between(values["teacher"], values["student"], dataset)[-1:]
+    kept = [a for a in values["assistants"] if a in inside] or list(proposed)
     if not kept:  # neighbours leave no room for an assistant
         return {**values, "assistants": [], "method": "kd"}
     return {**values, "assistants": kept}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -20,11 +20,13 @@ from takd.presentation.study import (
     box_frame,
     curve_lines,
     origin_of,
+    plan_of,
+    study,
 )
 from takd.presets import PRESETS
 from takd.runs.states import list_runs
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec, between, networks_for, read_spec, to_json, to_query
+from takd.spec import ExperimentSpec, between, networks_for, read_spec, rungs_between, to_json, to_query
 
 INTRODUCTION = (
     "A small network, the student, is taught by a big one, the teacher: directly (KD), or through assistants of sizes "
@@ -37,10 +39,30 @@ def library(store: Store) -> list[ExperimentSpec]:
     return [live.spec_of(run) for run in list_runs(store) if run.state == "done"]
 
 
-def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | None) -> None:
+_STUDIES_KEPT = 24
+
+
+@st.cache_resource
+def _studies() -> dict[tuple[object, ...], Study]:
+    return {}
+
+
+def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
+    """study(), kept by this server until another stage of the question has finished."""
+    whole = plan_of(replace(spec, scope="ladder"), dataset)
+    finished = tuple(store.origin(key) for key in whole.stages)
+    memory, name = _studies(), (store.root, spec, dataset, finished)
+    if (known := memory.get(name)) is None:
+        known = memory[name] = study(spec, dataset, store)
+        for oldest in list(memory)[:-_STUDIES_KEPT]:
+            memory.pop(oldest, None)
+    return known
+
+
+def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | None, *, stand_in: str = "") -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
-    where another one is shown."""
-    asked = differences is None
+    where another one is shown; `stand_in` says what is shown while live mode trains, and then nothing may move."""
+    asked = differences is None or stand_in != ""
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN)
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
@@ -51,12 +73,13 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
     with st.container(horizontal=True, vertical_alignment="center"):
         color, icon = words.verdict_badge(verdict)
         st.badge(words.verdict_label(verdict), color=color, icon=icon)  # type: ignore[arg-type]
-        st.caption(ui.plain(f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"))
+        source = f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"
+        st.caption(ui.plain(f"{stand_in} · {source}" if stand_in else source))
         link = urlencode(to_query(shown.spec, full=True), doseq=True)
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
             st.code(f"?{link}", language=None)
-    if differences is not None:
+    if not asked and differences is not None:
         differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}. "
@@ -71,14 +94,16 @@ HOLD = 6.0  # seconds a live page keeps a drawing that changes with every finish
 def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool) -> None:
     """Chain strip, capacity gap, learning curves."""
     hold = HOLD if live_run else 0.0
+    later: list[Callable[[], None]] = []
     boxes = box_frame(shown, store)
     caption = ui.plain(_origin_line(shown, store))
-    with st.container(key="faded" if faded else "results"):
+    with st.container(key="results"):
         picked = ui.figure(
             "strip",
             lambda compact, dark: charts.chain_strip(boxes, dark, compact, shown.chosen.method),
             words.alt_chain(boxes, shown.verdict),
             boxes,
+            later=later,
             depends=(shown.chosen.method,),
             title="the chain",
             caption="Click a box to see how that network learned under each way of teaching it.",
@@ -94,6 +119,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
                 ),
                 words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
                 shown.gap,
+                later=later,
                 depends=(shown.gap_seeds, picked or shown.spec.teacher),
                 hold=hold,
                 title="capacity gap",
@@ -101,7 +127,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
             )
             st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
         with right:
-            _curves(shown, store, picked, caption)
+            _curves(shown, store, picked, caption, later)
         rows, summary = assistant_rows(shown)
         if len(summary):
             st.subheader("Which assistant, and does it help?", anchor=False)
@@ -110,14 +136,18 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
                 lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
                 words.alt_assistants(summary),
                 rows,
+                later=later,
                 depends=(summary,),
                 hold=hold,
                 title="gain of each assistant",
                 caption=f"{caption} {words.best_of(len(summary))}".strip(),
             )
+    ui.fade("results", faded)  # after the figures, so that none of an old choice is shown at full strength
+    for narrow in later:
+        narrow()
 
 
-def _curves(shown: Study, store: Store, picked: str | None, caption: str) -> None:
+def _curves(shown: Study, store: Store, picked: str | None, caption: str, later: list[Callable[[], None]]) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
     st.subheader(f"How {picked or 'the chain'} learned", anchor=False)
     metric = st.segmented_control(
@@ -136,6 +166,7 @@ def _curves(shown: Study, store: Store, picked: str | None, caption: str) -> Non
         lambda compact, dark: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, dark, compact),
         words.alt_curves(frame, metric or "val_acc"),
         frame,
+        later=later,
         depends=(metric, shown.epochs, how),
         title="learning curves",
         caption=caption,
@@ -214,7 +245,7 @@ def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     dataset = datasets[spec.dataset]
     proposals: list[tuple[str, dict[str, object]]] = []
     names = [n.name for n in networks_for(dataset)]
-    smaller = list(between(spec.teacher, spec.student, dataset))
+    smaller = list(rungs_between(spec.teacher, spec.student, dataset))
     if smaller:
         kept = [a for a in spec.assistants if a in between(smaller[0], spec.student, dataset)]
         method = "takd" if kept else ("scratch" if spec.method == "scratch" else "kd")

@@ -20,6 +20,7 @@ from takd.data.table import SPLIT_SEED
 from takd.networks.table import FAMILIES, NETWORKS
 from takd.runs.estimates import rate_name, record_rate
 from takd.runs.store import open_store
+from takd.spec import CHOOSABLE
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 from takd.training import mlp_batch
 from takd.training.device import Images, TrainingData, on_device, pick_device, uses_bf16
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = open_store(options.store)
     try:
         store.root.mkdir(parents=True, exist_ok=True)
-        for name in options.network or NETWORKS:
+        for name in options.network or CHOOSABLE:
             # As the worker decides: MLPs are too small to gain from a GPU.
             device = pick_device("cpu" if NETWORKS[name].family == "mlp" else "auto")
             rate = measure(name, device, options.seconds)
