@@ -3,29 +3,33 @@
 import streamlit as st
 
 from takd.analysis.nearest import Difference
-from takd.presentation import live, panels, ui
+from takd.presentation import live, live_mode, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
-from takd.presentation.study import Study, nearest_study, study
+from takd.presentation.study import Study, nearest_study
 
 store, datasets = ui.store(), ui.datasets()
 spec, repaired = current_spec(datasets)
 write_url(spec)
-run = live.active_run(spec, store)
+dataset = datasets[spec.dataset]
+mode = live_mode.follow(spec, dataset, store)
+run, training = mode.run, mode.training
 
 
 def what_is_shown() -> tuple[Study | None, tuple[Difference, ...] | None]:
-    """What the store knows about the question, or about the nearest stored one and what differs there."""
-    dataset = datasets[spec.dataset]
+    """What the store knows about the question, or about the nearest stored one and what differs there. While live mode
+    trains, what stood here before."""
+    if training and (before := live_mode.kept(spec)) is not None:
+        return before, None
     if dataset.fingerprint is not None:
-        own = study(spec, dataset, store)
-        if own.seeds_done or (run and run.look.active):
+        own = panels.looked_up(spec, dataset, store)
+        if own.seeds_done or (run and run.look.active and not training):
             return own, None
     return nearest_study(spec, panels.library(store), datasets, store) or (None, None)
 
 
 def results(shown: Study, live_run: bool = False) -> None:
     """Everything under the form."""
-    panels.strip_and_charts(shown, store, faded=differences is not None, live_run=live_run)
+    panels.strip_and_charts(shown, store, faded=training or differences is not None, live_run=live_run)
     panels.story(shown)
     panels.details(shown)
 
@@ -36,11 +40,16 @@ ui.notices(repaired, live.describe(spec))
 form = st.container()
 with form:
     choices(spec, datasets)
-    if run is None:  # a run that stopped early has its own Resume
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            panels.try_next(spec, datasets)
-            with st.container(horizontal=True, vertical_alignment="center", width="content"):
-                live.run_button(spec, datasets[spec.dataset], store)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        panels.try_next(spec, datasets)
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            live_mode.switch(mode, answered=run is None and shown is not None and differences is None)
+            if training:
+                live_mode.watch(mode, store)
+            elif run is None:  # a run that stopped early has its own Resume
+                live.run_button(spec, dataset, store)
+    if mode.problem:
+        st.warning(ui.plain(mode.problem), icon=":material/pause_circle:")
 
 
 @st.fragment(run_every=live.TICK)
@@ -52,22 +61,25 @@ def watching(run_id: str) -> None:
         st.rerun()
     live.run_card(now, store, place="playground")
     if shown is not None and differences is None:
-        results(study(spec, datasets[spec.dataset], store), live_run=True)
+        results(panels.looked_up(spec, dataset, store), live_run=True)
 
 
 with head:
     if shown is None:
         st.title("Nothing trained yet")
-        st.write("No cached run fits this data set. Choose a chain and press **Run for real**.")
+        st.write("No cached run fits this data set." + (" Choose a chain and press **Run for real**." * (not training)))
     else:
-        panels.headline(shown, store, differences)
+        meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
+        panels.headline(shown, store, differences, stand_in=meanwhile)
 
-watched = run is not None and run.look.active
+watched = run is not None and run.look.active and not training
 if run and watched:
     watching(run.id)
-elif run:  # outside the fragment: a click on Resume must not be lost while the page is still being drawn
+elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
     live.run_card(run, store, place="playground")
 if shown is not None and not (watched and differences is None):
     results(shown)
+if shown is not None and differences is None and not training:
+    live_mode.keep(shown)
 if message := st.session_state.pop("toast", None):
     st.toast(message, icon=":material/check_circle:")

@@ -7,6 +7,8 @@ answers can be looked up instead of asked again. Its key holds the precision it 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 
 from takd.stage import DataSpec, StageSpec
 
@@ -36,6 +38,15 @@ def keeps_random(pupil: StageSpec, pupils: int) -> bool:
     """Whether answers on random views are stored: somebody else wants them too, and they are not too large."""
     size = passes(pupil) * pupil.data.train_images * pupil.data.classes * _BYTES
     return pupils > 1 and size <= MOST_BYTES
+
+
+def answers_rules(stages: Mapping[str, StageSpec]) -> tuple[str, ...]:
+    """The rules that hold among the stages of a plan, one sentence each; none where nobody teaches."""
+    pupils = Counter(teacher for stage in stages.values() for teacher in stage.teachers)
+    found = [
+        answers_rule(stage, max(pupils[key] for key in stage.teachers)) for stage in stages.values() if stage.teachers
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def answers_rule(pupil: StageSpec, pupils: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from takd import __version__, cli_bench, cli_serve, cli_tables
+from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
 from takd.data.cache import DataError
@@ -90,6 +91,7 @@ def plan(session: Session, **choices: Any) -> None:
         "device": device,
         "processes": processes,
         "memory_mb": round(left.memory_mb),
+        "answers": answers_rules(made.stages),
     }
     from takd.presentation.formats import count, duration
 
@@ -100,6 +102,7 @@ def plan(session: Session, **choices: Any) -> None:
         side = count(processes, "process", "processes")
         lines.append(f"Time: {duration(left.seconds)} on {device} with {side} ({sure}).")
         lines.append(f"Memory: about {left.memory_mb:,.0f} MB at most.")
+        lines += answers_rules(made.stages)
     if download:
         lines.append(f"{dataset.label} is not prepared here: {download} will be downloaded first.")
     cells = [[arm.name, arm.method, " > ".join(arm.path)] for arm in made.arms]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from takd.answers import answers_file, answers_rule, answers_suffice, keeps_random, passes
+from takd.answers import answers_file, answers_rule, answers_rules, answers_suffice, keeps_random, passes
 from tests.training.conftest import make_stage
 
 STAGE = make_stage(network="plain-2", epochs=30, batch=128)
@@ -37,3 +37,10 @@ def test_names_of_present_stores_stay_and_views_have_their_own() -> None:
     names = [answers_file(data), answers_file(data, "mirrored"), answers_file(data, "crop-flip/0/1")]
     assert len(set(names)) == 3
     assert names[0] == answers_file(replace(data, noise=0.4))
+
+
+def test_a_plan_says_each_rule_once() -> None:
+    alone, pupil = make_stage(), make_stage(teachers=("a" * 32,))
+    assert answers_rules({"a" * 32: alone}) == ()
+    stages = {"a" * 32: alone, "b" * 32: pupil, "c" * 32: replace(pupil, seed=1)}
+    assert answers_rules(stages) == (answers_rule(pupil, 2),)

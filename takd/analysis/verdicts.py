@@ -120,8 +120,9 @@ def compare(chains: pd.DataFrame, arm: str, against: str, margin: float = MARGIN
 
 
 def _by_seed(chains: pd.DataFrame, arm: str, value: str) -> pd.Series:
-    rows = chains[(chains["arm"] == arm) & chains["done"].astype(bool)]
-    series = rows.set_index("seed")[value].astype("float64").dropna()
+    rows = (chains["arm"] == arm).to_numpy() & chains["done"].to_numpy(dtype=bool)
+    seeds = pd.Index(chains["seed"].to_numpy()[rows], name="seed")
+    series = pd.Series(chains[value].to_numpy(dtype="float64")[rows], index=seeds, name=value).dropna()
     if not series.index.is_unique:
         raise ValueError(f"arm {arm} has several rows at one seed; compare one experiment at a time")
     return series

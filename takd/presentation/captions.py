@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.formats import accuracy, count, digits_for, duration, known, listing, percent, points, size
 from takd.presentation.phrases import capital, verdict_sentence, via_label
 from takd.presentation.theme import ROLE_LABELS
+from takd.runs.estimates import Estimate
 from takd.runs.states import STATES
 
 METRICS = {
@@ -29,6 +32,22 @@ def run_sentence(
     elif total:
         text = f"{text[:-1]}, {done} of {total} trained."
     return f"{text} {capital(duration(left))} left." if known(left) else text
+
+
+def cost_note(left: Estimate) -> str:
+    """What a run would train, for the line beside its button."""
+    if not left.new_stages:
+        return f"All {count(left.total_stages, 'stage')} are stored; nothing is left to train."
+    reused = "; the rest is reused" if left.new_stages < left.total_stages else ""
+    return f"Trains {left.new_stages} of {count(left.total_stages, 'stage')}{reused}."
+
+
+def cost_details(left: Estimate, rules: Iterable[str] = ()) -> str:
+    """What else is known of a run before it starts: its memory, how teachers are heard (takd.answers), and how sure
+    the time is."""
+    memory = f"It takes about {left.memory_mb:,.0f} MB of memory." if left.memory_mb else ""
+    sure = "" if left.calibrated else "Not measured on this machine yet, so the time is a rough guess."
+    return " ".join(part for part in (memory, *rules, sure) if part)
 
 
 def provenance(origin: str | None, date: str | None = None, device: str | None = None, n: int | None = None) -> str:

@@ -6,9 +6,9 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
+from takd.presentation import vega
 from takd.presentation.formats import accuracy, known, percent, ratio, size
 from takd.presentation.theme import ROLE_LABELS, ROLE_SHAPES, ROLE_STROKES, arm_color, configure, palette, text_color
 
@@ -18,7 +18,7 @@ _WAITING = {"training": "training", "waiting": "not trained yet"}
 
 def chain_strip(
     boxes: pd.DataFrame, dark: bool = False, compact: bool = False, method: str = "takd", width: int | None = None
-) -> alt.LayerChart:
+) -> vega.Chart:
     """Boxes along a path, left to right, or top to bottom where `compact`.
 
     Columns: position (0 is the teacher), role, network, label, params, macs, accuracy (mean), half, n, state (done,
@@ -30,8 +30,8 @@ def chain_strip(
     placed = _rows(rows, dark, method) if compact else _columns(rows, dark, method)
     height = max((box["y2"] for box in placed), default=_ROW_HEIGHT) + 3
     scales = {
-        "x": alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False, zero=False), axis=None),
-        "y": alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=None),
+        "x": vega.field("x:Q", scale=vega.part(domain=[0, 1], nice=False, zero=False), axis=None),
+        "y": vega.field("y:Q", scale=vega.part(domain=[height, 0], nice=False, zero=False), axis=None),
     }
     ground = palette(dark)
     texts = pd.DataFrame(
@@ -44,7 +44,7 @@ def chain_strip(
         *_text_marks(texts, scales, ground.text),
         *_role_marks(placed, scales, compact),
     ]
-    return configure(alt.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
 
 
 def _look(row: dict[str, Any], dark: bool, method: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _texts(box: dict[str, Any], dark: bool, compact: bool) -> list[dict[str, Any
     ]
 
 
-def _role_marks(placed: list[dict[str, Any]], scales: dict[str, Any], compact: bool) -> list[alt.Chart]:
+def _role_marks(placed: list[dict[str, Any]], scales: dict[str, Any], compact: bool) -> list[vega.Chart]:
     """The role's shape left of its name, drawn rather than written: not every font has the signs."""
     marks = []
     for box in placed:
@@ -135,44 +135,49 @@ def _role_marks(placed: list[dict[str, Any]], scales: dict[str, Any], compact: b
         spot = pd.DataFrame({"x": [x], "y": [box["y"] + (21 if compact else 19)], "network": [box["network"]]})
         shift = 18 if compact else -3.2 * len(box["title"]) - 9  # half of the centred text and a gap
         shape = ROLE_SHAPES[box["role"]]
-        mark = alt.Chart(spot).mark_point(
-            shape=shape, filled=True, size=90 if shape == "diamond" else 70, color=box["ink"], opacity=1, xOffset=shift
+        mark = vega.Chart(spot).mark(
+            "point",
+            shape=shape,
+            filled=True,
+            size=90 if shape == "diamond" else 70,
+            color=box["ink"],
+            opacity=1,
+            xOffset=shift,
         )
         marks.append(mark.encode(**scales))
     return marks
 
 
-def _text_marks(texts: pd.DataFrame, scales: dict[str, Any], ink: str) -> list[alt.Chart]:
+def _text_marks(texts: pd.DataFrame, scales: dict[str, Any], ink: str) -> list[vega.Chart]:
     texts = texts.assign(ink=texts["ink"].fillna(ink))
     styles = {"small": (12.5, "normal"), "bold": (16, "bold"), "big": (21, "bold")}
     marks = []
     for (style, align, dx), group in texts.groupby(["style", "align", "dx"], sort=False):
         font, weight = styles[str(style)]
-        mark = alt.Chart(group[["x", "y", "text", "ink", "network"]]).mark_text(
-            fontSize=font, fontWeight=weight, align=align, dx=dx, baseline="middle", cursor="pointer"
+        mark = vega.Chart(group[["x", "y", "text", "ink", "network"]]).mark(
+            "text", fontSize=font, fontWeight=weight, align=align, dx=dx, baseline="middle", cursor="pointer"
         )
-        marks.append(mark.encode(**scales, text="text:N", color=alt.Color("ink:N", scale=None)))
+        marks.append(mark.encode(**scales, text="text:N", color=vega.field("ink:N", scale=None)))
     return marks
 
 
-def _box_marks(placed: list[dict[str, Any]], scales: dict[str, Any]) -> list[alt.Chart]:
+def _box_marks(placed: list[dict[str, Any]], scales: dict[str, Any]) -> list[vega.Chart]:
     """The boxes, which carry the selection, and the bar of a running training along their lower edge."""
-    click = alt.selection_point(name="box", fields=["network"], on="click", empty=False)
     columns = ["x", "x2", "y", "y2", "network", "color", "stroke", "dash", "tint", "label", "params_text", "macs_text"]
     frame = pd.DataFrame(placed, columns=[*columns, "accuracy_text", "n", "title"])
     encoding = scales | {
         "x2": "x2:Q",
         "y2": "y2:Q",
-        "fill": alt.Fill("color:N", scale=None),
-        "stroke": alt.Stroke("color:N", scale=None),
-        "strokeWidth": alt.StrokeWidth("stroke:Q", scale=None),
-        "fillOpacity": alt.condition(click, alt.value(0.28), alt.FillOpacity("tint:Q", scale=None)),
+        "fill": vega.field("color:N", scale=None),
+        "stroke": vega.field("color:N", scale=None),
+        "strokeWidth": vega.field("stroke:Q", scale=None),
+        "fillOpacity": vega.when("box", vega.value(0.28), vega.field("tint:Q", scale=None)),
         "tooltip": [
-            alt.Tooltip("label:N", title="network"),
-            alt.Tooltip("params_text:N", title="parameters"),
-            alt.Tooltip("macs_text:N", title="MACs per image"),
-            alt.Tooltip("accuracy_text:N", title="test accuracy"),
-            alt.Tooltip("n:Q", title="seeds"),
+            vega.field("label:N", title="network"),
+            vega.field("params_text:N", title="parameters"),
+            vega.field("macs_text:N", title="MACs per image"),
+            vega.field("accuracy_text:N", title="test accuracy"),
+            vega.field("n:Q", title="seeds"),
         ],
     }
     marks = []
@@ -181,9 +186,9 @@ def _box_marks(placed: list[dict[str, Any]], scales: dict[str, Any]) -> list[alt
         alike = pd.Series([list(d) == dash for d in frame["dash"]], index=frame.index, dtype=bool)
         some = frame[alike].drop(columns="dash")
         if len(some) or not dash:
-            mark = alt.Chart(some).mark_rect(cornerRadius=8, strokeDash=dash or [1, 0], cursor="pointer")
+            mark = vega.Chart(some).mark("rect", cornerRadius=8, strokeDash=dash or [1, 0], cursor="pointer")
             marks.append(mark.encode(**encoding))
-    marks = [alt.layer(*marks).add_params(click)]
+    marks = [vega.layer(*marks).selectable("box", ["network"])]
     bars = [
         {
             "x": b["x"],
@@ -196,12 +201,12 @@ def _box_marks(placed: list[dict[str, Any]], scales: dict[str, Any]) -> list[alt
         if b["progress"] > 0
     ]
     if bars:
-        bar = alt.Chart(pd.DataFrame(bars)).mark_rect(cornerRadius=3)
-        marks.append(bar.encode(**scales, x2="x2:Q", y2="y2:Q", color=alt.Color("color:N", scale=None)))
+        bar = vega.Chart(pd.DataFrame(bars)).mark("rect", cornerRadius=3)
+        marks.append(bar.encode(**scales, x2="x2:Q", y2="y2:Q", color=vega.field("color:N", scale=None)))
     return marks
 
 
-def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> list[alt.Chart]:
+def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> list[vega.Chart]:
     """Diagonals over boxes nobody has trained: strokes of 45 degrees, cut at the box."""
     lines = []
     for box in placed:
@@ -218,10 +223,10 @@ def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> 
     if not lines:
         return []
     frame = pd.DataFrame(lines).astype("float32")
-    return [alt.Chart(frame).mark_rule(color=color, strokeWidth=1).encode(**scales, x2="x2:Q", y2="y2:Q")]
+    return [vega.Chart(frame).mark("rule", color=color, strokeWidth=1).encode(**scales, x2="x2:Q", y2="y2:Q")]
 
 
-def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, compact: bool) -> list[alt.Chart]:
+def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, compact: bool) -> list[vega.Chart]:
     """An arrow into every box but the first, labelled with how many times fewer MACs the box has."""
     ground, rows = palette(dark), []
     for before, box in pairwise(placed):
@@ -233,22 +238,26 @@ def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, co
             x, x2, y = before["x2"] + 0.009, box["x"] - 0.011, (box["y"] + box["y2"]) / 2
             rows.append({"x": x, "x2": x2, "y": y, "y2": y, "tip": y, "tx": (x + x2) / 2, "ty": y, "ratio": text})
     frame = pd.DataFrame(rows, columns=["x", "x2", "y", "y2", "tip", "tx", "ty", "ratio"])
-    base, y = alt.Chart(frame), scales["y"]
-    at = {"x": alt.X("tx:Q", scale=scales["x"]["scale"], axis=None), "y": alt.Y("ty:Q", scale=y["scale"], axis=None)}
-    tip = {"x": alt.X("x2:Q", scale=scales["x"]["scale"], axis=None), "y": alt.Y("tip:Q", scale=y["scale"], axis=None)}
+    base, y = vega.Chart(frame), scales["y"]
+    at = {
+        "x": vega.field("tx:Q", scale=scales["x"]["scale"], axis=None),
+        "y": vega.field("ty:Q", scale=y["scale"], axis=None),
+    }
+    tip = {
+        "x": vega.field("x2:Q", scale=scales["x"]["scale"], axis=None),
+        "y": vega.field("tip:Q", scale=y["scale"], axis=None),
+    }
     shape = "triangle-down" if compact else "triangle-right"
     marks = [
-        base.mark_rule(color=ground.faint, strokeWidth=1.5).encode(**scales, x2="x2:Q", y2="y2:Q"),
-        base.mark_point(shape=shape, filled=True, size=70, color=ground.faint, opacity=1).encode(**tip),
+        base.mark("rule", color=ground.faint, strokeWidth=1.5).encode(**scales, x2="x2:Q", y2="y2:Q"),
+        base.mark("point", shape=shape, filled=True, size=70, color=ground.faint, opacity=1).encode(**tip),
     ]
     if compact:
-        label = base.transform_calculate(shown="datum.ratio ? datum.ratio + ' MACs' : ''")
+        label = base.calculate(shown="datum.ratio ? datum.ratio + ' MACs' : ''")
         return [
             *marks,
-            label.mark_text(align="left", dx=14, fontSize=12, color=ground.muted).encode(**at, text="shown:N"),
+            label.mark("text", align="left", dx=14, fontSize=12, color=ground.muted).encode(**at, text="shown:N"),
         ]
-    number = base.mark_text(dy=-13, fontSize=14, fontWeight="bold", color=ground.text).encode(**at, text="ratio:N")
-    unit = (
-        base.transform_filter("datum.ratio").mark_text(dy=14, fontSize=12, color=ground.muted, text="MACs").encode(**at)
-    )
+    number = base.mark("text", dy=-13, fontSize=14, fontWeight="bold", color=ground.text).encode(**at, text="ratio:N")
+    unit = base.filter("datum.ratio").mark("text", dy=14, fontSize=12, color=ground.muted, text="MACs").encode(**at)
     return [*marks, number, unit]

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
+from takd.presentation import vega
 from takd.presentation.captions import METRICS, gain_and_interval
 from takd.presentation.chain_strip import chain_strip
 from takd.presentation.formats import percent
@@ -32,7 +32,7 @@ def assistants_chart(
     compact: bool = False,
     margin: float = 0.005,
     width: int | None = None,
-) -> alt.LayerChart:
+) -> vega.Chart:
     """One row per choice of assistants: points over direct KD from the same teacher, paired by seed.
 
     rows columns: arm, seed, difference (fractions); summary columns: arm, mean, low, high, n, kind, in the order to
@@ -51,7 +51,7 @@ def assistants_chart(
     for frame, columns in ((table, ("mean", "low", "high")), (dots, ("difference",))):
         frame[list(columns)] = frame[list(columns)] * 100
     zone = 100 * margin
-    color = alt.Color("method:N", scale=scale_color(dark), legend=None)
+    color = vega.field("method:N", scale=scale_color(dark), legend=None)
     ends = pd.Series([-zone * 1.6, zone * 1.6])
     low, high = fit([table["low"], table["high"], table["mean"], dots["difference"], ends], least=2.0, pad=0.05)
     table["gain"] = [
@@ -61,49 +61,51 @@ def assistants_chart(
     table["verdict"] = [str(kind).capitalize() for kind in table["kind"]]
     order, step = list(table["row"]), 62 if compact else 52
     title = ["points over direct KD from the same teacher", f"grey: within ±{zone:g}, too small to matter"]
-    axis = alt.Axis(
+    axis = vega.part(
         labelExpr="format(datum.value, '+') == '+0' ? '0' : format(datum.value, '+')", title=title, tickCount=7
     )
-    x = alt.X("mean:Q", scale=alt.Scale(domain=[low, high], nice=False, zero=False), axis=axis)
-    left = alt.Axis(title=None, orient="left", labelFontSize=13, labelColor=ground.text, labelLimit=140, grid=False)
-    y = alt.Y("row:N", sort=order, axis=left, scale=alt.Scale(domain=order))
-    base, field = alt.Chart(table), lambda name: alt.X(f"{name}:Q", scale=x["scale"], axis=axis)
+    x = vega.field("mean:Q", scale=vega.part(domain=[low, high], nice=False, zero=False), axis=axis)
+    left = vega.part(title=None, orient="left", labelFontSize=13, labelColor=ground.text, labelLimit=140, grid=False)
+    y = vega.field("row:N", sort=order, axis=left, scale=vega.part(domain=order))
+    base, field = vega.Chart(table), lambda name: vega.field(f"{name}:Q", scale=x["scale"], axis=axis)
     shift = 10 if compact else 0
-    tooltip = [alt.Tooltip("row:N", title="assistants"), alt.Tooltip("gain:N", title="points"), "verdict:N"]
-    whole = {"y": alt.value(0), "y2": alt.value(step * len(order))}
+    tooltip = [vega.field("row:N", title="assistants"), vega.field("gain:N", title="points"), "verdict:N"]
+    whole = {"y": vega.value(0), "y2": vega.value(step * len(order))}
     edge = pd.DataFrame({"a": [-zone], "b": [zone]})
     plot = [
-        alt.Chart(edge).mark_rect(color=ground.zone).encode(x=field("a"), x2="b:Q", **whole),
-        alt.Chart(pd.DataFrame({"a": [0.0]}))
-        .mark_rule(color=ground.muted, strokeWidth=1.25)
+        vega.Chart(edge).mark("rect", color=ground.zone).encode(x=field("a"), x2="b:Q", **whole),
+        vega.Chart(pd.DataFrame({"a": [0.0]}))
+        .mark("rule", color=ground.muted, strokeWidth=1.25)
         .encode(x=field("a"), **whole),
-        alt.Chart(dots[["row", "difference", "seed", "method"]])
-        .mark_point(filled=True, size=38, opacity=0.35, yOffset=shift)
+        vega.Chart(dots[["row", "difference", "seed", "method"]])
+        .mark("point", filled=True, size=38, opacity=0.35, yOffset=shift)
         .encode(
             x=field("difference"),
             y=y,
             color=color,
-            tooltip=["seed:Q", alt.Tooltip("difference:Q", format="+.2f", title="points")],
+            tooltip=["seed:Q", vega.field("difference:Q", format="+.2f", title="points")],
         ),
-        base.mark_rule(strokeWidth=2.5, yOffset=shift).encode(x=field("low"), x2="high:Q", y=y, color=color),
-        base.mark_point(shape="diamond", filled=True, size=150, opacity=1, yOffset=shift).encode(
+        base.mark("rule", strokeWidth=2.5, yOffset=shift).encode(x=field("low"), x2="high:Q", y=y, color=color),
+        base.mark("point", shape="diamond", filled=True, size=150, opacity=1, yOffset=shift).encode(
             x=x, y=y, color=color, tooltip=tooltip
         ),
     ]
     if compact:
-        base = base.transform_calculate(line="datum.verdict + ': ' + datum.gain")
-        text = base.mark_text(align="left", dy=-15, dx=2, fontSize=12, color=ground.text)
-        plot.append(text.encode(x=alt.value(0), y=y, text="line:N"))
-        chart = alt.layer(*plot)
+        base = base.calculate(line="datum.verdict + ': ' + datum.gain")
+        text = base.mark("text", align="left", dy=-15, dx=2, fontSize=12, color=ground.text)
+        plot.append(text.encode(x=vega.value(0), y=y, text="line:N"))
+        chart = vega.layer(*plot)
     else:
         lines = {r: [v, g] for r, v, g in zip(table["row"], table["verdict"], table["gain"], strict=True)}
-        right = alt.Axis(
+        right = vega.part(
             title=None, orient="right", labelExpr=f"{json.dumps(lines)}[datum.value]", labelFontSize=12.5,
             labelColor=ground.text, labelLimit=260, labelLineHeight=16, labelPadding=14, grid=False,
         )  # fmt: skip
         # A second axis holds the verdicts: unlike text marks, axes are counted when the chart is fitted to its place.
-        empty = base.mark_point(opacity=0).encode(x=x, y=alt.Y("row:N", sort=order, axis=right, scale=y["scale"]))
-        chart = alt.layer(alt.layer(*plot), empty).resolve_scale(y="independent")
+        empty = base.mark("point", opacity=0).encode(
+            x=x, y=vega.field("row:N", sort=order, axis=right, scale=y["scale"])
+        )
+        chart = vega.layer(vega.layer(*plot), empty).settings(resolve={"scale": {"y": "independent"}})
     return configure(chart, dark, width=width or "container", height=step * len(order))
 
 
@@ -124,7 +126,7 @@ def curves_chart(
     dark: bool = False,
     compact: bool = False,
     width: int | None = None,
-) -> alt.LayerChart:
+) -> vega.Chart:
     """Teacher, assistants and student over epochs: one faint line per seed, a strong one for their mean.
 
     curves columns: line (its label), role, seed, epoch, and the metric. `epochs` is the planned number and fixes the
@@ -143,15 +145,15 @@ def curves_chart(
     room = last * (0.03 if compact else 0.2)
     ticks = list(range(0, last + 1, max(1, round_step(last / (4 if compact else 7)))))
     height = 280 if compact else 330
-    x = alt.X(
+    x = vega.field(
         "epoch:Q",
-        scale=alt.Scale(domain=[0, last + room], nice=False, zero=False),
-        axis=alt.Axis(values=ticks, title="epoch", grid=False, titleAnchor="start", format="d"),
+        scale=vega.part(domain=[0, last + room], nice=False, zero=False),
+        axis=vega.part(values=ticks, title="epoch", grid=False, titleAnchor="start", format="d"),
     )
-    y_axis = alt.Axis(
-        title=None, tickCount=5, labelExpr="format(100 * datum.value, '.0f') + ' %'" if share else alt.Undefined
+    y_axis = vega.part(
+        title=None, tickCount=5, labelExpr="format(100 * datum.value, '.0f') + ' %'" if share else vega.ABSENT
     )
-    y = alt.Y(f"{metric}:Q", scale=alt.Scale(domain=[low, high], nice=False, zero=False), axis=y_axis)
+    y = vega.field(f"{metric}:Q", scale=vega.part(domain=[low, high], nice=False, zero=False), axis=y_axis)
     means = _means(frame, metric)
     ends = means.loc[means.groupby("line", observed=True, sort=False)["epoch"].idxmax()]
     gap = 17 * (high - low) / height
@@ -162,26 +164,24 @@ def curves_chart(
         dash = list(stroke.dash) or [1, 0]
         one, mean = frame[frame["line"] == line], means[means["line"] == line]
         if one["seed"].nunique() > 1:
-            faint = alt.Chart(one[["epoch", metric, "seed"]]).mark_line(color=color, strokeWidth=1, opacity=0.28)
+            faint = vega.Chart(one[["epoch", metric, "seed"]]).mark("line", color=color, strokeWidth=1, opacity=0.28)
             layers.append(faint.encode(x=x, y=y, detail="seed:N"))
-        strong = alt.Chart(mean[["epoch", metric, "line"]]).mark_line(
-            color=color, strokeWidth=stroke.width, strokeDash=dash
+        strong = vega.Chart(mean[["epoch", metric, "line"]]).mark(
+            "line", color=color, strokeWidth=stroke.width, strokeDash=dash
         )
-        tooltip = ["line:N", "epoch:Q", alt.Tooltip(f"{metric}:Q", title=name, format=".1%" if share else ".3f")]
+        tooltip = ["line:N", "epoch:Q", vega.field(f"{metric}:Q", title=name, format=".1%" if share else ".3f")]
         layers.append(strong.encode(x=x, y=y, tooltip=tooltip))
     for (_, end), height_at in zip(ends.iterrows(), heights, strict=True):
         line, value = str(end["line"]), float(end[metric])
         text = f"{line} {percent(value) if share else f'{value:.2f}'}"
-        spot = alt.Chart(pd.DataFrame({"epoch": [end["epoch"]], metric: [height_at], "text": [text]}))
+        spot = vega.Chart(pd.DataFrame({"epoch": [end["epoch"]], metric: [height_at], "text": [text]}))
         # Where there is no room beside the end of a line, its name stands on the line.
         above = compact and float(end["epoch"]) > 0.45 * last
         place: dict[str, Any] = {"align": "right", "dy": -11} if above else {"align": "left", "dx": 8}
-        label = spot.mark_text(fontSize=12, fontWeight=600, color=text_color(how[line], dark), **place)
+        label = spot.mark("text", fontSize=12, fontWeight=600, color=text_color(how[line], dark), **place)
         layers.append(label.encode(x=x, y=y, text="text:N"))
-    title = alt.TitleParams(
-        name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8
-    )
-    return configure(alt.layer(*layers), dark, width=width or "container", height=height, title=title)
+    title = vega.part(text=name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8)
+    return configure(vega.layer(*layers), dark, width=width or "container", height=height, title=title)
 
 
 def _means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -36,6 +36,7 @@ from takd.spec import (
 _SPEC, _WRITTEN, _NOTICES = "spec", "query-written", "notices"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
+IN_MORE = ("temperature", "lam", "noise", "seed", "scope")
 
 
 def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
@@ -179,6 +180,8 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
     seeds = sorted({*SEED_CHOICES, spec.seeds})
     second[3].selectbox(options=seeds, **change("seeds"))
+    for name in IN_MORE:  # the browser builds a popover's widgets when it opens, and then asks what they stand at
+        st.session_state[f"w-{name}"] = getattr(spec, name)
     with second[4].popover("More", icon=":material/tune:", width="stretch"):
         st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
         st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam"))

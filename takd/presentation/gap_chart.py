@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
+from takd.presentation import vega
 from takd.presentation.formats import known, percent, short_size
 from takd.presentation.marks import fit, heading, message_chart, slim, spread
 from takd.presentation.phrases import via_label
@@ -24,7 +24,7 @@ def gap_chart(
     compact: bool = False,
     selected_teacher: str | None = None,
     width: int | None = None,
-) -> alt.LayerChart:
+) -> vega.Chart:
     """Above, each teacher's own accuracy; below, the student it teaches, against the student alone.
 
     gap columns: panel, x, order, params, macs, group, arm, mean, low, high, n (and chosen, optional: the arm the user
@@ -42,10 +42,10 @@ def gap_chart(
     layers = []
     if selected_teacher is not None and selected_teacher in set(gap["x"]):
         order = float(gap.loc[gap["x"] == selected_teacher, "order"].iloc[0])
-        band = alt.Chart(pd.DataFrame({"at": [order - 0.3], "at2": [order + 0.3]}))
+        band = vega.Chart(pd.DataFrame({"at": [order - 0.3], "at2": [order + 0.3]}))
         layers.append(
-            band.mark_rect(color=palette(dark).zone, cornerRadius=6).encode(
-                x=x, x2="at2:Q", y=alt.value(top[0] - 8), y2=alt.value(height)
+            band.mark("rect", color=palette(dark).zone, cornerRadius=6).encode(
+                x=x, x2="at2:Q", y=vega.value(top[0] - 8), y2=vega.value(height)
             )
         )
     layers.append(_teacher_panel(gap[gap["panel"] == "teacher"], dots, x, top, dark))
@@ -54,8 +54,8 @@ def gap_chart(
     layers.append(
         heading("Student's test accuracy after being taught by it", bottom[0] - (44 if compact else 28), dark)
     )
-    apart = alt.Resolve(scale=alt.ScaleResolveMap(y="independent"))
-    return configure(alt.layer(*layers), dark, width=width or "container", height=height, resolve=apart)
+    apart = vega.part(scale=vega.part(y="independent"))
+    return configure(vega.layer(*layers), dark, width=width or "container", height=height, resolve=apart)
 
 
 def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:
     return frame
 
 
-def _teacher_axis(gap: pd.DataFrame, compact: bool) -> tuple[alt.X, float]:
+def _teacher_axis(gap: pd.DataFrame, compact: bool) -> tuple[vega.Part, float]:
     """The shared x axis, and where the labels right of the data start."""
     ticks = gap.drop_duplicates("order").sort_values("order")
     names, orders = [str(n) for n in ticks["x"]], [int(o) for o in ticks["order"]]
@@ -92,28 +92,28 @@ def _teacher_axis(gap: pd.DataFrame, compact: bool) -> tuple[alt.X, float]:
             f"Teacher {prefix}…, small to large" if prefix else "Teacher, small to large",
             "and its MACs per image",
         ]
-    axis = alt.Axis(
+    axis = vega.part(
         values=orders, labelExpr=f"{json.dumps(labels)}[format(datum.value, 'd')]", grid=False, title=title,
         labelAngle=0, labelOverlap=False, labelLineHeight=15,
     )  # fmt: skip
     domain = [min(orders) - 0.35, last + room]
-    return alt.X("at:Q", scale=alt.Scale(domain=domain, nice=False, zero=False), axis=axis), last + (
+    return vega.field("at:Q", scale=vega.part(domain=domain, nice=False, zero=False), axis=axis), last + (
         0.24 if not compact else 0.2
     )
 
 
 def _teacher_panel(
-    gap: pd.DataFrame, dots: pd.DataFrame, x: alt.X, span: tuple[float, float], dark: bool
-) -> alt.LayerChart:
+    gap: pd.DataFrame, dots: pd.DataFrame, x: vega.Part, span: tuple[float, float], dark: bool
+) -> vega.Chart:
     color, stroke = arm_color("scratch", dark), ROLE_STROKES["teacher"]
     seeds = dots[dots["panel"] == "teacher"]
     y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=3)
-    base = alt.Chart(_told(gap, "teacher alone"))
-    return alt.layer(
+    base = vega.Chart(_told(gap, "teacher alone"))
+    return vega.layer(
         _seed_dots(seeds, x, y, "square", dark),
-        base.mark_line(color=color, strokeWidth=stroke.width).encode(x=x, y=y("mean")),
-        base.mark_rule(color=color, strokeWidth=1.5).encode(x=x, y=y("low"), y2="high:Q"),
-        base.mark_point(shape="square", filled=True, size=75, color=color, opacity=1).encode(
+        base.mark("line", color=color, strokeWidth=stroke.width).encode(x=x, y=y("mean")),
+        base.mark("rule", color=color, strokeWidth=1.5).encode(x=x, y=y("low"), y2="high:Q"),
+        base.mark("point", shape="square", filled=True, size=75, color=color, opacity=1).encode(
             x=x, y=y("mean"), tooltip=_TOOLTIP
         ),
     )
@@ -122,12 +122,12 @@ def _teacher_panel(
 def _student_panel(
     gap: pd.DataFrame,
     dots: pd.DataFrame,
-    x: alt.X,
+    x: vega.Part,
     end: float,
     span: tuple[float, float],
     dark: bool,
     compact: bool,
-) -> alt.LayerChart:
+) -> vega.Chart:
     seeds = dots[(dots["panel"] == "student") & (dots["group"] != "scratch")]
     alone, direct, chains = (gap[gap["group"] == group] for group in ("scratch", "kd", "takd"))
     y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=5)
@@ -136,24 +136,26 @@ def _student_panel(
     if len(alone):
         start = x["scale"]["domain"][0]
         told = _told(alone.head(1), "student alone").assign(at=start, at2=end - 0.1, x="none")
-        level = alt.Chart(told).encode(x=x, x2="at2:Q", tooltip=_TOOLTIP)
+        level = vega.Chart(told).encode(x=x, x2="at2:Q", tooltip=_TOOLTIP)
         if known(alone["low"].iloc[0]):
-            layers.append(level.mark_rect(color=color["scratch"], opacity=0.13).encode(y=y("low"), y2="high:Q"))
-        layers.append(level.mark_rule(color=color["scratch"], strokeWidth=1.75, strokeDash=[2, 3]).encode(y=y("mean")))
+            layers.append(level.mark("rect", color=color["scratch"], opacity=0.13).encode(y=y("low"), y2="high:Q"))
+        layers.append(
+            level.mark("rule", color=color["scratch"], strokeWidth=1.75, strokeDash=[2, 3]).encode(y=y("mean"))
+        )
     layers.append(_seed_dots(seeds, x, y, "circle", dark))
-    kd = alt.Chart(_told(direct, "direct KD"))
-    ta = alt.Chart(_thinned(_told(chains, "TA chain")) if compact else _told(chains, "TA chain"))
+    kd = vega.Chart(_told(direct, "direct KD"))
+    ta = vega.Chart(_thinned(_told(chains, "TA chain")) if compact else _told(chains, "TA chain"))
     layers += [
-        kd.mark_line(color=color["kd"], strokeWidth=ROLE_STROKES["student"].width).encode(x=x, y=y("mean")),
-        kd.mark_rule(color=color["kd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
-        kd.mark_point(shape="circle", filled=True, size=95, color=color["kd"], opacity=1).encode(
+        kd.mark("line", color=color["kd"], strokeWidth=ROLE_STROKES["student"].width).encode(x=x, y=y("mean")),
+        kd.mark("rule", color=color["kd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
+        kd.mark("point", shape="circle", filled=True, size=95, color=color["kd"], opacity=1).encode(
             x=x, y=y("mean"), tooltip=_TOOLTIP
         ),
-        ta.mark_rule(color=color["takd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
-        ta.mark_point(shape="diamond", filled=True, color=color["takd"], opacity=1).encode(
-            x=x, y=y("mean"), tooltip=_TOOLTIP, size=alt.Size("size:Q", scale=None)
+        ta.mark("rule", color=color["takd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
+        ta.mark("point", shape="diamond", filled=True, color=color["takd"], opacity=1).encode(
+            x=x, y=y("mean"), tooltip=_TOOLTIP, size=vega.field("size:Q", scale=None)
         ),
-        ta.mark_text(dy=-11, fontSize=12, fontWeight="bold", color=text_color("takd", dark)).encode(
+        ta.mark("text", dy=-11, fontSize=12, fontWeight="bold", color=text_color("takd", dark)).encode(
             x=x, y=y("top"), text="via:N"
         ),
     ]
@@ -164,15 +166,15 @@ def _student_panel(
     ]
     labels = [(text, method, shape, float(rows["mean"].iloc[-1])) for text, method, shape, rows in entries if len(rows)]
     layers += _legend(labels, span[0] - 20, dark) if compact else _end_labels(labels, x, end, y, span, dark)
-    return alt.layer(*layers)
+    return vega.layer(*layers)
 
 
 _TOOLTIP = [
-    alt.Tooltip("what:N", title="arm"),
-    alt.Tooltip("x:N", title="teacher"),
-    alt.Tooltip("accuracy:N", title="test accuracy"),
-    alt.Tooltip("interval:N", title="95 % interval"),
-    alt.Tooltip("n:Q", title="seeds"),
+    vega.field("what:N", title="arm"),
+    vega.field("x:N", title="teacher"),
+    vega.field("accuracy:N", title="test accuracy"),
+    vega.field("interval:N", title="95 % interval"),
+    vega.field("n:Q", title="seeds"),
 ]
 
 
@@ -204,22 +206,22 @@ def _thinned(told: pd.DataFrame) -> pd.DataFrame:
     return told.assign(via=[via if i in shown else "" for i, via in enumerate(told["via"])])
 
 
-def _seed_dots(dots: pd.DataFrame, x: alt.X, y: Any, shape: str, dark: bool) -> alt.Chart:
+def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool) -> vega.Chart:
     frame = dots[["at", "group", "value"]].assign(
         method=dots["group"].astype(str).replace({"teacher alone": "scratch"})
     )
-    mark = alt.Chart(frame[["at", "value", "method"]]).mark_point(shape=shape, filled=True, size=22, opacity=0.35)
-    return mark.encode(x=x, y=y("value"), color=alt.Color("method:N", scale=scale_color(dark), legend=None))
+    mark = vega.Chart(frame[["at", "value", "method"]]).mark("point", shape=shape, filled=True, size=22, opacity=0.35)
+    return mark.encode(x=x, y=y("value"), color=vega.field("method:N", scale=scale_color(dark), legend=None))
 
 
 def _accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count: int) -> Any:
     """A y encoding on a scale fitted to all of `series`, drawn between the two pixels of `span`."""
     low, high = fit(series, least=0.02)
-    scale = alt.Scale(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False)
+    scale = vega.part(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False)
     digits = 0 if high - low > 0.011 * count * 1.4 else 1
     shown = f"format(100 * datum.value, '.{digits}f') + ' %'"
-    axis = alt.Axis(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)
-    return lambda field: alt.Y(f"{field}:Q", scale=scale, axis=axis)
+    axis = vega.part(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)
+    return lambda field: vega.field(f"{field}:Q", scale=scale, axis=axis)
 
 
 def _sizes(chains: pd.DataFrame) -> str:
@@ -230,37 +232,43 @@ def _sizes(chains: pd.DataFrame) -> str:
     return text if len(single) == len(via) else f"{text} and more" if text else ", ".join(via[:1])
 
 
-def _key(chart: alt.Chart, method: str, shape: str, dark: bool) -> alt.Chart:
+def _key(chart: vega.Chart, method: str, shape: str, dark: bool) -> vega.Chart:
     color = arm_color(method, dark)
-    return chart.mark_point(shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)
+    return chart.mark("point", shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)
 
 
-def _legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[alt.Chart]:
+def _legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[vega.Chart]:
     """Names in one line above the panel, for places too narrow for names beside the data."""
     marks, left = [], 6.0
     for text, method, shape, _ in labels:
-        spot = alt.Chart(pd.DataFrame({"text": [text]}))
-        name = spot.mark_text(align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
+        spot = vega.Chart(pd.DataFrame({"text": [text]}))
+        name = spot.mark("text", align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
         marks += [
-            _key(spot, method, shape, dark).encode(x=alt.value(left), y=alt.value(top)),
-            name.encode(x=alt.value(left + 11), y=alt.value(top + 0.5), text="text:N"),
+            _key(spot, method, shape, dark).encode(x=vega.value(left), y=vega.value(top)),
+            name.encode(x=vega.value(left + 11), y=vega.value(top + 0.5), text="text:N"),
         ]
         left += 6.1 * len(text) + 30
     return marks
 
 
 def _end_labels(
-    labels: list[tuple[str, str, str, float]], x: alt.X, end: float, y: Any, span: tuple[float, float], dark: bool
-) -> list[alt.Chart]:
+    labels: list[tuple[str, str, str, float]], x: vega.Part, end: float, y: Any, span: tuple[float, float], dark: bool
+) -> list[vega.Chart]:
     """Coloured names right of the data, at the height of what they name, moved apart where they would touch."""
     low, high = y("v")["scale"]["domain"]
     gap = 18 * (high - low) / (span[1] - span[0])
     heights = spread([value for *_, value in labels], gap, low + gap / 2, high - gap / 2)
     marks = []
     for (text, method, shape, _), height in zip(labels, heights, strict=True):
-        spot = alt.Chart(pd.DataFrame({"at": [end], "v": [height], "text": [text]})).encode(x=x, y=y("v"))
-        name = spot.mark_text(
-            align="left", baseline="middle", dx=10, fontSize=12.5, fontWeight=600, color=text_color(method, dark)
+        spot = vega.Chart(pd.DataFrame({"at": [end], "v": [height], "text": [text]})).encode(x=x, y=y("v"))
+        name = spot.mark(
+            "text",
+            align="left",
+            baseline="middle",
+            dx=10,
+            fontSize=12.5,
+            fontWeight=600,
+            color=text_color(method, dark),
         )
         marks += [_key(spot, method, shape, dark), name.encode(text="text:N")]
     return marks

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import streamlit as st
 
 from takd.analysis.curves import CurveReader
+from takd.answers import answers_rules
 from takd.data.table import Dataset
-from takd.plan import build_plan
 from takd.presentation import ui, words
+from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
-from takd.runs.states import RunInfo, list_runs, log_tail, run_info
+from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, resume, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
 
 TICK = 2.0  # seconds between looks at a live run
+LIVE_NOTE = "live"  # the note of runs that live mode started
 
 
 def cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Estimate | None:
     """What is left to train; None where the data set has to be prepared first."""
     if dataset.fingerprint is None:
         return None
-    return estimate(build_plan(spec, dataset), store, dataset.classes)
+    return estimate(plan_of(spec, dataset), store, dataset.classes)
 
 
 def spec_of(run: RunInfo) -> ExperimentSpec:
@@ -35,30 +38,44 @@ def spec_of(run: RunInfo) -> ExperimentSpec:
 def active_run(spec: ExperimentSpec, store: Store) -> RunInfo | None:
     """The run that is answering this question now, whoever started it: a reload or another browser finds it again.
 
-    Ended runs that need attention (failed, lost, cancelled) are found when they are the newest of their question.
+    Ended runs that need attention (failed, lost, cancelled) are found when they are the newest of their question; one
+    of live mode that was cancelled needs none, because its visitor has moved on.
     """
     wanted = to_json(spec)
-    for run in list_runs(store, limit=50):
-        if run.origin == "live" and dict(run.spec) == wanted:
+    for run_id, asked in _newest(store):
+        run = still_active(run_id, store) if asked.get("spec") == wanted else None
+        if run is not None and (run.note, run.state) != (LIVE_NOTE, "cancelled"):
             return run if run.state != "done" else None
     return None
+
+
+def active_runs(store: Store) -> list[RunInfo]:
+    """Runs that train or wait, newest first."""
+    unsure = [name for name, _ in _newest(store) if _said(store, name) not in ("done", "failed", "cancelled")]
+    found = [still_active(name, store) for name in unsure]
+    return [run for run in found if run is not None and run.look.active]
+
+
+def _newest(store: Store, limit: int = 50) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(id, experiment.json) of the newest own runs. Nothing is asked about their stages: live mode makes many runs."""
+    for name in reversed(run_ids(store.root)[-limit:]):
+        yield name, read_run_file(store, store.root / "runs" / name, "experiment.json")
+
+
+def _said(store: Store, run_id: str) -> str:
+    return str(read_status(store.root / "runs" / run_id).get("state"))
 
 
 def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
     """Start training, with what is new and how long it takes; disabled with the reason where it cannot."""
     left = cost(spec, dataset, store)
-    if left is None:
-        label, note = "Run for real", f"{dataset.label} is downloaded first ({dataset.download})."
-        nothing = False
-    else:
-        nothing = left.new_stages == 0
-        label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
-        sure = "" if left.calibrated or nothing else " Not measured on this machine yet, so this is a rough guess."
-        reused = "; the rest is reused" if left.new_stages < left.total_stages else ""
-        note = f"Trains {left.new_stages} of {words.count(left.total_stages, 'stage')}{reused}.{sure}"
-        if nothing:
-            note = f"All {words.count(left.total_stages, 'stage')} are stored; nothing is left to train."
+    nothing = left is not None and left.new_stages == 0
     problem = store.writable() if not nothing else None
+    if left is None:
+        label, note, more = "Run for real", f"{dataset.label} is downloaded first ({dataset.download}).", ""
+    else:
+        label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
+        note, more = words.cost_note(left), "" if nothing else words.cost_details(left, _rules(spec, dataset))
     st.caption(problem or note, width="content")
     if st.button(
         label,
@@ -66,13 +83,17 @@ def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
         type="primary",
         icon=":material/play_arrow:",
         disabled=nothing or problem is not None,
-        help=problem or note,
+        help=problem or f"{note} {more}".strip(),
     ):
         try:
             submit(store, spec)
             st.rerun()
         except RunError as error:
             st.error(ui.plain(str(error)))
+
+
+def _rules(spec: ExperimentSpec, dataset: Dataset) -> tuple[str, ...]:
+    return answers_rules(plan_of(spec, dataset).stages)
 
 
 def run_card(run: RunInfo, store: Store, *, place: str) -> None:
@@ -89,7 +110,7 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             text = f"{run.stages_done} of {words.count(run.stages_total, 'stage')} trained"
             if run.look.active and left is not None:
                 text += f" · {words.duration(left)} left"
-            st.progress(_share(run), text=text)
+            st.progress(share(run), text=text)
         for key, progress in run.current:
             st.caption(_current(key, progress, store))
         if run.state == "queued" and run.position is not None:
@@ -123,7 +144,8 @@ def _buttons(run: RunInfo, store: Store, place: str) -> None:
         button("Forget", "delete", delete)
 
 
-def _share(run: RunInfo) -> float:
+def share(run: RunInfo) -> float:
+    """How much of a run is done, from 0 to 1, with what its trainings have done so far."""
     inside = sum(_done_share(progress) for _, progress in run.current)
     return min(1.0, (run.stages_done + inside) / max(1, run.stages_total))
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import altair as alt
 import pandas as pd
 
+from takd.presentation import vega
 from takd.presentation.captions import METRICS
 from takd.presentation.theme import configure, palette
 
 
-def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> alt.LayerChart:
+def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> vega.Chart:
     """What stands where there is nothing to draw yet."""
-    mark = alt.Chart(pd.DataFrame({"text": [text]})).mark_text(fontSize=14, color=palette(dark).muted)
-    return configure(alt.layer(mark.encode(text="text:N")), dark, width=width or "container", height=height)
+    mark = vega.Chart(pd.DataFrame({"text": [text]})).mark("text", fontSize=14, color=palette(dark).muted)
+    return configure(vega.layer(mark.encode(text="text:N")), dark, width=width or "container", height=height)
 
 
-def heading(text: str, y: float, dark: bool) -> alt.Chart:
+def heading(text: str, y: float, dark: bool) -> vega.Chart:
     """A panel's title at a fixed height of the plot."""
-    mark = alt.Chart(pd.DataFrame({"text": [text]})).mark_text(
-        align="left", baseline="top", fontSize=13, fontWeight="bold", color=palette(dark).text
+    mark = vega.Chart(pd.DataFrame({"text": [text]})).mark(
+        "text", align="left", baseline="top", fontSize=13, fontWeight="bold", color=palette(dark).text
     )
-    return mark.encode(x=alt.value(0), y=alt.value(y), text="text:N")
+    return mark.encode(x=vega.value(0), y=vega.value(y), text="text:N")
 
 
 def slim(frame: pd.DataFrame) -> pd.DataFrame:

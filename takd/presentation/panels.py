@@ -11,6 +11,7 @@ import streamlit as st
 
 from takd.analysis.curves import curve_frame
 from takd.analysis.nearest import Difference
+from takd.answers import answers_rules
 from takd.data.table import Dataset
 from takd.presentation import charts, live, ui, words
 from takd.presentation.choices import adopt
@@ -200,7 +201,8 @@ def details(shown: Study) -> None:
                 f"{recipe.schedule} rate {recipe.lr:g}, weight decay {recipe.weight_decay:g}, augmentation "
                 f"{recipe.augmentation}); nothing is selected on test images. Gains carry 95 % t intervals of paired "
                 f"differences, accuracies 95 % t intervals of their own mean, and the comparison of teachers a wider "
-                f"one that allows for the best smaller teacher having been chosen. None covers the choice of images."
+                f"one that allows for the best smaller teacher having been chosen. None covers the choice of images. "
+                + " ".join(answers_rules(shown.plan.stages))
             )
         )
 

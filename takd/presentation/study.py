@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -90,9 +91,15 @@ class Study:
         return int(row["n"].iloc[0]) if len(row) else 0
 
 
+@lru_cache(maxsize=16)
+def plan_of(spec: ExperimentSpec, dataset: Dataset) -> Plan:
+    """The plan of a question, kept: hashing hundreds of stages is a good part of a page's time."""
+    return build_plan(spec, dataset)
+
+
 def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     """Look a question up; raises ValueError when the data set has no fingerprint yet."""
-    plan = build_plan(replace(spec, scope="ladder"), dataset)
+    plan = plan_of(replace(spec, scope="ladder"), dataset)
     chains, stages = chain_frame(plan, store), stage_frame(plan, store)
     arms = arm_frame(chains)
     verdicts, gap_verdict = tuple(verdicts_for(plan, chains)), gap(chains)

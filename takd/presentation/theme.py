@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
+from takd.presentation import vega
 
 FONT = "Source Sans, sans-serif"  # the first is the app's own face; exports fall back to the second
 
@@ -95,10 +95,10 @@ def text_color(method: str, dark: bool = False) -> str:
     return color
 
 
-def scale_color(dark: bool = False) -> alt.Scale:
+def scale_color(dark: bool = False) -> vega.Part:
     """The colour scale over methods, the same whichever of them are present."""
     colors = ARM_COLORS_DARK if dark else ARM_COLORS
-    return alt.Scale(domain=list(colors), range=list(colors.values()))
+    return vega.part(domain=list(colors), range=list(colors.values()))
 
 
 def contrast(one: str, other: str) -> float:
@@ -107,23 +107,22 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def configure(chart: Any, dark: bool = False, **settings: Any) -> Any:
+def configure(chart: vega.Chart, dark: bool = False, **settings: Any) -> vega.Chart:
     """The finishing touch of every chart: transparent ground, readable text, faint grid, and its own `settings`
     (width, height, resolve).
 
     `fit-x` keeps a chart as wide as its place and exactly as tall as it asked for. Show it with `theme=None`, else
-    Streamlit lays its own colours on top. Everything is set on the chart as it is: each of Altair's own configure
-    and properties calls copies the whole chart, data included, which made the gap chart take three times as long.
+    Streamlit lays its own colours on top.
     """
     ground = palette(dark)
     settings |= {
         "background": "transparent",
-        "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
+        "autosize": vega.part(type="fit-x", contains="padding"),
         "padding": {"left": 4, "top": 4, "right": 4, "bottom": 4},
-        "config": alt.Config(
+        "config": vega.part(
             font=FONT,
-            view=alt.ViewConfig(stroke=None),
-            axis=alt.AxisConfig(
+            view=vega.part(stroke=None),
+            axis=vega.part(
                 labelColor=ground.muted,
                 titleColor=ground.muted,
                 labelFontSize=12,
@@ -137,12 +136,10 @@ def configure(chart: Any, dark: bool = False, **settings: Any) -> Any:
                 domain=False,
                 ticks=False,
             ),
-            text=alt.MarkConfig(fontSize=12, color=ground.text),
+            text=vega.part(fontSize=12, color=ground.text),
         ),
     }
-    for name, value in settings.items():
-        setattr(chart, name, value)
-    return chart
+    return chart.settings(**settings)
 
 
 def _mix(color: str, other: str, share: float) -> str:

@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.presentation.exports import chart_bytes, table_bytes
 from takd.presentation.theme import palette
+from takd.presentation.vega import Chart
 from takd.runs.store import Store, open_store
 
 # Two versions of a figure are drawn and the narrower one is shown on small screens: the server cannot know the width.
@@ -25,7 +27,8 @@ _STYLE = """
   [class*="st-key-wide-"] { display: none; }
   [class*="st-key-narrow-"] { display: flex; }
 }
-.st-key-faded [data-testid="stVegaLiteChart"] { opacity: 0.45; }
+.st-key-live-state { flex-wrap: nowrap; white-space: nowrap; }
+div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
 """
 
@@ -45,6 +48,12 @@ def style() -> None:
     }}
     """
     st.html(f"<style>{_STYLE}{rules}</style>")
+
+
+def fade(key: str, faded: bool) -> None:
+    """Draw the figures of a container paler while they answer another question. A rule and not another key: under a
+    new key the browser would build every figure again, and the page would jump."""
+    st.html(f"<style>.st-key-{key} [data-testid=stVegaLiteChart] {{ opacity: {0.45 if faded else 1}; }}</style>")
 
 
 @st.cache_resource
@@ -79,10 +88,11 @@ def plain(text: str) -> str:
 
 def figure(
     name: str,
-    draw: Callable[[bool, bool], Any],
+    draw: Callable[[bool, bool], Chart],
     alt_text: str,
     data: pd.DataFrame,
     *,
+    later: list[Callable[[], None]],
     depends: tuple[Any, ...] = (),
     hold: float = 0.0,
     title: str,
@@ -92,32 +102,42 @@ def figure(
     """A figure in its wide and narrow form, with caption and export menu.
 
     `draw(compact, dark)` makes the chart from `data` and `depends` (frames and plain values) and nothing else: while
-    they stay as they are, the session keeps the drawing, because Altair is the slowest part of a page. A live page may
-    `hold` a drawing for some seconds even if they change. Returns the field `network` of the box that was clicked
-    where `select` is set.
+    they stay as they are, the session keeps the drawing. A live page may `hold` a drawing for some seconds even if
+    they change. The narrow form is added to `later`, to be drawn when every wide one stands: most windows show those.
+    Returns the field `network` of the box that was clicked where `select` is set.
     """
     is_dark = dark()
     state = _fingerprint(data, is_dark, *depends)
-    picked = None
-    for form, compact in (("wide", False), ("narrow", True)):
-        with st.container(key=f"{form}-{name}", gap="xsmall"):
-            spec = _drawn(f"{name}-{form}", state, partial(draw, compact, is_dark), hold)
-            if select:
-                event = st.vega_lite_chart(
-                    spec,
-                    theme=None,
-                    key=f"chart-{form}-{name}",
-                    on_select="rerun",
-                    selection_mode=["box"],
-                    alt=alt_text,
-                )
-                picked = picked or _picked(event)
-            else:
-                st.vega_lite_chart(spec, theme=None, key=f"chart-{form}-{name}", alt=alt_text)
+
+    def place(form: str) -> None:
+        key = _chart_key(form, name)
+        spec = _drawn(f"{name}-{form}", state, partial(draw, form == "narrow", is_dark), hold)
+        if select:
+            st.vega_lite_chart(spec, theme=None, key=key, on_select="rerun", selection_mode=["box"], alt=alt_text)
+        else:
+            st.vega_lite_chart(spec, theme=None, key=key, alt=alt_text)
+
+    with st.container(key=f"wide-{name}", gap="xsmall"):
+        place("wide")
+    narrow = st.container(key=f"narrow-{name}", gap="xsmall")
+
+    def place_narrow() -> None:
+        with narrow:
+            place("narrow")
+
+    later.append(place_narrow)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(caption)
         _export_menu(name, draw, data, title, caption)
-    return picked
+    if not select:
+        return None
+    return next(
+        filter(None, (_picked(st.session_state.get(_chart_key(form, name))) for form in ("wide", "narrow"))), None
+    )
+
+
+def _chart_key(form: str, name: str) -> str:
+    return f"chart-{form}-{name}"
 
 
 @dataclass(frozen=True)
@@ -127,12 +147,14 @@ class _Drawing:
     spec: dict[str, Any]
 
 
-def _drawn(name: str, state: str, draw: Callable[[], Any], hold: float) -> dict[str, Any]:
+def _drawn(name: str, state: str, draw: Callable[[], Chart], hold: float) -> dict[str, Any]:
     """The Vega-Lite specification of a figure, from the session's memory where nothing it depends on has changed."""
     memory: dict[str, _Drawing] = st.session_state.setdefault("drawings", {})
     known, now = memory.get(name), time.monotonic()
     if known is None or (known.state != state and now - known.made >= hold):
-        known = memory[name] = _Drawing(state, now, draw().to_dict())
+        spec, tables = draw().parts()
+        data = {table: pa.Table.from_pandas(frame, preserve_index=False) for table, frame in tables.items()}
+        known = memory[name] = _Drawing(state, now, {**spec, "datasets": data})
     return known.spec
 
 
@@ -156,7 +178,7 @@ def _picked(event: Any) -> str | None:
         return None
 
 
-def _export_menu(name: str, draw: Callable[[bool, bool], Any], data: pd.DataFrame, title: str, source: str) -> None:
+def _export_menu(name: str, draw: Callable[[bool, bool], Chart], data: pd.DataFrame, title: str, source: str) -> None:
     with st.popover("Export", icon=":material/download:", help=f"Save “{title}”"):
         for kind in ("png", "svg"):
             st.download_button(
@@ -178,6 +200,6 @@ def _export_menu(name: str, draw: Callable[[bool, bool], Any], data: pd.DataFram
         )
 
 
-def _picture(draw: Callable[[bool, bool], Any], kind: str, title: str, source: str) -> bytes:
+def _picture(draw: Callable[[bool, bool], Chart], kind: str, title: str, source: str) -> bytes:
     """Made when the button is pressed, not on every run of the page."""
     return chart_bytes(draw(False, False), kind, title[:1].upper() + title[1:], source.replace("\\", ""))

@@ -15,6 +15,8 @@ from takd.presentation.captions import (
     alt_chain,
     alt_curves,
     alt_gap,
+    cost_details,
+    cost_note,
     provenance,
     run_sentence,
 )
@@ -69,6 +71,8 @@ __all__ = [
     "arm_label",
     "best_of",
     "capital",
+    "cost_details",
+    "cost_note",
     "count",
     "duration",
     "gain_text",

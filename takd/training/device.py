@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -46,12 +46,18 @@ def environment(device: torch.device, bf16: bool) -> dict[str, str | int]:
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16 else "fp32",
-        "platform": platform.platform(terse=True),
+        "platform": _platform(),
         "python": platform.python_version(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
+@cache
+def _platform() -> str:
+    return platform.platform(terse=True)
+
+
+@cache
 def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as lines:

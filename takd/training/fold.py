@@ -13,10 +13,13 @@ from takd.networks.resnet import BasicBlock
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A frozen copy in evaluation mode that answers the same up to rounding, without its batch norms.
+    """A frozen copy in evaluation mode that answers the same up to rounding, without its batch norms; the network
+    itself where it has none.
 
     Only a batch norm that directly follows its convolution is folded: in a Sequential, or as a BasicBlock wires it.
     """
+    if next(_pairs(network), None) is None:
+        return network
     twin = copy.deepcopy(network).eval()
     for owner, first, second in list(_pairs(twin)):
         convolution, norm = getattr(owner, first), getattr(owner, second)

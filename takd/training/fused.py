@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from takd.networks.resnet import BasicBlock
+from takd.networks.staged import Staged
 from takd.training.device import uses_bf16
 
 Forward = Callable[[Tensor], Tensor]
@@ -43,10 +44,11 @@ def training_forward(network: nn.Module, bf16: bool, device: torch.device) -> Fo
     The network itself where it has nothing to fuse, is not on the CPU, or numba is missing. In evaluation mode the
     answer calls the network too. With `bf16` it autocasts by itself.
     """
-    if device.type != "cpu" or type(network) is not nn.Sequential or _kernels() is None:
+    if type(network) not in (nn.Sequential, Staged) or device.type != "cpu" or _kernels() is None:
         return network
-    steps = _steps(list(network))
-    if steps == list(network):
+    layers = list(network.children())
+    steps = _steps(list(layers))
+    if steps == layers:
         return network
 
     def forward(pixels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from takd.networks.resnet import BasicBlock
+from takd.networks.staged import Staged
 
 Layer = Callable[[Tensor], Tensor]
 Rule = Callable[[Any, str, "Stack"], Layer]
@@ -174,6 +175,7 @@ def _flatten(module: nn.Flatten, name: str, stack: Stack) -> Layer:
 
 _COMMON: Mapping[type[nn.Module], Rule] = {
     nn.Sequential: _sequential,
+    Staged: _sequential,
     BasicBlock: _basic_block,
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: _relu,

@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import lru_cache
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -26,7 +28,9 @@ from takd.training.streams import epoch_order
 
 _KERNEL = "takd.training.mlp_kernel"  # imported when needed: numba takes half a second
 _LEAST_PER_THREAD = 4  # networks
-_SLICE_SECONDS = 0.03  # of compiled work between two looks at the wish to stop
+_LOOK_SECONDS = 0.02  # between looks at which networks are done
+_SLICE_SECONDS = 0.05  # of compiled work between two looks at the wish to stop
+_ORDERS_BYTES = 2**24  # of batch orders kept for the networks that follow
 _PER_STEP = 1e-4  # seconds, until the first slice has been measured
 
 
@@ -56,24 +60,40 @@ def fits(stage: StageSpec, device: str) -> bool:
     return small and plain and recipe.augmentation == "none" and recipe.precision == "fp32"
 
 
-def train_mlps(pupils: Sequence[Pupil], threads: int | None = None) -> dict[int, StageFailed]:
+def train_mlps(
+    pupils: Sequence[Pupil], threads: int | None = None, done: Callable[[int], None] = lambda _: None
+) -> dict[int, StageFailed]:
     """Train networks that share images, network and recipe (not labels, teachers, T or lam) to the end of the recipe.
 
     `threads` (default: one per core this process may use) share the networks; the compiled epochs need no lock of
-    Python's. Returns the failures by position: a loss that is no longer finite ends that network only. Raises
+    Python's. `done` is called with the position of each network that is finished, in the calling thread, while others
+    are still trained. Returns the failures by position: a loss that is no longer finite ends that network only. Raises
     StageStopped when a hook asks to stop, within one epoch of a few networks. A network's bits depend neither on its
     companions nor on the threads.
     """
     count = max(1, min(threads or _cores(), len(pupils) // _LEAST_PER_THREAD))
     failed: dict[int, StageFailed] = {}
+    ended: SimpleQueue[tuple[int, StageFailed | None]] = SimpleQueue()
 
     def train_part(first: int) -> None:
-        failures = _train_in_turn(pupils[first::count])
-        failed.update({first + place * count: failure for place, failure in failures.items()})
+        places = range(first, len(pupils), count)
+        _train_in_turn(pupils[first::count], lambda k, failure: ended.put((places[k], failure)))
+
+    def tell() -> None:
+        while not ended.empty():
+            place, failure = ended.get()
+            if failure is None:
+                done(place)
+            else:
+                failed[place] = failure
 
     # One thread per product: they are small, and BLAS threads that wait for each other cost ten times the work.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "mlp-batch") as pool:
-        for part in [pool.submit(train_part, first) for first in range(count)]:
+        parts = [pool.submit(train_part, first) for first in range(count)]
+        while wait(parts, _LOOK_SECONDS).not_done:
+            tell()
+        tell()
+        for part in parts:
             part.result()
     return failed
 
@@ -83,26 +103,33 @@ def warm_up() -> None:
     kernel = importlib.import_module(_KERNEL)
     one, flat, image = np.zeros(1, np.int64), np.zeros((1, 1 + 1 + 2 + 2), np.float32), np.zeros((1, 1), np.float32)
     table, number = np.full((1, 1, 2), 0.5, np.float32), np.ones(1, np.float32)
-    last = (1, 1, flat, flat.copy(), np.zeros((1, kernel.SUMS)))
-    kernel.train_epoch(one, image, one[None], one[None], table, image, one, number, number, number, 0.9, 0.0, *last)
-    kernel.validate(one, image, one, 1, flat, np.zeros((1, 2)))
+    state, seen = (1, 1, flat, flat.copy()), (np.zeros((1, 1, kernel.SUMS)), np.zeros((1, 1, 2)))
+    taught = (table, image, one, number, number)
+    kernel.train_epochs(
+        one, image, one[None, None], one[None], *taught, number[None], 0.9, 0.0, *state, image, one, *seen
+    )
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _train_in_turn(pupils: Sequence[Pupil]) -> dict[int, StageFailed]:
-    batch = _Batch(pupils)
-    failed: dict[int, StageFailed] = {}
-    for epoch in range(batch.recipe.epochs):
-        waiting = [k for k, pupil in enumerate(pupils) if pupil.progress.epochs == epoch and k not in failed]
-        while waiting:
-            slice_, waiting = waiting[: batch.slice_size()], waiting[batch.slice_size() :]
-            if pupils[slice_[0]].hooks.stop():
-                raise StageStopped(f"stopped in epoch {epoch + 1} of {batch.recipe.epochs}")
-            failed.update(batch.train(slice_, epoch))
-    return failed
+def _train_in_turn(pupils: Sequence[Pupil], ended: Callable[[int, StageFailed | None], None]) -> None:
+    """A few networks at a time to their end, so that the first ones are done soon."""
+    batch, end = _Batch(pupils), pupils[0].stage.recipe.epochs
+    left = list(range(len(pupils)))
+    while left:
+        epoch = pupils[left[0]].progress.epochs  # checkpoints may be of different epochs
+        alike = [k for k in left if pupils[k].progress.epochs == epoch]
+        networks, epochs = batch.slice_of(len(alike), end - epoch)
+        chosen = alike[:networks]
+        if pupils[chosen[0]].hooks.stop():
+            raise StageStopped(f"stopped in epoch {epoch + 1} of {end}")
+        failures = batch.train(chosen, epoch, epochs) if epochs else {}
+        for k in chosen:
+            if k in failures or pupils[k].progress.epochs == end:
+                left.remove(k)
+                ended(k, failures.get(k))
 
 
 class _Batch:
@@ -121,28 +148,36 @@ class _Batch:
         losses = [pupil.stage.loss for pupil in pupils]
         self.temperatures = np.array([loss.temperature or 1.0 for loss in losses], np.float32)
         self.lams = np.array([loss.lam for loss in losses], np.float32)
-        self.sums, self.checked = np.zeros((len(pupils), self.kernel.SUMS)), np.zeros((len(pupils), 2))
         self.batch = min(self.recipe.batch, len(self.pixels))
         self.steps = len(self.pixels) // self.batch
         self.step_seconds, self.last_report = _PER_STEP, 0.0
 
-    def slice_size(self) -> int:
-        """How many networks to train between two looks at the wish to stop."""
-        return max(1, int(_SLICE_SECONDS / (self.steps * self.step_seconds)))
+        @lru_cache(_ORDERS_BYTES // (8 * len(self.pixels)))
+        def order(seed: int, epoch: int) -> np.ndarray:
+            return epoch_order(len(self.pixels), seed, self.name, epoch).numpy()
 
-    def train(self, chosen: list[int], epoch: int) -> dict[int, StageFailed]:
-        """One epoch of some of the networks: train, validate, write their rows; the failures."""
+        self.order = order
+
+    def slice_of(self, networks: int, epochs: int) -> tuple[int, int]:
+        """(networks, epochs) to train between two looks at the wish to stop."""
+        fitting = max(1, int(_SLICE_SECONDS / (self.steps * self.step_seconds)))
+        return max(1, min(networks, fitting // max(1, epochs))), min(epochs, fitting)
+
+    def train(self, chosen: list[int], epoch: int, epochs: int) -> dict[int, StageFailed]:
+        """Some epochs of some of the networks: train, validate, write their rows; the failures."""
         began = time.perf_counter()
-        recipe, steps = self.recipe, self.steps
+        recipe, steps, span = self.recipe, self.steps, range(epoch, epoch + epochs)
         all_steps = steps * recipe.epochs
-        rates = [learning_rate(recipe.schedule, recipe.lr, epoch * steps + i, all_steps) for i in range(steps)]
-        seeds = [self.pupils[k].stage.seed for k in chosen]
-        orders = np.stack([epoch_order(len(self.pixels), seed, self.name, epoch).numpy() for seed in seeds])
-        places = np.array(chosen)
-        self.kernel.train_epoch(
-            places,
+        rates = [
+            [learning_rate(recipe.schedule, recipe.lr, now * steps + i, all_steps) for i in range(steps)]
+            for now in span
+        ]
+        sums = np.zeros((epochs, len(self.pupils), self.kernel.SUMS))
+        checked = np.zeros((epochs, len(self.pupils), 2))
+        self.kernel.train_epochs(
+            np.array(chosen),
             self.pixels,
-            orders,
+            self._orders(chosen, span),
             self.labels,
             *self.softened.tables,
             self.softened.rows,
@@ -155,25 +190,31 @@ class _Batch:
             self.hidden,
             self.weights,
             self.velocities,
-            self.sums,
+            *self.validation,
+            sums,
+            checked,
         )
-        training_seconds = (time.perf_counter() - began) / len(chosen)
-        self.kernel.validate(places, *self.validation, self.hidden, self.weights, self.checked)
-        seconds = (time.perf_counter() - began) / len(chosen)
+        seconds = (time.perf_counter() - began) / (len(chosen) * epochs)
         self.step_seconds = seconds / steps
-        self._report(chosen, epoch, training_seconds)
+        self._report(chosen, span.stop, seconds)
         failed: dict[int, StageFailed] = {}
         for k in chosen:
-            # The weights too: a ReLU may hide what is not a number.
-            if np.isfinite([self.sums[k, 0], self.checked[k, 1], self.weights[k].sum()]).all():
-                self._write(k, epoch, rates[-1], seconds, training_seconds)
+            finite = np.isfinite(sums[:, k]).all(1) & np.isfinite(checked[:, k]).all(1)
+            for i in range(epochs if finite.all() else int(finite.argmin())):
+                self._write(k, epoch + i, sums[i, k].tolist(), checked[i, k].tolist(), rates[i][-1], seconds)
+            if finite.all():
+                self.pupils[k].hooks.epoch_done(self.pupils[k].progress)
             else:
-                failed[k] = diverged(epoch, recipe.lr)
+                failed[k] = diverged(epoch + int(finite.argmin()), recipe.lr)
         return failed
 
-    def _write(self, k: int, epoch: int, rate: float, seconds: float, training_seconds: float) -> None:
-        loss, ce, kl, right = self.sums[k].tolist()
-        correct, validation_loss = self.checked[k].tolist()
+    def _orders(self, chosen: list[int], span: range) -> np.ndarray:
+        """(epochs, networks, N): how each network visits the images. Those of one seed do it alike."""
+        seeds = [self.pupils[k].stage.seed for k in chosen]
+        return np.stack([np.stack([self.order(seed, epoch) for seed in seeds]) for epoch in span])
+
+    def _write(self, k: int, epoch: int, sums: list[float], checked: list[float], rate: float, seconds: float) -> None:
+        (loss, ce, kl, right, _), (correct, validation_loss) = sums, checked
         images, progress = self.steps * self.batch, self.pupils[k].progress
         progress.rows.append(
             {
@@ -185,11 +226,10 @@ class _Batch:
                 "val_acc": correct / len(self.validation[1]),
                 "val_loss": validation_loss,
                 "lr": rate,
-                "images_per_second": images / training_seconds,
+                "images_per_second": images / seconds,
                 "seconds": progress.seconds + seconds,  # this network's share of the time of all
             }
         )
-        self.pupils[k].hooks.epoch_done(progress)
 
     def _report(self, chosen: list[int], epoch: int, seconds: float) -> None:
         now = time.perf_counter()
@@ -198,7 +238,7 @@ class _Batch:
             for k in chosen:
                 self.pupils[k].hooks.report(
                     {
-                        "epoch": epoch + 1,
+                        "epoch": epoch,
                         "epochs": self.recipe.epochs,
                         "step": self.steps,
                         "steps": self.steps,

@@ -26,7 +26,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 _LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # ln 2 in two parts: their sum is exact
 _SERIES = tuple(np.float32(1 / math.factorial(n)) for n in range(2, 8))
 _HALF, _LEAST = np.float32(0.5), np.float32(-87.0)
-SUMS = 4  # sums of an epoch per model: loss, CE, KL times T**2, right answers
+SUMS = 5  # of an epoch per model: loss, CE, KL times T**2, right answers, and the sum of all weights after it
 
 
 @njit(inline="always")
@@ -87,7 +87,8 @@ def train_epoch(
     softened (M, N, C) float32: teachers' probabilities at their pupils' temperature, and negative_entropy (M, N)
     their sum of p log p; teachers (K,) int64: a model's row in them, -1 for nobody; temperatures, lams (K,) float32;
     rates (steps,) float32; weights, velocities (K, P) float32: the parameters flat in the order of the module;
-    sums (K, SUMS) float64, set. The last, smaller batch is left out.
+    sums (K, SUMS) float64, set. The last, smaller batch is left out. A weight that is not a number shows in its sum
+    even where a ReLU hides it from the loss.
 
     The loss is (1 - lam) * CE + lam * T**2 * KL, batch means, as takd.methods.losses.kd_loss; the step is SGD with
     Nesterov momentum as torch.optim.SGD takes it.
@@ -117,40 +118,48 @@ def train_epoch(
         for step in range(len(rates)):
             first = step * batch
             for n in range(batch):
-                images[n] = pixels[order[first + n]]
+                image = order[first + n]
+                for i in range(inputs):
+                    images[n, i] = pixels[image, i]
             np.dot(images, weight1.T, features)
             for n in range(batch):
                 for j in range(hidden):
                     features[n, j] = max(_ZERO, features[n, j] + bias1[j])
             np.dot(features, weight2.T, logits)
-            for n in range(batch):
-                label, z = labels[k, order[first + n]], logits[n]
-                best = _add_and_find_best(z, bias2)
-                top = z[best]
+            for n in range(batch):  # elements by two indices: a row of its own costs more than ten of its elements
+                image = order[first + n]
+                label, best = labels[k, image], 0
+                for c in range(classes):
+                    logits[n, c] += bias2[c]
+                    if logits[n, c] > logits[n, best]:
+                        best = c
+                top = logits[n, best]
                 right += best == label
                 for c in range(classes):
-                    z[c] -= top
-                total_ce -= z[label]
+                    logits[n, c] -= top
+                total_ce -= logits[n, label]
             _exp_all(logits, _ONE, exps)
             if softer:
                 _exp_all(logits, _ONE / temperature, soft_exps)
             soft = soft_exps if softer else exps
             for n in range(batch):
-                image = order[first + n]
-                z, slope = logits[n], logit_slopes[n]
-                total = exps[n].sum()
+                image, total = order[first + n], _ZERO
+                for c in range(classes):
+                    total += exps[n, c]
                 total_ce += math.log(total)
                 scale = ce_weight / total
                 for c in range(classes):
-                    slope[c] = scale * exps[n, c]
-                slope[labels[k, image]] -= ce_weight
+                    logit_slopes[n, c] = scale * exps[n, c]
+                logit_slopes[n, labels[k, image]] -= ce_weight
                 if teacher >= 0:
-                    target = softened[teacher, image]
-                    soft_total = soft[n].sum()
-                    soft_scale, heard = kl_weight / soft_total, _ZERO
+                    soft_total, heard = _ZERO, _ZERO
                     for c in range(classes):
-                        heard += target[c] * z[c]
-                        slope[c] += soft_scale * soft[n, c] - kl_weight * target[c]
+                        soft_total += soft[n, c]
+                    soft_scale = kl_weight / soft_total
+                    for c in range(classes):
+                        target = softened[teacher, image, c]
+                        heard += target * logits[n, c]
+                        logit_slopes[n, c] += soft_scale * soft[n, c] - kl_weight * target
                     total_kl += negative_entropy[teacher, image] - heard / temperature + math.log(soft_total)
             np.dot(logit_slopes, weight2, feature_slopes)
             for n in range(batch):
@@ -175,7 +184,7 @@ def train_epoch(
         mean_ce = total_ce / (steps * batch)
         mean_kl = temperature * temperature * total_kl / (steps * batch)
         sums[k, 0] = (1.0 - lam) * mean_ce + lam * mean_kl if 0 < lam < 1 else (mean_kl if lam == 1 else mean_ce)
-        sums[k, 1], sums[k, 2], sums[k, 3] = mean_ce, mean_kl, right
+        sums[k, 1], sums[k, 2], sums[k, 3], sums[k, 4] = mean_ce, mean_kl, right, weights[k].sum()
 
 
 @njit(**_COMPILE)
@@ -208,3 +217,51 @@ def validate(
         for n in range(count):
             total_ce += math.log(logits[n].sum())
         sums[k, 0], sums[k, 1] = right, total_ce / count
+
+
+@njit(**_COMPILE)
+def train_epochs(
+    chosen: np.ndarray,
+    pixels: np.ndarray,
+    orders: np.ndarray,
+    labels: np.ndarray,
+    softened: np.ndarray,
+    negative_entropy: np.ndarray,
+    teachers: np.ndarray,
+    temperatures: np.ndarray,
+    lams: np.ndarray,
+    rates: np.ndarray,
+    momentum: float,
+    weight_decay: float,
+    batch: int,
+    hidden: int,
+    weights: np.ndarray,
+    velocities: np.ndarray,
+    validation_pixels: np.ndarray,
+    validation_labels: np.ndarray,
+    sums: np.ndarray,
+    checked: np.ndarray,
+) -> None:
+    """Some epochs in a row, each validated: `train_epoch` and `validate` with one more dimension in front of orders
+    (E, L, N), rates (E, steps), sums (E, K, SUMS) and checked (E, K, 2)."""
+    for epoch in range(len(orders)):
+        train_epoch(
+            chosen,
+            pixels,
+            orders[epoch],
+            labels,
+            softened,
+            negative_entropy,
+            teachers,
+            temperatures,
+            lams,
+            rates[epoch],
+            momentum,
+            weight_decay,
+            batch,
+            hidden,
+            weights,
+            velocities,
+            sums[epoch],
+        )
+        validate(chosen, validation_pixels, validation_labels, hidden, weights, checked[epoch])

@@ -28,6 +28,7 @@ from takd.training.streams import initial_network
 from takd.training.teachers import TeacherLogits, teacher_logits, teachers_of
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
+COMMIT_TOGETHER = 16  # tiny stages: each commit waits for the disk
 EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a second
 
 
@@ -145,6 +146,7 @@ def _run_mlps(
     """All jobs in one compiled pass."""
     failed: dict[str, StageFailed] = {}
     pupils: list[Pupil] = []
+    ready: list[Job] = []
     for job in jobs:
         with _Named(failed, job.stage.key):
             answers = None
@@ -152,16 +154,20 @@ def _run_mlps(
                 answers = teacher_logits(store, job.stage.teachers[0], job.stage, job.data, job.device, job.bf16)
             hooks = _hooks(store, job, should_stop, report, EVENTS_SECONDS)
             pupils.append(Pupil(job.network, job.stage, job.data, answers, hooks, job.progress))
+            ready.append(job)
+    finished: dict[str, tuple[dict[str, Any], dict[str, bytes]]] = {}
+
+    def done(place: int) -> None:  # while the others are still trained
+        job = ready[place]
+        with _Named(failed, job.stage.key):
+            finished[job.stage.key] = _finished(store, job, "mlp batch")
+        if len(finished) >= COMMIT_TOGETHER:
+            store.commit_many(finished)
+            finished.clear()
+
     if pupils:
-        diverged = train_mlps(pupils)
-        failed |= {pupils[place].stage.key: failure for place, failure in diverged.items()}
-    finished = {}
-    for job in jobs:
-        key = job.stage.key
-        if key not in failed:
-            with _Named(failed, key):
-                store.rewrite_events(key, job.progress.rows)
-                finished[key] = _finished(store, job, "mlp batch")
+        diverged = train_mlps(pupils, done=done)
+        failed |= {ready[place].stage.key: failure for place, failure in diverged.items()}
     store.commit_many(finished)
     return failed
 
@@ -191,7 +197,6 @@ def _run_many(
         with _Named(failed, job.stage.key):
             if isinstance(outcome, StageFailed):
                 raise outcome
-            store.rewrite_events(job.stage.key, job.progress.rows)
             store.commit(job.stage.key, *_finished(store, job, engine.name))
     return failed
 
@@ -244,9 +249,8 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
         if now - checkpointed > CHECKPOINT_SECONDS:
             store.save_checkpoint(key, checkpoint_bytes(job.network, progress))
             checkpointed = now
-        if now - written >= every:
-            for row in progress.rows[stored:]:
-                store.append_event(key, row)
+        if now - written >= every or progress.epochs == job.stage.recipe.epochs:
+            store.append_events(key, progress.rows[stored:])
             stored, written = progress.epochs, now
 
     return epoch_done

@@ -19,6 +19,8 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REPO = Path(__file__).parents[2]
+# Milliseconds. A busy machine may take long to start a worker, which imports torch; its first run compiles as well.
+PATIENCE, TRAINED = 90_000, 300_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Server:
     """`streamlit run app.py`, started and stopped like a person would in a terminal."""
 
-    def __init__(self, store: Path, data: Path, cached: Path) -> None:
+    def __init__(self, store: Path, data: Path, cached: Path, **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -42,6 +44,7 @@ class Server:
             "TAKD_DATA": str(data),
             "TAKD_CACHED": str(cached),
             "TAKD_CALIBRATE": "0",
+            **settings,
         }
         self.store = store
         self.process: subprocess.Popen[bytes] | None = None
@@ -60,7 +63,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
@@ -73,7 +76,7 @@ class Server:
         """Ctrl-C: the signal goes to the whole process group of the terminal."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGINT)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
             self.process = None
 
 
@@ -81,6 +84,15 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     """A server with an empty store of its own and the program's cached runs."""
     server = Server(tmp_path / "store", tmp_path / "data", REPO / "cached_runs").start()
+    yield server
+    server.interrupt()
+
+
+@pytest.fixture
+def patient_server(tmp_path: Path) -> Iterator[Server]:
+    """A server whose runs last long enough to be watched, left and stopped: its workers train stage by stage in the
+    plain loop. In compiled passes a whole run ends within seconds, often before a page has looked at it."""
+    server = Server(tmp_path / "store", tmp_path / "data", REPO / "cached_runs", TAKD_ENGINE="reference").start()
     yield server
     server.interrupt()
 
@@ -104,7 +116,7 @@ def visitor(chromium: Any) -> Iterator[Any]:
     def new(width: int = 1280, theme: str = "light") -> Any:
         height = 720 if width > 640 else 844
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.outside, page.errors = [], []

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from .conftest import Server, settled
+from .conftest import TRAINED, Server, settled
 
 CHAIN = "d=digits&t=mlp-64&ta=mlp-16&s=mlp-8&scope=chain"
-LONG = f"{CHAIN}&n=12"  # long enough to leave, come back and restart the server in the middle
+LONG = f"{CHAIN}&n=8"  # on a patient server: long enough to leave, come back and restart it in the middle
 
 
 def states(server: Server) -> list[str]:
     return [json.loads(f.read_text())["state"] for f in sorted(server.store.glob("runs/*/status.json"))]
 
 
-def test_choose_run_watch_refresh_restart_result(server: Server, visitor: Any) -> None:
+def test_choose_run_watch_refresh_restart_result(patient_server: Server, visitor: Any) -> None:
+    server = patient_server
     page = visitor()
     page.goto(f"{server.url}/?{LONG}")
     settled(page)
@@ -42,10 +43,10 @@ def test_choose_run_watch_refresh_restart_result(server: Server, visitor: Any) -
     server.start()
     page.goto(f"{server.url}/?{LONG}")
     settled(page)
-    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=TRAINED)
     assert states(server) == ["done"]
     title = page.locator("h1").inner_text()
-    assert "n = 12" in title
+    assert "n = 8" in title
     assert "CI" in title
     page.goto(f"{server.url}/runs")
     settled(page)
@@ -53,7 +54,8 @@ def test_choose_run_watch_refresh_restart_result(server: Server, visitor: Any) -
     assert page.errors == []
 
 
-def test_cancel_and_resume(server: Server, visitor: Any) -> None:
+def test_cancel_and_resume(patient_server: Server, visitor: Any) -> None:
+    server = patient_server
     page = visitor()
     page.goto(f"{server.url}/?{LONG}")
     settled(page)
@@ -65,9 +67,37 @@ def test_cancel_and_resume(server: Server, visitor: Any) -> None:
     assert states(server) == ["cancelled"]
     done = len(list(server.store.glob("stages/*/*/result.json")))
     page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Everything is trained").wait_for(timeout=120_000)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=TRAINED)
     assert states(server) == ["done"]
     assert len(list(server.store.glob("stages/*/*/result.json"))) > done
+
+
+def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> None:
+    page = visitor()
+    page.goto(f"{server.url}/?{CHAIN}&n=2")
+    settled(page)
+    page.locator(".st-key-w-live label").click()
+    answered = page.get_by_text("The figures show your choice.")
+    answered.wait_for(state="attached", timeout=TRAINED)
+    assert "n = 2" in page.locator("h1").inner_text()
+    page.get_by_role("button", name="Two assistants").click()
+    page.wait_for_timeout(400)
+    page.get_by_role("button", name="Use a smaller teacher").click()  # mostly while the choice before is being trained
+    page.wait_for_url("**t=mlp-32**")
+    page.get_by_text("Training your choice.").wait_for(state="detached", timeout=TRAINED)
+    answered.wait_for(state="attached", timeout=TRAINED)
+    settled(page)
+    assert "live=1" in page.url
+    newest = max(server.store.glob("runs/*/experiment.json")).parent
+    assert json.loads((newest / "experiment.json").read_text())["spec"]["teacher"] == "mlp-32"
+    assert set(states(server)) <= {"done", "cancelled"}
+    figure = page.locator(".st-key-wide-gap [data-testid=stVegaLiteChart]")
+    assert figure.evaluate("element => getComputedStyle(element).opacity") == "1"
+    page.get_by_role("button", name="Everything is trained").wait_for()
+    page.reload()
+    answered.wait_for(state="attached", timeout=TRAINED)
+    assert page.locator("[data-testid=stException]").count() == 0
+    assert page.errors == []
 
 
 @pytest.mark.parametrize(

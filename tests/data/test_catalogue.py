@@ -10,7 +10,7 @@ import pytest
 from takd.data import catalogue
 from takd.data.cache import DataError, write_cache
 from takd.data.catalogue import available_datasets, damaged, dataset_fingerprint, find_dataset, is_ready
-from takd.data.table import DATASETS
+from takd.data.table import DATASETS, RGB_32
 
 
 def write(name: str, root: Path, seed: int = 0, count: int = 30) -> dict:
@@ -43,7 +43,7 @@ def test_folders_are_found(tmp_path: Path) -> None:
     found = available_datasets(tmp_path)
     assert list(found) == [*DATASETS, "folder-a", "folder-b"]
     row = found["folder-b"]
-    assert (row.label, row.families, row.classes) == ("Label of folder-b", ("plain", "resnet"), 3)
+    assert (row.label, row.families, row.classes) == ("Label of folder-b", RGB_32, 3)
     assert (row.train_pool, row.validation, row.test) == (30, 3, 0)
     assert row.fingerprint == meta["fingerprint"]
     assert find_dataset("folder-b", tmp_path) == (row, meta)

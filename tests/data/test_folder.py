@@ -13,6 +13,7 @@ from takd.data.cache import DataError, data_root, read_arrays, read_meta
 from takd.data.catalogue import available_datasets
 from takd.data.folder import carve_test, import_folder
 from takd.data.loading import load_training
+from takd.data.table import RGB_32
 from takd.data.test_part import load_test
 from takd.stage import DataSpec
 
@@ -60,7 +61,7 @@ def test_import_and_use(tree: Path) -> None:
     assert (meta["name"], meta["class_names"], meta["train"], meta["test"]) == ("folder-pets", ["cat", "dog"], 24, 12)
     assert "note" not in meta
     row = available_datasets()["folder-pets"]
-    assert (row.families, row.validation, row.test) == (("plain", "resnet"), 2, 0)
+    assert (row.families, row.validation, row.test) == (RGB_32, 2, 0)
     data = DataSpec("folder-pets", meta["fingerprint"], 2, 22, 0.0, 0)
     arrays = load_training(data, 0)
     assert arrays.train_x.shape == (22, 32, 32, 3)

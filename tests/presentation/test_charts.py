@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import altair as alt
+import jsonschema
 import pandas as pd
 import pytest
 
@@ -61,6 +63,21 @@ def test_compiles(name: str, compact: bool, dark: bool) -> None:
         v for rows in spec.get("datasets", {}).values() for row in rows for v in row.values() if isinstance(v, str)
     ]
     assert not any(re.search(r"\b(nan|None)\b", word) for word in words)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("compact", [False, True])
+def test_is_valid_vega_lite(name: str, compact: bool) -> None:
+    spec = CHARTS[name](compact=compact).to_dict()
+    assert spec["$schema"] == alt.SCHEMA_URL
+    alt.LayerChart.from_dict(spec)  # checks every part against the schema and raises where it does not fit
+
+
+def test_the_schema_check_sees_a_wrong_part() -> None:
+    spec = CHARTS["gap"]().to_dict()
+    next(node for node in walk(spec) if "mark" in node)["mark"]["shape"] = 3
+    with pytest.raises(jsonschema.ValidationError):
+        alt.LayerChart.from_dict(spec)
 
 
 @pytest.mark.parametrize("name", ["gap", "gap n=1", "curves", "curves n=1"])
