@@ -25,7 +25,7 @@ from takd.plan import stage_for
 from takd.runs.locks import stage_lock
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
-from takd.stage import StageSpec
+from takd.stage import LossSpec, StageSpec
 
 SEED = 1000
 RATES = (0.01, 0.02, 0.05)
@@ -96,7 +96,8 @@ def main() -> None:
     spec = ExperimentSpec(seed=SEED, seeds=1)
 
     def stage(network: str, teachers: tuple[str, ...] = (), lr: float = RATES[1], t: float = 4.0, lam: float = 0.9):
-        made = with_rate(stage_for(network, teachers, SEED, replace(spec, temperature=t, lam=lam), dataset), lr)
+        loss = LossSpec("kd", t, lam) if teachers else LossSpec("ce", None, 0.0)
+        made = with_rate(stage_for(network, teachers, loss, SEED, spec, dataset), lr)
         return replace(made, data=replace(made.data, train_images=args.images)) if args.images else made
 
     teachers = {name: stage(name) for name in TEACHERS}

@@ -23,9 +23,15 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     a GPU by the worker.
     """
     small = NETWORKS[stage.network].family == "mlp"
-    if small != (device == "cpu"):
+    if small != (device == "cpu") or (small and not compiled(stage)):
         return None
     return stage.network, stage.data.classes, stage.recipe, replace(stage.data, noise=0.0)
+
+
+def compiled(stage: StageSpec) -> bool:
+    """Whether the compiled engine for MLPs knows how to train this one: its two losses, images as they are."""
+    plain = stage.loss.name in ("ce", "kd") and not stage.loss.options
+    return plain and stage.recipe.augmentation == "none" and stage.recipe.precision == "fp32"
 
 
 def take_together(

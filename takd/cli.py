@@ -274,7 +274,8 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     size = gap(chains) if sum(arm.method == "kd" for arm in made.arms) > 1 else None
     chosen = next((v for v in verdicts if v.arm == made.chosen.name), None)
     spec = made.spec
-    facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise)
+    method = "" if made.chosen.usual else words.method_label(made.chosen.name.rpartition(" ")[0])
+    facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise, method)
     headline = words.headline(size, chosen, facts)
     found: dict[str, Any] = {"arms": arms, "verdicts": judged, "gap": None, "headline": headline}
     if size is not None:

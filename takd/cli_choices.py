@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ def spec_options(function: Function) -> Function:
             f"--{parameter.name}",
             parameter.name,
             metavar=_METAVARS.get(parameter.kind, "TEXT"),
-            multiple=parameter.kind == "choices",
+            multiple=parameter.kind in ("choices", "options"),
             help=_help(parameter),
         )(function)
     function = click.option("--spec", "spec_file", metavar="FILE.json", help="Read the choices from a file.")(function)
@@ -33,12 +34,14 @@ def spec_options(function: Function) -> Function:
     )(function)
 
 
-_METAVARS = {"choice": "NAME", "choices": "NAME,NAME", "int": "N", "float": "X"}
+_METAVARS = {"choice": "NAME", "choices": "NAME,NAME", "options": "NAME:VALUE", "int": "N", "float": "X"}
 
 
 def _help(parameter: Parameter) -> str:
     if parameter.name == "dataset":
         return f"{parameter.help} {', '.join(DATASETS)}, or an imported folder-NAME."
+    if parameter.kind == "options":
+        return f"{parameter.help} May be given again. python -m takd methods shows them."
     more = " Separated by commas, or repeat the option; '' for none." if parameter.kind == "choices" else ""
     allowed = parameter.allowed()
     return f"{parameter.help}{more} {allowed[0].upper() if parameter.low > -1 else allowed[0]}{allowed[1:]}."
@@ -61,6 +64,8 @@ def read_choices(
         method = METHODS.get(values.get("method", ""))
         if method is not None and method.assistants[1] == 0:
             values.setdefault("assistants", [])
+        if method is not None and method.name != start.method:
+            start = replace(start, options=())  # they were the other method's
         values = {**to_json(start), **values}
     return require_spec(values, datasets)
 

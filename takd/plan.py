@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from takd.budgets import budget_for
 from takd.data.table import SPLIT_SEED, Dataset
-from takd.methods.table import METHODS
+from takd.methods.options import Value
+from takd.methods.table import METHODS, recipe_at
 from takd.networks.table import NETWORKS
 from takd.spec import ExperimentSpec, between
 from takd.stage import DataSpec, LossSpec, StageSpec
@@ -17,19 +18,29 @@ from takd.stage import DataSpec, LossSpec, StageSpec
 
 @dataclass(frozen=True)
 class Arm:
-    """One bar or line in a comparison: a method and the path it runs along (teacher first, student last)."""
+    """One bar or line in a comparison: a method, its options where they differ from their defaults, and the path it
+    runs along (teacher first, student last)."""
 
     method: str
     path: tuple[str, ...]
+    options: tuple[tuple[str, Value], ...] = ()
 
     @property
     def name(self) -> str:
-        """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes."""
+        """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes, and
+        options stand behind the method: `dgkd[gate=drop-one] 10>4>2`."""
         if len({NETWORKS[n].family for n in self.path}) == 1:
             steps = [str(NETWORKS[n].size) for n in self.path]
         else:
             steps = list(self.path)
-        return f"{self.method} {'>'.join(steps)}"
+        chosen = ",".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.method}{f'[{chosen}]' if chosen else ''} {'>'.join(steps)}"
+
+    @property
+    def usual(self) -> bool:
+        """Whether this is training alone, direct KD or a chain as they are: what every comparison holds the others
+        against."""
+        return self.method in ("scratch", "kd", "takd") and not self.options
 
 
 @dataclass(frozen=True)
@@ -61,13 +72,14 @@ class Plan:
 
 def chosen_arm(spec: ExperimentSpec) -> Arm:
     """The arm the user built."""
-    return Arm(spec.method, (spec.student,) if spec.method == "scratch" else spec.path)
+    return Arm(spec.method, (spec.student,) if spec.method == "scratch" else spec.path, spec.options)
 
 
 def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
     """Every arm of an experiment, controls first.
 
-    A comparison always brings its controls: the student alone, and direct KD from the same teacher. The ladder scope
+    A comparison always brings its controls: the student alone, direct KD from the same teacher and, for a method with
+    assistants, the chain through the same ones. The ladder scope
     adds direct KD from every size between, and a chain through every single assistant. Those sizes are the rungs of the
     ladder and the chosen assistants: a size added to the table between two rungs changes no plan, so that no stored run
     comes to miss stages.
@@ -80,6 +92,8 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
         inside = [size for size in possible if NETWORKS[size].rung or size in spec.assistants]
         arms += [Arm("kd", (size, spec.student)) for size in inside]
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
+    if spec.assistants:  # what another method makes of these assistants is held against the chain through them
+        arms.append(Arm("takd", spec.path))
     arms.append(chosen_arm(spec))
     return tuple(dict.fromkeys(arms))
 
@@ -107,16 +121,19 @@ def _stages_along(
 ) -> tuple[str, ...]:
     keys: list[str] = []
     for position, network in enumerate(arm.path):
-        teachers = tuple(keys[i] for i in METHODS[arm.method].teachers_of(position))
-        stage = stage_for(network, teachers, seed, spec, dataset)
+        method = METHODS[arm.method]
+        teachers = tuple(keys[i] for i in method.teachers_of(position))
+        loss = recipe_at(method, dict(arm.options), position, len(arm.path), temperature=spec.temperature, lam=spec.lam)
+        stage = stage_for(network, teachers, loss, seed, spec, dataset)
         keys.append(stage.key)
         stages.setdefault(stage.key, stage)
     return tuple(keys)
 
 
-def stage_for(network: str, teachers: tuple[str, ...], seed: int, spec: ExperimentSpec, dataset: Dataset) -> StageSpec:
-    """The stage of one network given its teachers' keys. T and lam are left out where nobody teaches, so that the
-    same lone training is one stage whatever the experiment around it."""
+def stage_for(
+    network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
+) -> StageSpec:
+    """The stage of one network given its teachers' keys and its loss."""
     budget = budget_for(NETWORKS[network].family, spec.budget)
     available = dataset.train_pool - dataset.validation - dataset.test
     data = DataSpec(
@@ -127,5 +144,4 @@ def stage_for(network: str, teachers: tuple[str, ...], seed: int, spec: Experime
         noise=float(spec.noise),
         split_seed=SPLIT_SEED,
     )
-    loss = LossSpec("kd", float(spec.temperature), float(spec.lam)) if teachers else LossSpec("ce", None, 0.0)
     return StageSpec(network, data, loss, budget.recipe, seed, teachers)

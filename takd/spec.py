@@ -15,7 +15,8 @@ from typing import Any
 
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, Dataset
-from takd.methods.table import METHODS
+from takd.methods.options import Value, take_options
+from takd.methods.table import METHODS, why_impossible
 from takd.networks.table import NETWORKS, Network, capacity, ladder
 
 SCOPES = {
@@ -26,7 +27,8 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class ExperimentSpec:
-    """What the user asked: one chain (teacher > assistants > student), a method, a budget, and how many seeds.
+    """What the user asked: one chain (teacher > assistants > student), a method with its options where they differ from
+    their defaults, a budget, and how many seeds.
 
     Every seed trains its own teacher, assistants and student: n seeds are n independent chains. Seed numbers are
     `seed`, `seed` + 1, ..., `seed` + `seeds` - 1.
@@ -44,6 +46,7 @@ class ExperimentSpec:
     noise: float = 0.0
     seed: int = 0
     scope: str = "ladder"
+    options: tuple[tuple[str, Value], ...] = ()
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -74,7 +77,8 @@ STARTS: dict[str, ExperimentSpec] = {
 class Parameter:
     """One row of the table: everything a widget, a URL, a command line and a reader of the docs need to know.
 
-    `kind` is choice, choices (an ordered list), int or float. Numbers lie in [low, high]; `open_low` excludes low.
+    `kind` is choice, choices (an ordered list), options (name:value pairs of the method), int or float. Numbers lie in
+    [low, high]; `open_low` excludes low.
     `short` is the name in the URL. `lockable` parameters can be fixed by a teacher's link.
     """
 
@@ -91,6 +95,8 @@ class Parameter:
 
     def allowed(self) -> str:
         """The allowed values in words."""
+        if self.kind == "options":
+            return "name:value for options of the method"
         if self.options:
             return ", ".join(self.options)
         start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
@@ -120,6 +126,7 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter("seed", "seed", "int", "First seed", "Root of all random streams.", low=0, high=2**31 - 1),
         Parameter("scope", "scope", "choice", "Compare", "Which arms are trained.", tuple(SCOPES)),
+        Parameter("options", "o", "options", "Method options", "Settings of the chosen method, as name:value."),
     )
 }
 
@@ -183,12 +190,19 @@ def read_spec(
         name = "cifar10" if "cifar10" in known else next(iter(known))
     spec = start_for(name)
     for parameter in PARAMETERS.values():
-        if parameter.name != "dataset" and parameter.name in values:
+        if parameter.name not in ("dataset", "options") and parameter.name in values:
             value, problem = _coerce(parameter, values[parameter.name], getattr(spec, parameter.name))
             spec = replace(spec, **{parameter.name: value})
             if problem:
                 problems.append(problem)
     spec, more = _repair_path(spec, known[name], explicit=frozenset(values))
+    if "options" in values:
+        options, unfit = take_options(METHODS[spec.method].options, values["options"])
+        more += [f"{METHODS[spec.method].label}: {sentence}" for sentence in unfit]
+        spec = replace(spec, options=options)
+    found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
+    if found:
+        spec, more = replace(spec, options=()), [*more, found]
     return spec, (*problems, *more)
 
 
@@ -301,6 +315,8 @@ def to_query(spec: ExperimentSpec, *, full: bool = False) -> dict[str, list[str]
         shown = full or (parameter.name == "dataset" and spec.dataset != "cifar10")
         if shown or value != getattr(start, parameter.name):
             items = value if isinstance(value, tuple) else (value,)
+            if parameter.kind == "options":
+                items = tuple(f"{name}:{_plain(v)}" for name, v in value)
             query[parameter.short] = [_plain(item) for item in items] or [""]
     return query
 
@@ -313,7 +329,7 @@ def from_query(
     for parameter in PARAMETERS.values():
         if parameter.short in query:
             items = [item for item in query[parameter.short] if item != ""]
-            if parameter.kind == "choices":
+            if parameter.kind in ("choices", "options"):
                 values[parameter.name] = items
             elif items:
                 values[parameter.name] = items[-1]
@@ -321,8 +337,12 @@ def from_query(
 
 
 def to_json(spec: ExperimentSpec) -> dict[str, Any]:
-    """The spec as plain JSON values."""
-    return {f.name: list(v) if isinstance(v := getattr(spec, f.name), tuple) else v for f in fields(spec)}
+    """The spec as plain JSON values. Options are a mapping, and left out where there are none."""
+    value = {f.name: list(v) if isinstance(v := getattr(spec, f.name), tuple) else v for f in fields(spec)}
+    if spec.options:
+        return {**value, "options": dict(spec.options)}
+    del value["options"]
+    return value
 
 
 def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) -> ExperimentSpec:
@@ -337,4 +357,8 @@ def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) 
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

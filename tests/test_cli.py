@@ -20,6 +20,7 @@ from takd import cli as program
 from takd.cli import cli
 from takd.cli_output import Refused, plain, to_json
 from takd.data.catalogue import available_datasets
+from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS
 from takd.plan import build_plan
 from takd.presets import PRESETS
@@ -191,7 +192,7 @@ def test_recount_writes_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tables() -> None:
-    assert [row["name"] for row in last_json(call("methods", "--json"))["methods"]] == ["scratch", "kd", "takd"]
+    assert [row["name"] for row in last_json(call("methods", "--json"))["methods"]] == list(METHODS)
     assert [row["name"] for row in last_json(call("presets", "--json"))["presets"]] == list(PRESETS)
     rows = {row["name"]: row for row in last_json(call("datasets", "--json"))["datasets"]}
     assert rows["digits"]["ready"] is True

@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 
 from takd.data.catalogue import available_datasets
+from takd.methods.table import METHODS
 from takd.plan import build_plan
 from takd.presentation.study import study
 from takd.runs import files
@@ -185,3 +186,40 @@ def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "CI" in at.title[0].value
     assert any("cached" in caption.value for caption in at.caption)
     assert not at.info  # the first page answers its own question, not a neighbour's
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.assistants[0]])
+def test_every_method_without_assistants_can_be_chosen(name: str) -> None:
+    at = open_page({"d": ["digits"]})
+    at.selectbox(key="w-method").set_value(name).run()
+    assert not at.exception
+    assert link(at, "m") == ([name] if name != "takd" else [])
+    assert any(METHODS[name].formula in block.value for block in at.code)
+    for option in METHODS[name].options:
+        shown = [w for w in (*at.selectbox, *at.number_input, *at.toggle) if w.key == f"w-o-{name}-{option.name}"]
+        assert len(shown) == (option.when is None), option.name
+
+
+def test_options_of_a_method_change_the_question_and_go_with_it() -> None:
+    at = open_page({"d": ["digits"], "m": ["dgkd"], "ta": ["mlp-64", "mlp-16"]})
+    assert not [w for w in at.number_input if w.key == "w-o-dgkd-p"]  # without chance it means nothing
+    at.selectbox(key="w-o-dgkd-gate").set_value("bernoulli").run()
+    at.number_input(key="w-o-dgkd-p").set_value(0.5).run()
+    assert not at.exception
+    assert link(at, "o") == ["gate:bernoulli", "p:0.5"]
+    at.selectbox(key="w-method").set_value("takd").run()
+    assert link(at, "o") == []
+    assert not at.warning
+    text = " ".join(caption.value for caption in open_page({"d": ["digits"], "m": ["dkd"]}).caption)
+    assert "higher learning rate" in text  # its weights add up to ten
+
+
+def test_a_result_of_another_method_is_drawn_and_told(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    spec = replace(SMALL, method="dgkd", assistants=("mlp-16",), options=(("gate", "weaken"),))
+    train_here(spec, trained)
+    at = open_page(spec)
+    assert not at.exception
+    assert "DGKD (gate weaken)" in at.title[0].value.replace("\\", "")
+    text = " ".join(caption.value for caption in at.caption)
+    assert "Not trained yet" not in text

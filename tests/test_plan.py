@@ -9,10 +9,11 @@ import pytest
 from takd.data.table import DATASETS
 from takd.methods.table import METHODS
 from takd.plan import Arm, arms_for, build_plan
-from takd.spec import ExperimentSpec, start_for
+from takd.spec import ExperimentSpec, require_spec, start_for, to_json
 from takd.stage import StageSpec
 
 CIFAR = DATASETS["cifar10"]
+DIGITS = replace(DATASETS["digits"], fingerprint="0" * 64)
 CHAIN = ExperimentSpec(scope="chain", seeds=2)
 
 
@@ -161,3 +162,39 @@ def test_method_rows_say_who_teaches_whom() -> None:
 
 def test_mixed_families_are_named_in_full() -> None:
     assert Arm("kd", ("resnet-20", "plain-2")).name == "kd resnet-20>plain-2"
+
+
+def test_methods_share_what_is_the_same_training() -> None:
+    """Dense guidance differs from the chain where a network has several teachers; gates concern the student alone."""
+    asked = {"dataset": "digits", "assistants": ["mlp-64", "mlp-16"], "seeds": 1, "scope": "chain"}
+    plans = {
+        name: build_plan(require_spec({**asked, "method": method, "options": options}), DIGITS)
+        for name, method, options in (
+            ("dense", "dgkd", {}),
+            ("gated", "dgkd", {"gate": "drop-one"}),
+            ("chain", "takd", {}),
+        )
+    }
+    keys = {name: plan.chains_of(plan.chosen)[0].keys for name, plan in plans.items()}
+    assert keys["dense"][:2] == keys["gated"][:2] == keys["chain"][:2]
+    assert keys["dense"][2] == keys["gated"][2] != keys["chain"][2]
+    assert len({key[3] for key in keys.values()}) == 3
+    dense = plans["dense"]
+    assert [len(dense.stages[key].teachers) for key in keys["dense"]] == [0, 1, 2, 3]
+    assert Arm("takd", dense.chosen.path) in dense.arms  # what it is held against
+    assert plans["gated"].chosen.name == "dgkd[gate=drop-one] 256>64>16>8"
+    assert not plans["gated"].chosen.usual and plans["chain"].chosen.usual
+
+
+def test_a_stage_without_options_is_written_as_before() -> None:
+    """Keys of present stores: the field came later."""
+    plan = build_plan(require_spec({"dataset": "digits", "seeds": 1}), DIGITS)
+    for stage in plan.stages.values():
+        assert b"options" not in stage.canonical()
+        assert StageSpec.from_bytes(stage.canonical()) == stage
+    gated = build_plan(
+        require_spec({**to_json(plan.spec), "method": "kd", "assistants": [], "options": {"reduction": "mean"}}), DIGITS
+    )
+    student = gated.stages[gated.chains_of(gated.chosen)[0].student]
+    assert b'"reduction": "mean"' in student.canonical()
+    assert StageSpec.from_bytes(student.canonical()) == student

@@ -91,8 +91,9 @@ def _lineages(plan: Plan) -> dict[str, tuple[str, tuple[str, ...]]]:
     for chain in plan.chains:
         for i, key in enumerate(chain.keys):
             path = chain.arm.path[: i + 1] if plan.stages[key].teachers else (chain.arm.path[i],)
-            method = chain.arm.method if len(path) > 2 else ("scratch", "kd")[len(path) - 1]
-            found.setdefault(key, (method, path))
+            loss = plan.stages[key].loss
+            plain = len(path) == 2 and loss.name == "kd" and not loss.options
+            found.setdefault(key, ("scratch" if len(path) == 1 else "kd" if plain else chain.arm.method, path))
     return found
 
 
@@ -214,8 +215,9 @@ def gap_seed_frame(plan: Plan, store: Store) -> pd.DataFrame:
     """One row per finished training of the gap chart (GAP_SEED_COLUMNS), for faint dots and for `gap_frame`.
 
     panel `teacher`: the teachers' own test accuracy, group `teacher alone`. panel `student`: test accuracy of the
-    student; group `kd` at its teacher, `takd` (any chain with assistants) at the chain's first teacher, `scratch`
-    repeated at every teacher so that it draws as a level line. x is a teacher's name, order its rank by MACs.
+    student; group `kd` at its teacher, `takd` (any chain with assistants) at the chain's first teacher, `other`
+    (another method, or one with options) likewise, `scratch` repeated at every teacher so that it draws as a level
+    line. x is a teacher's name, order its rank by MACs.
     """
     arms = [arm for arm in plan.arms if len(arm.path) > 1]
     teachers = sorted({arm.path[0] for arm in arms}, key=size_order)
@@ -237,7 +239,8 @@ def gap_seed_frame(plan: Plan, store: Store) -> pd.DataFrame:
         if chain.keys[0] not in seen:  # one teacher serves several arms
             seen.add(chain.keys[0])
             add("teacher", arm.path[0], "teacher alone", f"scratch {path_label(arm.path[:1])}", chain, chain.keys[0])
-        add("student", arm.path[0], "kd" if len(arm.path) == 2 else "takd", arm.name, chain, chain.student)
+        group = arm.method if arm.usual else "other"
+        add("student", arm.path[0], group, arm.name, chain, chain.student)
     return tidy(rows, GAP_SEED_COLUMNS)
 
 

@@ -29,11 +29,12 @@ WEIGHTS: dict[str, float] = {
     "noise": 6,
     "temperature": 4,
     "lam": 4,
+    "options": 4,
     "seeds": 1,
     "scope": 0.5,
     "seed": 0.25,
 }
-_TEACHING = ("teacher", "assistants", "temperature", "lam")  # mean nothing to a student that learns alone
+_TEACHING = ("teacher", "assistants", "temperature", "lam", "options")  # mean nothing to a student that learns alone
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
         return METHODS[value].label
     if name == "assistants":
         return " > ".join(value) or "none"
+    if name == "options":
+        return ", ".join(f"{option} {chosen}" for option, chosen in value) or "as usual"
     if name == "noise":
         return f"{100 * value:g} %"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -121,4 +124,5 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "seeds": lambda a, b: _ratio(float(a), float(b)),
     "scope": lambda a, b: 0.0 if b == "ladder" else 1.0,  # a ladder holds the chain's arms as well
     "seed": lambda a, b: 1.0,
+    "options": lambda a, b: 1.0,
 }

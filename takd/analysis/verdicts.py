@@ -131,16 +131,18 @@ def _by_seed(chains: pd.DataFrame, arm: str, value: str) -> pd.Series:
 def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     """The verdicts of an experiment, the user's own question first, each pair once:
 
-    the chosen arm against direct KD from the same teacher, against scratch, and against direct KD from its own last
-    assistant (which needs no chain); every chain with assistants against direct KD; direct KD against scratch. The
-    chains against direct KD are one family for Holm's correction: arms that are not finished count as tests that found
-    nothing, so the correction does not loosen while a run goes on.
+    the chosen arm against direct KD from the same teacher, against scratch, against direct KD from its own last
+    assistant (which needs no chain) and, for another method, against the chain through the same assistants; every
+    chain with assistants against direct KD; direct KD against scratch. The chains against direct KD are one family for
+    Holm's correction: arms that are not finished count as tests that found nothing, so the correction does not loosen
+    while a run goes on.
     """
     scratch = Arm("scratch", (plan.spec.student,))
     direct = Arm("kd", (plan.spec.teacher, plan.spec.student))
     family = [arm for arm in plan.arms if len(arm.path) > 2 and arm.path[0] == plan.spec.teacher]
     no_chain = Arm("kd", plan.chosen.path[-2:])
-    wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain)]
+    chain = Arm("takd", plan.chosen.path)
+    wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
     wanted += [*((arm, direct) for arm in family), (direct, scratch)]
     pairs = [
         (arm, other)

@@ -107,3 +107,27 @@ def given_options(options: tuple[Option, ...], values: Mapping[str, Value], *, s
 
     kept = {o.name: values[o.name] for o in options if matters(o) and values[o.name] != o.default}
     return dict(sorted(kept.items()))
+
+
+def take_options(options: tuple[Option, ...], value: object) -> tuple[tuple[tuple[str, Value], ...], list[str]]:
+    """(options that differ from their defaults, sorted; a sentence for each that was left out). `value` is a mapping
+    or, as a URL and a command line have it, name:value texts. Raises nothing."""
+    problems: list[str] = []
+    taken: dict[str, Value] = {}
+    for item in value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]:
+        name, wanted = item if isinstance(item, tuple) and len(item) == 2 else _split(item)
+        if name is None:
+            text = "".join(c for c in str(item) if c.isprintable())[:40]
+            problems.append(f"{text!r} is not an option; write name:value.")
+            continue
+        try:
+            taken[str(name)] = read_options(options, {str(name): wanted})[str(name)]
+        except OptionError as error:
+            problems.append(str(error))
+    defaults = {option.name: option.default for option in options}
+    return tuple(sorted((name, found) for name, found in taken.items() if found != defaults[name])), problems
+
+
+def _split(item: object) -> tuple[str | None, str]:
+    name, colon, text = item.partition(":") if isinstance(item, str) else ("", "", "")
+    return (name.strip(), text.strip()) if colon else (None, "")

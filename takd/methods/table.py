@@ -68,7 +68,7 @@ def loss_and_options(recipe: LossSpec) -> tuple[Loss, dict[str, Value]]:
     return loss, read_options(ALL_METHODS[method].options, dict(recipe.options))
 
 
-def problem(method: Method, values: Mapping[str, object], *, lam: float, assistants: int) -> str | None:
+def why_impossible(method: Method, values: Mapping[str, object], *, lam: float, assistants: int) -> str | None:
     """Why a method cannot run like this, with what to change; None if it can. Raises nothing."""
     try:
         options = read_options(method.options, values)

@@ -19,8 +19,8 @@ from takd.presentation.chain_strip import chain_strip
 from takd.presentation.formats import percent
 from takd.presentation.gap_chart import gap_chart
 from takd.presentation.marks import fit, message_chart, round_step, slim, spread, steady
-from takd.presentation.phrases import via_label
-from takd.presentation.theme import ARM_LABELS, ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
+from takd.presentation.phrases import method_label, via_label
+from takd.presentation.theme import ROLE_STROKES, arm_color, color_name, configure, palette, scale_color, text_color
 
 __all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart"]
 
@@ -44,7 +44,7 @@ def assistants_chart(
     names = {str(arm): _row_label(str(arm)) for arm in summary["arm"]}
     table, dots = (
         slim(frame[frame["arm"].astype(str).isin(names)]).assign(
-            row=lambda f: f["arm"].astype(str).map(names), method=lambda f: f["arm"].astype(str).str.split(" ").str[0]
+            row=lambda f: f["arm"].astype(str).map(names), method=lambda f: f["arm"].astype(str).map(color_name)
         )
         for frame in (summary, rows)
     )
@@ -111,8 +111,11 @@ def assistants_chart(
 
 def _row_label(arm: str) -> str:
     """`via 4`; the method is named where it is not the plain chain."""
-    method = arm.partition(" ")[0]
-    return via_label(arm) if method == "takd" else f"{ARM_LABELS.get(method, method)} {via_label(arm)}"
+    method, via = arm.rpartition(" ")[0], via_label(arm)
+    if method == "takd":
+        return via
+    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
+    return f"{short} {via}" if via != "direct" or method.startswith("kd") else short
 
 
 # ------------------------------------------------------------------------------------------------------------ curves

@@ -14,9 +14,12 @@ import streamlit as st
 
 from takd.budgets import BUDGETS
 from takd.data.table import Dataset
+from takd.methods.method import Settings
+from takd.methods.options import read_options
+from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import capacity
-from takd.presentation import words
+from takd.presentation import ui, words
 from takd.presets import PRESETS
 from takd.spec import (
     PARAMETERS,
@@ -91,6 +94,8 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
         _keep(start_for(value))
         return
     values = {**to_json(old), name: value}
+    if name == "method":
+        values.pop("options", None)  # they were the other method's
     if name in ("teacher", "student", "method"):
         values = _fitting(values, datasets)
     spec, notices = read_spec(values, datasets)
@@ -103,7 +108,7 @@ def _fitting(values: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[st
     if size_order(values["teacher"]) <= size_order(values["student"]):
         smaller = [n.name for n in networks_for(dataset) if size_order(n.name) < size_order(values["teacher"])]
         values = {**values, "student": smaller[-1]}
-    if values["method"] in ("scratch", "kd"):
+    if METHODS[values["method"]].assistants[1] == 0:
         return {**values, "assistants": []}
     inside = between(values["teacher"], values["student"], dataset)
     proposed = rungs_between(values["teacher"], values["student"], dataset)[-1:]
@@ -118,7 +123,20 @@ def _set_assistants(datasets: Mapping[str, Dataset]) -> None:
     state, old = st.session_state, st.session_state[_SPEC]
     order = between(old.teacher, old.student, datasets[old.dataset])
     chosen = [name for name in order if name in (state["w-assistants"] or [])]
-    _keep(read_spec({**to_json(old), "assistants": chosen, "method": "takd" if chosen else "kd"}, datasets)[0])
+    takes = METHODS[old.method].assistants[1] is None
+    method = old.method if takes and chosen else "takd" if chosen else "kd"
+    _keep(read_spec({**to_json(old), "assistants": chosen, "method": method}, datasets)[0])
+
+
+def _option_changed(name: str, datasets: Mapping[str, Dataset]) -> None:
+    old = st.session_state[_SPEC]
+    options = {**dict(old.options), name: st.session_state[_option_key(old.method, name)]}
+    spec, notices = read_spec({**to_json(old), "options": options}, datasets)
+    _keep(spec, notices)
+
+
+def _option_key(method: str, name: str) -> str:
+    return f"w-o-{method}-{name}"
 
 
 def _preset_chosen() -> None:
@@ -163,9 +181,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         **change("student"),
     )
     second = st.columns([1.5, 2.0, 1.6, 0.75, 0.85], vertical_alignment="bottom")
-    second[0].segmented_control(
-        options=list(METHODS), format_func=lambda name: METHODS[name].label, width="stretch", **change("method")
-    )
+    second[0].selectbox(options=list(METHODS), format_func=lambda name: METHODS[name].label, **change("method"))
     inside = between(spec.teacher, spec.student, dataset)
     second[1].pills(
         "Assistants",
@@ -175,7 +191,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         on_change=_set_assistants,
         args=(datasets,),
         help="Sizes between teacher and student. None: the teacher teaches the student directly.",
-        disabled=spec.method == "scratch" or not inside,
+        disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside,
     )
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
     seeds = sorted({*SEED_CHOICES, spec.seeds})
@@ -183,10 +199,49 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     for name in IN_MORE:  # the browser builds a popover's widgets when it opens, and then asks what they stand at
         st.session_state[f"w-{name}"] = getattr(spec, name)
     with second[4].popover("More", icon=":material/tune:", width="stretch"):
+        _method_options(spec, datasets)
         st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
         st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam"))
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
-        st.caption("Loss")
-        st.code(METHODS[spec.method].formula, language=None, wrap_lines=True)
+
+
+def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
+    """The formula of the chosen method, its options, and where its sources do not agree."""
+    method = METHODS[spec.method]
+    st.caption(ui.plain(f"{method.label}: {method.help} {method.reference}."))
+    st.code(method.formula, language=None, wrap_lines=True)
+    values = read_options(method.options, dict(spec.options))
+    for option in method.options:
+        if option.when is not None and values[option.when[0]] not in option.when[1]:
+            continue
+        key = _option_key(spec.method, option.name)
+        st.session_state[key] = values[option.name]
+        shared: dict[str, Any] = {
+            "label": option.name.replace("_", " "),
+            "key": key,
+            "help": option.help,
+            "on_change": _option_changed,
+            "args": (option.name, datasets),
+        }
+        if option.kind == "choice":
+            st.selectbox(options=list(option.choices), **shared)
+            st.caption(ui.plain(f"{values[option.name]}: {option.choices[str(values[option.name])]}"))
+        elif option.kind == "bool":
+            st.toggle(**shared)
+        elif option.kind == "int":
+            st.number_input(min_value=int(option.low), max_value=int(option.high), step=1, **shared)
+        else:
+            least = option.low + 0.01 if option.open_low else option.low
+            st.number_input(min_value=float(least), max_value=float(option.high), step=0.05, format="%g", **shared)
+    pull = largest_multiplier(
+        method.loss, Settings(spec.lam, values, len(spec.assistants) + 1, 1, 0, 100, datasets[spec.dataset].classes)
+    )
+    if pull > 1.05:
+        st.caption(
+            f"The weights of this loss add up to {pull:.3g}, those of KD to 1. That acts like a higher learning rate, "
+            "and all arms train at the same one: read a difference with that in mind."
+        )
+    for reading in method.readings:
+        st.caption(ui.plain(f"Sources leave {reading.option.replace('_', ' ')} open: {reading.why}"))

@@ -11,7 +11,7 @@ import pandas as pd
 from takd.presentation import vega
 from takd.presentation.formats import known, percent, short_size
 from takd.presentation.marks import fit, heading, message_chart, slim, spread
-from takd.presentation.phrases import via_label
+from takd.presentation.phrases import method_label, via_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
 
 _NOMINAL = 720  # pixels assumed for label room: the real width is only known in the browser
@@ -62,7 +62,7 @@ def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:
     """Add `at`, the x position: teachers at whole numbers, chains side by side just right of their teacher."""
     frame = gap.reset_index(drop=True)
     frame["at"] = frame["order"].astype("float32")
-    chains = frame[frame["group"] == "takd"]
+    chains = frame[frame["group"].isin(["takd", "other"])]
     step, first = (0.2, 0.24) if not compact else (0.26, 0.3)
     for _, rows in chains.groupby("x", observed=True):
         many = max(len(rows) - 1, 1)
@@ -129,7 +129,7 @@ def _student_panel(
     compact: bool,
 ) -> vega.Chart:
     seeds = dots[(dots["panel"] == "student") & (dots["group"] != "scratch")]
-    alone, direct, chains = (gap[gap["group"] == group] for group in ("scratch", "kd", "takd"))
+    alone, direct, chains, others = (gap[gap["group"] == group] for group in ("scratch", "kd", "takd", "other"))
     y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=5)
     color = {group: arm_color(group, dark) for group in ("scratch", "kd", "takd")}
     layers: list[Any] = []
@@ -159,7 +159,21 @@ def _student_panel(
             x=x, y=y("top"), text="via:N"
         ),
     ]
+    for arm in others["arm"].astype(str):  # another method, chosen by the user: one arm
+        method = arm.rpartition(" ")[0]
+        color[method] = arm_color(method, dark)
+        other = vega.Chart(_told(others[others["arm"] == arm], method_label(method)))
+        layers += [
+            other.mark("rule", color=color[method], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
+            other.mark("point", shape="square", filled=True, color=color[method], opacity=1).encode(
+                x=x, y=y("mean"), tooltip=_TOOLTIP, size=vega.field("size:Q", scale=None)
+            ),
+        ]
     entries = [
+        *(
+            (method_label(arm.rpartition(" ")[0]), arm.rpartition(" ")[0], "square", others[others["arm"] == arm])
+            for arm in others["arm"].astype(str)
+        ),
         ("direct KD", "kd", "circle", direct),
         (f"TA chain via {_sizes(chains)}", "takd", "diamond", chains),
         ("alone" if compact else "student alone", "scratch", "stroke", alone),
@@ -208,7 +222,7 @@ def _thinned(told: pd.DataFrame) -> pd.DataFrame:
 
 def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool) -> vega.Chart:
     frame = dots[["at", "group", "value"]].assign(
-        method=dots["group"].astype(str).replace({"teacher alone": "scratch"})
+        method=dots["group"].astype(str).replace({"teacher alone": "scratch", "other": "rival"})
     )
     mark = vega.Chart(frame[["at", "value", "method"]]).mark("point", shape=shape, filled=True, size=22, opacity=0.35)
     return mark.encode(x=x, y=y("value"), color=vega.field("method:N", scale=scale_color(dark), legend=None))

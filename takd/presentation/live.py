@@ -184,7 +184,8 @@ def describe(spec: ExperimentSpec) -> str:
     ladder = ", whole ladder" if spec.scope == "ladder" else ""
     softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}, lam {spec.lam:g}"
     seeds = words.count(spec.seeds, "seed")
-    return f"{label}{noise}: {spec.method} {path}{softening}, {spec.budget}, {seeds}{ladder}"
+    chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
+    return f"{label}{noise}: {spec.method}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"
 
 
 def curve_reader(store: Store) -> CurveReader:

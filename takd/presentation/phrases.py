@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from takd.analysis.verdicts import LEAST_SEEDS, GapVerdict, Verdict
+from takd.methods.table import ALL_METHODS
 from takd.networks.table import NETWORKS
 from takd.presentation.formats import TRUE_MINUS, count, digits_for, known, points
 from takd.presentation.theme import ARM_LABELS
@@ -103,10 +104,18 @@ def versus(verdict: Verdict) -> str:
 
 def arm_label(arm: str) -> str:
     """`takd 10>4>2` as `TA chain 10 → 4 → 2`."""
-    method, _, path = arm.partition(" ")
+    method, _, path = arm.rpartition(" ")
     if method == "scratch":
         return "the student alone"
-    return f"{ARM_LABELS.get(method, method.upper())} {path.replace('>', ' → ')}".strip()
+    return f"{method_label(method)} {path.replace('>', ' → ')}".strip()
+
+
+def method_label(method: str) -> str:
+    """`DGKD (gate drop-one)` for `dgkd[gate=drop-one]`, as arm names write a method with its options."""
+    name, _, options = method.partition("[")
+    label = ARM_LABELS.get(name) or (ALL_METHODS[name].label if name in ALL_METHODS else name.upper())
+    chosen = options.removesuffix("]").replace("=", " ").replace(",", ", ")
+    return f"{label} ({chosen})" if chosen else label
 
 
 def via_label(arm: str) -> str:

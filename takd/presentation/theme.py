@@ -81,8 +81,13 @@ def palette(dark: bool = False) -> Palette:
 
 def arm_color(method: str, dark: bool = False) -> str:
     """The colour of a mark; a method without its own colour is drawn as a rival."""
-    colors = ARM_COLORS_DARK if dark else ARM_COLORS
-    return colors.get(method, colors["rival"])
+    return (ARM_COLORS_DARK if dark else ARM_COLORS)[color_name(method)]
+
+
+def color_name(arm: str) -> str:
+    """The name in the colour scale of an arm or a method: its method's own, else `rival`."""
+    name = arm.split(" ")[0].partition("[")[0]
+    return name if name in ARM_COLORS else "rival"
 
 
 def text_color(method: str, dark: bool = False) -> str:

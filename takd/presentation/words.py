@@ -50,6 +50,7 @@ from takd.presentation.phrases import (
     gap_kind,
     interval_text,
     kind_of,
+    method_label,
     seeds_sentence,
     teacher_of,
     verdict_badge,
@@ -81,6 +82,7 @@ __all__ = [
     "headline",
     "interval_text",
     "kind_of",
+    "method_label",
     "noise_caveat",
     "percent",
     "points",
@@ -106,14 +108,15 @@ class Facts:
 
     Names are network names. `direct` is the student after direct KD from `teacher`, `direct_peak` after direct KD
     from the gap's best smaller teacher, whose own accuracy is `peak_accuracy`. Entropies are mean test entropies in
-    nats. `agreement` is the share of test images on which the direct-KD student answers like its teacher. `extra_*`
-    is what the chain costs over direct KD, for one seed.
+    nats. `method` names one that is neither direct KD nor a chain. `agreement` is the share of test images on which
+    the direct-KD student answers like its teacher. `extra_*` is what the chain costs over direct KD, for one seed.
     """
 
     teacher: str
     student: str
     assistants: tuple[str, ...] = ()
     noise: float = 0.0
+    method: str = ""
     teacher_accuracy: float | None = None
     peak_accuracy: float | None = None
     alone: float | None = None
@@ -230,6 +233,8 @@ def _returned(gap: GapVerdict | None, facts: Facts) -> bool:
 
 
 def _subject(facts: Facts) -> str:
+    if facts.method:
+        return f"{facts.method}{f' with {listing(facts.assistants)}' if facts.assistants else ''}"
     if not facts.assistants:
         return f"direct KD from {facts.teacher}"
     number = len(facts.assistants)
@@ -260,11 +265,13 @@ def _happened(peak: str | None, chain: Verdict | None, facts: Facts) -> str:
         itself = f"{facts.teacher} itself {_scores(facts.teacher_accuracy)}"
         first = f"{itself}; {facts.student} taught directly by it {_scores(direct)}."
     first += f" Alone, {facts.student} {_scores(facts.alone)}."
-    if not facts.assistants:
+    if not facts.assistants and not facts.method:
         return first
     around = f"{gain_text(chain)} ({interval_text(chain)})" if chain is not None else "not compared yet"
     over = f" over {_control(chain)}" if chain is not None and chain.n else ""
-    return f"{first} By way of {listing(facts.assistants)} it {_scores(facts.chain)}: {around}{over}."
+    how = f"By way of {listing(facts.assistants)}" if facts.assistants else "With another loss"
+    how = f"{how} ({facts.method})" if facts.method else how
+    return f"{first} {how} it {_scores(facts.chain)}: {around}{over}."
 
 
 def _scores(value: float | None) -> str:

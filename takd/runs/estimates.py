@@ -14,6 +14,8 @@ from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
+from takd.answers import passes
+from takd.batching import compiled
 from takd.data.table import DATASETS
 from takd.networks.table import FAMILIES, NETWORKS, capacity, layout
 from takd.plan import Plan
@@ -46,6 +48,7 @@ _CUDA_FACTOR = 20.0  # how much faster a GPU is taken to be than one core, until
 _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
 _FORWARD = 3.0  # answering is about three times as fast as training
 _STAGE_SECONDS, _SMALL_STAGE_SECONDS = 0.1, 0.01  # data, files, final figures; of an MLP, which comes with many others
+_LOOP_STEP_SECONDS = 4e-4  # of an MLP in the plain loop
 _COLD_START_SECONDS, _WARM_START_SECONDS = 4.0, 0.2  # importing torch and its first step, once
 # MLPs that take less in one process gain nothing from helpers: each imports torch first, and one process already trains
 # on all cores.
@@ -170,17 +173,23 @@ def _stage_seconds(
     stage: StageSpec, teachers: list[str], classes: int, known: Mapping[str, float], device: str
 ) -> tuple[float, bool]:
     rate, sure = _rate(stage.network, classes, known, device)
-    images, epochs = stage.data.train_images, stage.recipe.epochs
+    images = stage.data.train_images
     row = DATASETS.get(stage.data.name)
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
     total = (training_images(stage) + tested / _FORWARD) / rate
+    if _step_by_step(stage):
+        steps = stage.recipe.epochs * max(1, images // stage.recipe.batch)
+        total, sure = max(total, steps * _LOOP_STEP_SECONDS), False
     for teacher in teachers:
-        # A pupil that always sees the same pixels hears its teacher once, else with every batch.
-        passes = 1 if stage.recipe.augmentation == "none" else epochs
         teacher_rate, teacher_sure = _rate(teacher, classes, known, device)
-        total += passes * images / (_FORWARD * teacher_rate)
+        total += passes(stage) * images / (_FORWARD * teacher_rate)
         sure = sure and teacher_sure
     return total + _overhead(stage), sure
+
+
+def _step_by_step(stage: StageSpec) -> bool:
+    """Whether this is an MLP that the compiled engine cannot train: each of its steps is a round of torch's calls."""
+    return NETWORKS[stage.network].family == "mlp" and not compiled(stage)
 
 
 def _overhead(stage: StageSpec) -> float:
@@ -204,6 +213,8 @@ def measured_rate(stages: Sequence[StageSpec], results: Sequence[Mapping[str, An
     shares = [result.get("seconds") for result in results]
     if not stages or not all(_is_rate(share) for share in shares):
         return 0.0
+    if any(_step_by_step(stage) for stage in stages):
+        return 0.0  # says nothing of the network's usual speed
     total = sum(share for share in shares if _is_rate(share))
     if len(stages) > 1:
         total = min(total, max(elapsed - sum(_overhead(stage) for stage in stages), total / (os.cpu_count() or 1)))

@@ -99,8 +99,10 @@ def run_info(store: Store, run_id: str) -> RunInfo:
         raise RunError(f"experiment.json of run {run_id} is damaged; delete the run and start it again.")
     own = folder.parent.parent == store.root
     keys = plan_keys(store, folder)
+    # The state first: stages that end between the two looks are then too many for it, never too few
+    state, status = observe(store, folder) if own else ("", read_status(folder))
     done = [store.is_done(key) for key in keys]
-    state, status = observe(store, folder) if own else ("done" if all(done) else "lost", read_status(folder))
+    state = state or ("done" if all(done) else "lost")
     reason, cause = str(status.get("reason") or ""), str(status.get("class") or "")
     if state == "lost":
         reason, cause = (_NOT_STARTED if status.get("state") == "starting" else _LOST), "lost"

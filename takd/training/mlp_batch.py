@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from takd.batching import compiled
 from takd.networks.table import NETWORKS
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
@@ -52,12 +53,10 @@ class Pupil:
 def fits(stage: StageSpec, device: str) -> bool:
     """Whether the compiled epoch can train this stage: 64-h-C on the CPU, images as they are, its two losses. Without
     numba it can train nothing."""
-    recipe = stage.recipe
     if importlib.util.find_spec("numba") is None:
         return False
     small = NETWORKS[stage.network].family == "mlp" and device == "cpu"
-    plain = stage.loss.name in ("ce", "kd") and not stage.loss.options
-    return small and plain and recipe.augmentation == "none" and recipe.precision == "fp32"
+    return small and compiled(stage)
 
 
 def train_mlps(

@@ -44,6 +44,7 @@ class Server:
             "TAKD_DATA": str(data),
             "TAKD_CACHED": str(cached),
             "TAKD_CALIBRATE": "0",
+            "TAKD_WARM_MINUTES": "0.5",  # idle workers outlive their server
             **settings,
         }
         self.store = store

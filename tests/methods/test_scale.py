@@ -133,3 +133,14 @@ def test_early_teachers_and_routes() -> None:
     for anchors in (0, 11):
         with pytest.raises(ValueError, match="do not fit"):
             anchor_epochs(10, anchors)
+
+
+def test_an_equal_scale_leaves_the_proportions_and_adds_up_to_one() -> None:
+    for name in ("dkd", "dist", "ls"):
+        recipe = LossSpec(name, 4.0, 0.0, {"scale": "equal"})
+        ends = [state_at(recipe, settings_for(recipe, epochs=10), epoch)[0].weights for epoch in (0, 9)]
+        plain = state_at(LossSpec(name, 4.0, 0.0), settings_for(LossSpec(name, 4.0, 0.0), epochs=10), 9)[0].weights
+        assert sum(ends[1].values()) == pytest.approx(1.0)
+        assert sum(ends[0].values()) <= 1.0 + 1e-12
+        most = sum(plain.values())
+        assert ends[1] == pytest.approx({term: weight / most for term, weight in plain.items()})

@@ -16,7 +16,7 @@ from takd.methods.losses import Answers, make_loss, state_at
 from takd.methods.losses.step import settings_for
 from takd.methods.method import WIRINGS, Loss, Method, Settings, predecessor
 from takd.methods.options import Option, OptionError, Value, given_options, read_options
-from takd.methods.table import ALL_METHODS, LOSSES, METHODS, edges, loss_and_options, problem, recipe_at
+from takd.methods.table import ALL_METHODS, LOSSES, METHODS, edges, loss_and_options, recipe_at, why_impossible
 from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, Array, answers, ce, labels, tensor, value
 
@@ -24,7 +24,7 @@ ROWS = list(ALL_METHODS.values())
 
 
 def test_only_what_trains_from_end_to_end_is_offered() -> None:
-    assert list(METHODS) == ["scratch", "kd", "takd"]
+    assert list(METHODS) == ["scratch", "kd", "takd", "dgkd", "eskd", "akd", "dkd", "dist", "ls", "normkd", "ats"]
     asked_for = {
         "scratch", "kd", "takd", "dgkd", "dih", "kd-long", "joint", "ipkd", "ipkd-ta", "dml", "eskd", "early-teacher",
         "rco", "akd", "dkd", "dist", "ls", "normkd", "ats", "fitnets", "at",
@@ -170,9 +170,9 @@ def test_defaults_are_part_of_what_a_key_means() -> None:
         "early-teacher": {"stop": 0.5, "teacher_run": "checkpoint"},
         "rco": {"anchors": 4},
         "akd": {"share": 2 / 3, "max_t": 10},
-        "dkd": {"alpha": 1.0, "beta": 8.0, "warm_up": 1 / 12},
-        "dist": {"beta": 1.0, "gamma": 1.0},
-        "ls": {"ce_weight": 0.1, "kd_weight": 9.0},
+        "dkd": {"alpha": 1.0, "beta": 8.0, "warm_up": 1 / 12, "scale": "published"},
+        "dist": {"beta": 1.0, "gamma": 1.0, "scale": "published"},
+        "ls": {"ce_weight": 0.1, "kd_weight": 9.0, "scale": "published"},
         "normkd": {"t_norm": 2.0},
         "ats": {"tau_label": 4.0, "tau_wrong": 2.0, "tau_student": 1.0, "centre": True},
         "fitnets": {"phases": "joint", "beta": 100.0, "share": 1 / 6, "stage": "middle"},
@@ -186,7 +186,7 @@ def test_published_fault_options_are_read_or_refused() -> None:
     for name, values in (("ipkd", {"soft_target": True}), ("kd", {"inplace_distill": True})):
         with pytest.raises(OptionError, match="There is no option"):
             at(name, 0 if name == "ipkd" else 1, 2, **values)
-        assert "There is no option" in str(problem(ALL_METHODS[name], values, lam=0.5, assistants=0))
+        assert "There is no option" in str(why_impossible(ALL_METHODS[name], values, lam=0.5, assistants=0))
     with pytest.raises(OptionError, match="There is no loss"):
         loss_and_options(LossSpec("kdd", 4.0, 0.5))
     with pytest.raises(OptionError, match="There is no option"):
@@ -212,13 +212,13 @@ def test_published_fault_options_are_read_or_refused() -> None:
 def test_what_cannot_run_is_refused_with_what_to_change(
     name: str, values: dict[str, object], lam: float, assistants: int, words: str
 ) -> None:
-    assert words in str(problem(ALL_METHODS[name], values, lam=lam, assistants=assistants))
+    assert words in str(why_impossible(ALL_METHODS[name], values, lam=lam, assistants=assistants))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
 def test_defaults_run(row: Method, lam: float) -> None:
-    assert problem(row, {}, lam=lam, assistants=row.assistants[0]) is None
+    assert why_impossible(row, {}, lam=lam, assistants=row.assistants[0]) is None
 
 
 def test_options_are_read_from_text_and_keep_their_type() -> None:

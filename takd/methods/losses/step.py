@@ -11,6 +11,7 @@ from torch import Tensor
 from takd.methods.losses.answers import Answers, StepState, total
 from takd.methods.losses.gates import draw_gates
 from takd.methods.method import Settings
+from takd.methods.scale import largest_multiplier
 from takd.methods.table import loss_and_options
 from takd.stage import LossSpec
 
@@ -48,7 +49,11 @@ def state_at(recipe: LossSpec, settings: Settings, epoch: int) -> tuple[StepStat
     loss, _ = loss_and_options(recipe)
     now = replace(settings, epoch=epoch)
     scale = 1.0 if loss.target_scale is None else loss.target_scale(now)
-    return StepState(loss.weights(now), scale), None if loss.hears is None else loss.hears(now)
+    weights = loss.weights(now)
+    if settings.options.get("scale") == "equal":
+        most = largest_multiplier(loss, settings)
+        weights = {name: weight / most for name, weight in weights.items()}
+    return StepState(weights, scale), None if loss.hears is None else loss.hears(now)
 
 
 def gates_for(recipe: LossSpec, seed: int, steps: range, teachers: int) -> Tensor | None:

@@ -177,6 +177,7 @@ ROWS = (
             Reading("empty", "Neither source says what a step without any teacher does."),
         ),
         published={"temperature": 5.0, "lam": 1.0},
+        ready=True,
     ),
     Method(
         "dih",

@@ -56,6 +56,18 @@ def rco_hears(settings: Settings) -> int:
 
 KL_OF_SCALED = "KL(p(z_t / T_t) || p(z_s / T_s))"
 
+SCALE = Option(
+    "scale",
+    "choice",
+    "published",
+    "How strongly the whole loss pulls. Weights that add up to more than KD's act like a higher learning rate, so one "
+    "rate is not fair to both.",
+    {
+        "published": "the source's weights as they are",
+        "equal": "all divided by their largest sum, so that they add up to 1 as KD's do",
+    },
+)
+
 SCHEDULES = (
     Method(
         "eskd",
@@ -79,6 +91,7 @@ SCHEDULES = (
             ),
         ),
         readings=(Reading("after", "A summary of the paper says the KD term goes; the labels' weight is not stated."),),
+        ready=True,
     ),
     Method(
         "early-teacher",
@@ -161,6 +174,7 @@ SCHEDULES = (
                 "checkpoint that was best on test images; here one schedule runs through and nothing is chosen.",
             ),
         ),
+        ready=True,
     ),
 )
 
@@ -180,8 +194,10 @@ LOSSES = (
             Option("alpha", "float", 1.0, "Weight of label against rest.", {}, 0.0, 100.0),
             Option("beta", "float", 8.0, "Weight of the rest among themselves.", {}, 0.0, 100.0),
             Option("warm_up", "float", 1 / 12, "Share of the epochs until the teacher has full weight.", {}, 0.0, 1.0),
+            SCALE,
         ),
         published={"temperature": 4.0},
+        ready=True,
     ),
     Method(
         "dist",
@@ -197,8 +213,10 @@ LOSSES = (
         options=(
             Option("beta", "float", 1.0, "Weight of the relations between classes.", {}, 0.0, 100.0),
             Option("gamma", "float", 1.0, "Weight of the relations between images.", {}, 0.0, 100.0),
+            SCALE,
         ),
         published={"temperature": 1.0},
+        ready=True,
     ),
     Method(
         "ls",
@@ -214,8 +232,10 @@ LOSSES = (
         options=(
             Option("ce_weight", "float", 0.1, "Weight of the labels.", {}, 0.0, 100.0),
             Option("kd_weight", "float", 9.0, "Weight of the teacher.", {}, 0.0, 100.0),
+            SCALE,
         ),
         published={"temperature": 2.0},
+        ready=True,
     ),
     Method(
         "normkd",
@@ -230,6 +250,7 @@ LOSSES = (
         (Preset(Composition("teacher", "logits")),),
         options=(Option("t_norm", "float", 2.0, "Temperature in standard deviations.", {}, 0.0, 100.0, True),),
         published={"lam": 0.9},
+        ready=True,
     ),
     Method(
         "ats",
@@ -261,6 +282,7 @@ LOSSES = (
         ),
         readings=(Reading("centre", "The released code does not centre the logits."),),
         published={"lam": 0.5},
+        ready=True,
     ),
 )
 
