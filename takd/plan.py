@@ -5,13 +5,14 @@ Nothing here looks at a disk: what is already trained is a question for the stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from takd.budgets import budget_for
 from takd.data.table import SPLIT_SEED, Dataset
-from takd.methods.options import Value
+from takd.methods.options import Value, read_options
+from takd.methods.scale import Training, equal_cost_epochs
 from takd.methods.table import METHODS, recipe_at
-from takd.networks.table import NETWORKS
+from takd.networks.table import NETWORKS, capacity
 from takd.spec import ExperimentSpec, between
 from takd.stage import DataSpec, LossSpec, StageSpec
 
@@ -72,7 +73,10 @@ class Plan:
 
 def chosen_arm(spec: ExperimentSpec) -> Arm:
     """The arm the user built."""
-    return Arm(spec.method, (spec.student,) if spec.method == "scratch" else spec.path, spec.options)
+    if spec.method == "scratch":
+        return Arm("scratch", (spec.student,))
+    ends = METHODS[spec.method].spends_assistants
+    return Arm(spec.method, (spec.teacher, spec.student) if ends else spec.path, spec.options)
 
 
 def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
@@ -125,9 +129,22 @@ def _stages_along(
         teachers = tuple(keys[i] for i in method.teachers_of(position))
         loss = recipe_at(method, dict(arm.options), position, len(arm.path), temperature=spec.temperature, lam=spec.lam)
         stage = stage_for(network, teachers, loss, seed, spec, dataset)
+        if method.spends_assistants and teachers:
+            stage = replace(stage, recipe=replace(stage.recipe, epochs=whole_budget(arm, spec, dataset)))
         keys.append(stage.key)
         stages.setdefault(stage.key, stage)
     return tuple(keys)
+
+
+def whole_budget(arm: Arm, spec: ExperimentSpec, dataset: Dataset) -> int:
+    """Epochs of a student that may spend what the assistants of the experiment would have cost."""
+
+    def training(network: str) -> Training:
+        epochs = budget_for(NETWORKS[network].family, spec.budget).recipe.epochs
+        return Training(epochs, capacity(network, dataset.classes).macs)
+
+    measure = read_options(METHODS[arm.method].options, dict(arm.options))["measure"]
+    return equal_cost_epochs(training(arm.path[-1]), [training(name) for name in spec.assistants], str(measure))
 
 
 def stage_for(

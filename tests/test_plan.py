@@ -198,3 +198,17 @@ def test_a_stage_without_options_is_written_as_before() -> None:
     student = gated.stages[gated.chains_of(gated.chosen)[0].student]
     assert b'"reduction": "mean"' in student.canonical()
     assert StageSpec.from_bytes(student.canonical()) == student
+
+
+@pytest.mark.parametrize(("measure", "epochs"), [("trainings", 180), ("macs", 60 + round(60 * (4736 + 1184) / 592))])
+def test_the_whole_budget_goes_into_a_longer_training(measure: str, epochs: int) -> None:
+    """60 epochs of the student and 60 of each of two assistants, or as many as their multiply-accumulates pay for."""
+    asked = {"dataset": "digits", "method": "kd-long", "assistants": ["mlp-64", "mlp-16"], "seeds": 1}
+    spec = require_spec({**asked, "options": {"measure": measure}})
+    plan = build_plan(spec, DIGITS)
+    (chain,) = plan.chains_of(plan.chosen)
+    assert plan.chosen.path == ("mlp-256", "mlp-8")
+    student = plan.stages[chain.student]
+    assert student.recipe.epochs == epochs
+    assert student.teachers == (chain.keys[0],)
+    assert {Arm("kd", ("mlp-256", "mlp-8")), Arm("takd", spec.path)} <= set(plan.arms)

@@ -141,7 +141,7 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     direct = Arm("kd", (plan.spec.teacher, plan.spec.student))
     family = [arm for arm in plan.arms if len(arm.path) > 2 and arm.path[0] == plan.spec.teacher]
     no_chain = Arm("kd", plan.chosen.path[-2:])
-    chain = Arm("takd", plan.chosen.path)
+    chain = Arm("takd", plan.spec.path)
     wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
     wanted += [*((arm, direct) for arm in family), (direct, scratch)]
     pairs = [

@@ -80,7 +80,8 @@ class Method:
     of assistants the method takes; None means any number. `trainings` and `forwards` are (constant, per assistant):
     trainings besides the student's own, and forward passes of other networks in each of the student's steps when
     their answers are not stored. `needs` says what the teacher has to hand over. `published` holds the T and lam of
-    the source where they differ from ours. `ready` rows are offered; the others wait for their wiring.
+    the source where they differ from ours. `spends_assistants`: assistants are not trained, what they would have cost
+    is spent on a longer training of the student. `ready` rows are offered; the others wait for their wiring.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Method:
     options: tuple[Option, ...] = ()
     readings: tuple[Reading, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
+    spends_assistants: bool = False
     ready: bool = False
 
 

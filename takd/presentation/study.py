@@ -151,7 +151,7 @@ def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_v
     return words.Facts(
         teacher=spec.teacher,
         student=spec.student,
-        assistants=spec.assistants,
+        assistants=chosen.path[1:-1],
         noise=spec.noise,
         method="" if chosen.usual else words.method_label(chosen.name.rpartition(" ")[0]),
         teacher_accuracy=of(direct.name, "teacher_mean"),
@@ -243,6 +243,9 @@ def _simple(arm: Arm, shown: Study) -> bool:
 def _way(arm: Arm, position: int) -> str:
     if position == 0:
         return "alone"
+    if not arm.usual and position == len(arm.path) - 1:
+        method = words.method_label(arm.name.rpartition(" ")[0])
+        return f"{method} {f'via {listed}' if (listed := ' > '.join(arm.path[1:-1])) else f'from {arm.path[0]}'}"
     return f"from {arm.path[0]}" if position == 1 else f"via {' > '.join(arm.path[1:position])}"
 
 

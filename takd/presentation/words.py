@@ -269,8 +269,8 @@ def _happened(peak: str | None, chain: Verdict | None, facts: Facts) -> str:
         return first
     around = f"{gain_text(chain)} ({interval_text(chain)})" if chain is not None else "not compared yet"
     over = f" over {_control(chain)}" if chain is not None and chain.n else ""
-    how = f"By way of {listing(facts.assistants)}" if facts.assistants else "With another loss"
-    how = f"{how} ({facts.method})" if facts.method else how
+    how = f"By way of {listing(facts.assistants)}" if facts.assistants else f"With {facts.method}"
+    how = f"{how} ({facts.method})" if facts.method and facts.assistants else how
     return f"{first} {how} it {_scores(facts.chain)}: {around}{over}."
 
 

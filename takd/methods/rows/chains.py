@@ -219,7 +219,7 @@ ROWS = (
         "kd-long",
         "Direct KD, whole budget",
         predecessor,
-        (0, 0),
+        (1, None),
         KD_FORMULA + ", for as many epochs as the compared method's extra networks would have cost",
         "teacher + a longer training of the student",
         "equal-cost control",
@@ -239,5 +239,7 @@ ROWS = (
             ),
             REDUCTION,
         ),
+        spends_assistants=True,
+        ready=True,
     ),
 )
