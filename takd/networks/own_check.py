@@ -69,6 +69,8 @@ def find_build(file: Path) -> Callable[[int], Any]:
         cause = unfit.__cause__
         if isinstance(cause, SyntaxError):
             raise Unfit(f"line {cause.lineno} is not Python ({cause.msg}). Correct it.") from cause
+        if isinstance(cause, ValueError) and "null byte" in str(cause):  # a SyntaxError since Python 3.11.4
+            raise Unfit(f"it is not Python ({cause}). Correct it.") from cause
         if isinstance(cause, ModuleNotFoundError):
             raise Unfit(
                 f"it imports {cause.name}, which is not installed here. Install it, or put all code into one file.",

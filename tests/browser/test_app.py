@@ -147,7 +147,9 @@ def test_exports_are_files(visitor: Any, server: Server, tmp_path: Path) -> None
     page = visitor()
     page.goto(server.url)
     settled(page)
-    page.get_by_role("button", name="Export").nth(1).click()
+    export = page.get_by_role("button", name="Export").nth(1)
+    export.evaluate("button => button.scrollIntoView({block: 'center'})")  # room for what opens below
+    export.click()
     for label, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG"), ("CSV", b"panel,")):
         with page.expect_download() as waiting:
             page.get_by_role("button", name=label, exact=True).first.click()
