@@ -29,8 +29,10 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
 
 
 def compiled(stage: StageSpec) -> bool:
-    """Whether the compiled engine for MLPs knows how to train this one: its two losses, images as they are."""
-    plain = stage.loss.name in ("ce", "kd") and not stage.loss.options
+    """Whether the compiled engine for MLPs knows how to train this one: images as they are, and a loss that stays the
+    same in every step and hears all teachers alike."""
+    given = {name for name, _ in stage.loss.options}
+    plain = given <= {"dgkd": {"sum"}}.get(stage.loss.name, set()) and stage.loss.name in ("ce", "kd", "dgkd")
     return plain and stage.recipe.augmentation == "none" and stage.recipe.precision == "fp32"
 
 

@@ -60,7 +60,7 @@ def _rate(name: str, device: torch.device, recipe: Recipe, batch: int, steps: in
     network = on_device(initial_network(name, CLASSES, 0), device)
     data, progress = _random_images(name, batch * steps, device, bf16), Progress()
     if mlp_batch.fits(stage, device.type):
-        mlp_batch.train_mlps([mlp_batch.Pupil(network, stage, data, None, Hooks(), progress)], threads=1)
+        mlp_batch.train_mlps([mlp_batch.Pupil(network, stage, data, (), Hooks(), progress)], threads=1)
     else:
         train(network, stage, data, (), bf16=bf16, hooks=Hooks(), progress=progress)
     return epochs / sum(1 / row["images_per_second"] for row in progress.rows[1:])

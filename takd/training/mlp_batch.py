@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from takd.batching import compiled
+from takd.methods.losses.step import settings_for, state_at
 from takd.networks.table import NETWORKS
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
@@ -37,7 +38,7 @@ _PER_STEP = 1e-4  # seconds, until the first slice has been measured
 
 @dataclass(frozen=True)
 class Pupil:
-    """One network of the batch: trained in place; `answers` are its teacher's logits (N, classes) or None.
+    """One network of the batch: trained in place; `answers` are its teachers' logits, (N, classes) each.
 
     `progress` is where it stands and is carried on.
     """
@@ -45,7 +46,7 @@ class Pupil:
     network: nn.Module
     stage: StageSpec
     data: TrainingData
-    answers: Tensor | None
+    answers: Sequence[Tensor]
     hooks: Hooks
     progress: Progress
 
@@ -103,7 +104,7 @@ def warm_up() -> None:
     one, flat, image = np.zeros(1, np.int64), np.zeros((1, 1 + 1 + 2 + 2), np.float32), np.zeros((1, 1), np.float32)
     table, number = np.full((1, 1, 2), 0.5, np.float32), np.ones(1, np.float32)
     state, seen = (1, 1, flat, flat.copy()), (np.zeros((1, 1, kernel.SUMS)), np.zeros((1, 1, 2)))
-    taught = (table, image, one, number, number)
+    taught = (table, image, one, number, number, number)
     kernel.train_epochs(
         one, image, one[None, None], one[None], *taught, number[None], 0.9, 0.0, *state, image, one, *seen
     )
@@ -146,7 +147,7 @@ class _Batch:
         self.softened = _Softened(pupils, first.stage.data.classes, len(self.pixels))
         losses = [pupil.stage.loss for pupil in pupils]
         self.temperatures = np.array([loss.temperature or 1.0 for loss in losses], np.float32)
-        self.lams = np.array([loss.lam for loss in losses], np.float32)
+        self.ce_weights, self.kl_weights = np.array([_weights(pupil) for pupil in pupils], np.float32).T.copy()
         self.batch = min(self.recipe.batch, len(self.pixels))
         self.steps = len(self.pixels) // self.batch
         self.step_seconds, self.last_report = _PER_STEP, 0.0
@@ -181,7 +182,8 @@ class _Batch:
             *self.softened.tables,
             self.softened.rows,
             self.temperatures,
-            self.lams,
+            self.ce_weights,
+            self.kl_weights,
             np.array(rates, np.float32),
             recipe.momentum,
             recipe.weight_decay,
@@ -247,23 +249,37 @@ class _Batch:
 
 
 class _Softened:
-    """What the teachers say: one table per teacher and temperature, and each network's row in them (-1: no teacher)."""
+    """What the teachers say: a table per temperature and teacher, or mean of several, and each network's row in them
+    (-1: no teacher)."""
 
     def __init__(self, pupils: Sequence[Pupil], classes: int, images: int) -> None:
-        known: dict[tuple[int, float], int] = {}
+        known: dict[tuple[object, ...], int] = {}
         self.rows = np.full(len(pupils), -1, np.int64)
-        logs: list[Tensor] = []
+        softened: list[Tensor] = []
+        entropies: list[Tensor] = []
         for k, pupil in enumerate(pupils):
-            if pupil.answers is not None:
+            if pupil.answers:
                 temperature = _temperature(pupil.stage.loss)
-                name = (id(pupil.answers), temperature)
+                name = (*map(id, pupil.answers), temperature)
                 if name not in known:
-                    known[name] = len(logs)
-                    logs.append(torch.log_softmax(pupil.answers / temperature, dim=1))
+                    known[name] = len(softened)
+                    logs = [torch.log_softmax(answers / temperature, dim=1) for answers in pupil.answers]
+                    softened.append(torch.stack([log.exp() for log in logs]).mean(0))
+                    entropies.append(torch.stack([(log.exp() * log).sum(1) for log in logs]).mean(0))
                 self.rows[k] = known[name]
-        every = torch.stack(logs) if logs else torch.zeros(1, images, classes)
-        softened = every.exp()
-        self.tables = softened.numpy(), (softened * every).sum(2).numpy()
+        if not softened:
+            softened, entropies = [torch.zeros(images, classes)], [torch.zeros(images)]
+        self.tables = torch.stack(softened).numpy(), torch.stack(entropies).numpy()
+
+
+def _weights(pupil: Pupil) -> tuple[np.float32, np.float32]:
+    """Of CE, and of the mean of the teachers' KL: all teachers of these losses weigh the same."""
+    loss = pupil.stage.loss
+    if loss.name == "kd":
+        return np.float32(1) - np.float32(loss.lam), np.float32(loss.lam)
+    settings = settings_for(loss, epochs=1, teachers=max(1, len(pupil.answers)))
+    weights = state_at(loss, settings, 0)[0].weights
+    return np.float32(weights["ce"]), np.float32(sum(float(w) for name, w in weights.items() if name != "ce"))
 
 
 def _temperature(loss: LossSpec) -> float:

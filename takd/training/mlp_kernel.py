@@ -70,7 +70,8 @@ def train_epoch(
     negative_entropy: np.ndarray,
     teachers: np.ndarray,
     temperatures: np.ndarray,
-    lams: np.ndarray,
+    ce_weights: np.ndarray,
+    kl_weights: np.ndarray,
     rates: np.ndarray,
     momentum: float,
     weight_decay: float,
@@ -85,13 +86,15 @@ def train_epoch(
     chosen (L,) int64; pixels (N, D) float32; orders (L, N) int64: how each chosen one visits the images;
     labels (K, N) int64;
     softened (M, N, C) float32: teachers' probabilities at their pupils' temperature, and negative_entropy (M, N)
-    their sum of p log p; teachers (K,) int64: a model's row in them, -1 for nobody; temperatures, lams (K,) float32;
+    their sum of p log p, averaged over teachers where a pupil has several; teachers (K,) int64: a model's row in them,
+    -1 for nobody; temperatures, ce_weights, kl_weights (K,) float32;
     rates (steps,) float32; weights, velocities (K, P) float32: the parameters flat in the order of the module;
     sums (K, SUMS) float64, set. The last, smaller batch is left out. A weight that is not a number shows in its sum
     even where a ReLU hides it from the loss.
 
-    The loss is (1 - lam) * CE + lam * T**2 * KL, batch means, as takd.methods.losses.kd_loss; the step is SGD with
-    Nesterov momentum as torch.optim.SGD takes it.
+    The loss is ce_weight * CE + kl_weight * T**2 * KL, batch means, as takd.methods.losses has them: the mean of
+    several teachers' KL is, but for a constant, the KL from their mean. The step is SGD with Nesterov momentum as
+    torch.optim.SGD takes it.
     """
     inputs, classes = pixels.shape[1], softened.shape[2]
     ends = (hidden * inputs, hidden * inputs + hidden, hidden * inputs + hidden + classes * hidden)
@@ -109,11 +112,12 @@ def train_epoch(
         flat, velocity, order = weights[k], velocities[k], orders[place]
         weight1, bias1 = flat[: ends[0]].reshape(hidden, inputs), flat[ends[0] : ends[1]]
         weight2, bias2 = flat[ends[1] : ends[2]].reshape(classes, hidden), flat[ends[2] :]
-        teacher, temperature, lam = teachers[k], temperatures[k], lams[k]
+        teacher, temperature = teachers[k], temperatures[k]
+        hard, taught = ce_weights[k], kl_weights[k]
         if teacher < 0:
-            lam, temperature = _ZERO, _ONE
+            taught, temperature = _ZERO, _ONE
         softer = temperature != _ONE
-        ce_weight, kl_weight = (_ONE - lam) * share, lam * temperature * share
+        ce_weight, kl_weight = hard * share, taught * temperature * share
         total_ce, total_kl, right = 0.0, 0.0, 0
         for step in range(len(rates)):
             first = step * batch
@@ -183,7 +187,8 @@ def train_epoch(
         steps = len(rates)
         mean_ce = total_ce / (steps * batch)
         mean_kl = temperature * temperature * total_kl / (steps * batch)
-        sums[k, 0] = (1.0 - lam) * mean_ce + lam * mean_kl if 0 < lam < 1 else (mean_kl if lam == 1 else mean_ce)
+        # What has no weight is left out, so that no infinity of it leaks in
+        sums[k, 0] = (hard * mean_ce if hard != 0 else 0.0) + (taught * mean_kl if taught != 0 else 0.0)
         sums[k, 1], sums[k, 2], sums[k, 3], sums[k, 4] = mean_ce, mean_kl, right, weights[k].sum()
 
 
@@ -229,7 +234,8 @@ def train_epochs(
     negative_entropy: np.ndarray,
     teachers: np.ndarray,
     temperatures: np.ndarray,
-    lams: np.ndarray,
+    ce_weights: np.ndarray,
+    kl_weights: np.ndarray,
     rates: np.ndarray,
     momentum: float,
     weight_decay: float,
@@ -254,7 +260,8 @@ def train_epochs(
             negative_entropy,
             teachers,
             temperatures,
-            lams,
+            ce_weights,
+            kl_weights,
             rates[epoch],
             momentum,
             weight_decay,

@@ -149,9 +149,8 @@ def _run_mlps(
     ready: list[Job] = []
     for job in jobs:
         with _Named(failed, job.stage.key):
-            answers = None
-            if job.stage.teachers:
-                answers = teacher_logits(store, job.stage.teachers[0], job.stage, job.data, job.device, job.bf16)
+            heard = job.stage.teachers
+            answers = [teacher_logits(store, key, job.stage, job.data, job.device, job.bf16) for key in heard]
             hooks = _hooks(store, job, should_stop, report, EVENTS_SECONDS)
             pupils.append(Pupil(job.network, job.stage, job.data, answers, hooks, job.progress))
             ready.append(job)
