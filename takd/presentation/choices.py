@@ -18,7 +18,7 @@ from takd.methods.method import Settings
 from takd.methods.options import read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
-from takd.networks.table import capacity
+from takd.networks.table import NETWORKS, capacity
 from takd.presentation import ui, words
 from takd.presets import PRESETS
 from takd.spec import (
@@ -187,6 +187,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         "Assistants",
         options=list(inside),
         selection_mode="multi",
+        format_func=lambda name: str(NETWORKS[name].size) if len(inside) > 5 else name,  # all in one line
         key="w-assistants",
         on_change=_set_assistants,
         args=(datasets,),
