@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -90,11 +90,18 @@ class StageSpec:
 
     def canonical(self) -> bytes:
         """The bytes that are stored and hashed."""
-        value = asdict(self)
-        value["loss"]["options"] = dict(self.loss.options)
-        if not self.loss.options:  # as if there were no such field: stages of before keep their keys
-            del value["loss"]["options"]
-        return canonical_json(value)
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> bytes:
+        parts: dict[str, dict[str, Any]] = {
+            name: dict(vars(part)) for name, part in (("data", self.data), ("loss", self.loss), ("recipe", self.recipe))
+        }
+        options = dict(parts["loss"].pop("options"))
+        if options:  # left out where there are none, as if there were no such field: stages of before keep their keys
+            parts["loss"]["options"] = options
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in parts}
+        return canonical_json(own | parts)
 
     @staticmethod
     def from_bytes(raw: bytes) -> StageSpec:
