@@ -105,7 +105,7 @@ def plan(session: Session, **choices: Any) -> None:
         lines += answers_rules(made.stages)
     if download:
         lines.append(f"{dataset.label} is not prepared here: {download} will be downloaded first.")
-    cells = [[arm.name, arm.method, " > ".join(arm.path)] for arm in made.arms]
+    cells = [[arm.name, arm.name.rpartition(" ")[0], " > ".join(arm.path)] for arm in made.arms]
     session.answer(value, table(["arm", "method", "path"], cells), *lines)
 
 
@@ -204,7 +204,10 @@ def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
     if not stages or len(stages) < len(found):
         return None
     try:
-        arms = tuple(Arm(str(row["method"]), tuple(row["path"])) for row in rows["arms"])
+        arms = tuple(
+            Arm(str(row["method"]), tuple(row["path"]), tuple(sorted(row.get("options", {}).items())))
+            for row in rows["arms"]
+        )
         chains = tuple(Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"])) for row in rows["chains"])
         networks = {name for arm in arms for name in arm.path}
         fit = all(len(chain.keys) == len(chain.arm.path) > 0 and set(chain.keys) <= set(stages) for chain in chains)
@@ -235,7 +238,7 @@ def _report(session: Session, store: Store, info: RunInfo) -> None:
     cells = [
         [
             " > ".join(row["path"]),
-            row["method"],
+            str(row["arm"]).rpartition(" ")[0],
             row["n"],
             percent(row["mean"]),
             f"± {percent(row['half'])}" if row["n"] > 1 else "",

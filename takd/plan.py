@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from takd.budgets import budget_for
+from takd.budgets import Budget, budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.options import Value, read_options
 from takd.methods.scale import Training, equal_cost_epochs
@@ -140,11 +140,17 @@ def whole_budget(arm: Arm, spec: ExperimentSpec, dataset: Dataset) -> int:
     """Epochs of a student that may spend what the assistants of the experiment would have cost."""
 
     def training(network: str) -> Training:
-        epochs = budget_for(NETWORKS[network].family, spec.budget).recipe.epochs
-        return Training(epochs, capacity(network, dataset.classes).macs)
+        budget = budget_for(NETWORKS[network].family, spec.budget)
+        macs, images = capacity(network, dataset.classes).macs, _images(budget, dataset)
+        return Training(budget.recipe.epochs, macs, images=images)
 
     measure = read_options(METHODS[arm.method].options, dict(arm.options))["measure"]
     return equal_cost_epochs(training(arm.path[-1]), [training(name) for name in spec.assistants], str(measure))
+
+
+def _images(budget: Budget, dataset: Dataset) -> int:
+    available = dataset.train_pool - dataset.validation - dataset.test
+    return min(budget.train_images or available, available)
 
 
 def stage_for(
@@ -152,12 +158,11 @@ def stage_for(
 ) -> StageSpec:
     """The stage of one network given its teachers' keys and its loss."""
     budget = budget_for(NETWORKS[network].family, spec.budget)
-    available = dataset.train_pool - dataset.validation - dataset.test
     data = DataSpec(
         name=dataset.name,
         fingerprint=str(dataset.fingerprint),
         classes=dataset.classes,
-        train_images=min(budget.train_images or available, available),
+        train_images=_images(budget, dataset),
         noise=float(spec.noise),
         split_seed=SPLIT_SEED,
     )

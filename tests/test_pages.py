@@ -223,3 +223,18 @@ def test_a_result_of_another_method_is_drawn_and_told(trained: Path, monkeypatch
     assert "DGKD (gate weaken)" in at.title[0].value.replace("\\", "")
     text = " ".join(caption.value for caption in at.caption)
     assert "Not trained yet" not in text
+
+
+def test_what_is_said_of_direct_kd_does_not_change_with_the_method_chosen(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Students of another loss run along the same path."""
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    direct = replace(SMALL, method="kd", assistants=())
+    other = replace(direct, options=(("reduction", "mean"),))
+    train_here(other, trained)
+    digits, store = available_datasets()["digits"], Store(trained)
+    facts = [study(spec, digits, store).facts for spec in (direct, other)]
+    assert facts[0].agreement is not None
+    assert facts[0].agreement == facts[1].agreement
+    assert facts[0].direct == facts[1].direct != facts[1].chain

@@ -212,3 +212,10 @@ def test_the_whole_budget_goes_into_a_longer_training(measure: str, epochs: int)
     assert student.recipe.epochs == epochs
     assert student.teachers == (chain.keys[0],)
     assert {Arm("kd", ("mlp-256", "mlp-8")), Arm("takd", spec.path)} <= set(plan.arms)
+
+
+def test_the_whole_budget_counts_images_where_budgets_differ_in_them() -> None:
+    """wrn: 4 epochs of 3,000 images; plain-2: 5 of 5,000. So 2.4 epochs more, and not 4."""
+    asked = {"method": "kd-long", "teacher": "wrn-16-8", "assistants": ["wrn-16-2"], "student": "plain-2"}
+    plan = build_plan(require_spec({**asked, "budget": "taste", "seeds": 1}), replace(CIFAR, fingerprint="0" * 64))
+    assert plan.stages[plan.chains_of(plan.chosen)[0].student].recipe.epochs == 7

@@ -57,27 +57,29 @@ def expected_hearing(options: Mapping[str, Value], teachers: int) -> float:
 
 @dataclass(frozen=True)
 class Training:
-    """What one training costs: epochs, MACs of the network for one image, and MACs of teachers asked live."""
+    """What one training costs: epochs, MACs of the network for one image, MACs of teachers asked live, and the images
+    of an epoch (in any unit that is the same for all that are compared)."""
 
     epochs: int
     macs: int
     teacher_macs: int = 0
+    images: int = 1
 
     @property
     def work(self) -> int:
-        """MACs per training image: a step forwards once and goes backward at twice that cost; teachers forward."""
-        return self.epochs * (3 * self.macs + self.teacher_macs)
+        """MACs: a step forwards once and goes backward at twice that cost; teachers forward."""
+        return self.epochs * self.images * (3 * self.macs + self.teacher_macs)
 
 
 def equal_cost_epochs(student: Training, extra: Sequence[Training], measure: str = "trainings") -> int:
     """Epochs of direct KD that cost as much as the student's training and the extra networks together.
 
-    measure `trainings`: every extra network adds the epochs it was trained for; `macs`: it adds as many epochs of
-    the student as its own work pays for. The teacher, which both arms need, is not in `extra`. Raises ValueError for
-    another measure.
+    measure `trainings`: every extra network adds the epochs it was trained for, counted in the student's images;
+    `macs`: it adds as many epochs of the student as its own work pays for. The teacher, which both arms need, is not in
+    `extra`. Raises ValueError for another measure.
     """
     if measure == "trainings":
-        return student.epochs + sum(training.epochs for training in extra)
+        return student.epochs + round(sum(training.epochs * training.images for training in extra) / student.images)
     if measure == "macs":
         return round(student.epochs * (1 + sum(training.work for training in extra) / student.work))
     raise ValueError(f"measure is trainings or macs, not {measure!r}")

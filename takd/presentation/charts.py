@@ -115,7 +115,7 @@ def _row_label(arm: str) -> str:
     if method == "takd":
         return via
     short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
-    return f"{short} {via}" if via != "direct" or method.startswith("kd") else short
+    return short if via == "direct" else f"{short} {via}"
 
 
 # ------------------------------------------------------------------------------------------------------------ curves

@@ -214,9 +214,8 @@ def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> No
     st.caption(ui.plain(f"{method.label}: {method.help} {method.reference}."))
     st.code(method.formula, language=None, wrap_lines=True)
     values = read_options(method.options, dict(spec.options))
-    for option in method.options:
-        if option.when is not None and values[option.when[0]] not in option.when[1]:
-            continue
+    hidden = {o.name for o in method.options if o.when is not None and values[o.when[0]] not in o.when[1]}
+    for option in (option for option in method.options if option.name not in hidden):
         key = _option_key(spec.method, option.name)
         st.session_state[key] = values[option.name]
         shared: dict[str, Any] = {
@@ -244,5 +243,5 @@ def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> No
             f"The weights of this loss add up to {pull:.3g}, those of KD to 1. That acts like a higher learning rate, "
             "and all arms train at the same one: read a difference with that in mind."
         )
-    for reading in method.readings:
+    for reading in (reading for reading in method.readings if reading.option not in hidden):
         st.caption(ui.plain(f"Sources leave {reading.option.replace('_', ' ')} open: {reading.why}"))

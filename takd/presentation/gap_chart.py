@@ -171,11 +171,16 @@ def _student_panel(
         ]
     entries = [
         *(
-            (method_label(arm.rpartition(" ")[0]), arm.rpartition(" ")[0], "square", others[others["arm"] == arm])
+            (
+                method_label(arm.rpartition(" ")[0].partition("[")[0]),
+                arm.rpartition(" ")[0],
+                "square",
+                others[others["arm"] == arm],
+            )
             for arm in others["arm"].astype(str)
         ),
         ("direct KD", "kd", "circle", direct),
-        (f"TA chain via {_sizes(chains)}", "takd", "diamond", chains),
+        ("TA chain" if compact and len(others) else f"TA chain via {_sizes(chains)}", "takd", "diamond", chains),
         ("alone" if compact else "student alone", "scratch", "stroke", alone),
     ]
     labels = [(text, method, shape, float(rows["mean"].iloc[-1])) for text, method, shape, rows in entries if len(rows)]
@@ -231,7 +236,8 @@ def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool)
 def _accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count: int) -> Any:
     """A y encoding on a scale fitted to all of `series`, drawn between the two pixels of `span`."""
     low, high = fit(series, least=0.02)
-    scale = vega.part(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False)
+    low, high = max(low, 0.0), min(high, 1.0)  # an interval may reach beyond what an accuracy can be
+    scale = vega.part(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False, clamp=True)
     digits = 0 if high - low > 0.011 * count * 1.4 else 1
     shown = f"format(100 * datum.value, '.{digits}f') + ' %'"
     axis = vega.part(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)

@@ -103,6 +103,7 @@ def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     chains, stages = chain_frame(plan, store), stage_frame(plan, store)
     arms = arm_frame(chains)
     verdicts, gap_verdict = tuple(verdicts_for(plan, chains)), gap(chains)
+    direct = Arm("kd", (spec.teacher, spec.student))
     return Study(
         spec,
         dataset,
@@ -114,7 +115,7 @@ def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
         gap_seed_frame(plan, store),
         verdicts,
         gap_verdict,
-        _facts(spec, arms, stages, gap_verdict),
+        _facts(spec, arms, stages, gap_verdict, {chain.student for chain in plan.chains_of(direct)}),
     )
 
 
@@ -130,7 +131,10 @@ def nearest_study(
     return (near, found[1]) if near.anything else None
 
 
-def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_verdict: GapVerdict) -> words.Facts:
+def _facts(
+    spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_verdict: GapVerdict, students: set[str]
+) -> words.Facts:
+    """`students` are the stages of direct KD from the teacher."""
     rows = {str(row["arm"]): row for row in arms.to_dict("records")}
     chosen, direct = chosen_arm(spec), Arm("kd", (spec.teacher, spec.student))
 
@@ -139,7 +143,7 @@ def _facts(spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_v
         return value if math.isfinite(value) else None
 
     alone = stages[stages["method"] == "scratch"].groupby("network", observed=True)[["entropy", "train_acc"]].mean()
-    taught = stages[(stages["network"] == spec.student) & (stages["path"] == direct.name.removeprefix("kd "))]
+    taught = stages[stages["key"].isin(students)]
     peak = gap_verdict.peak
     peak_teacher = str(rows[peak]["teacher"]) if peak in rows else ""
 

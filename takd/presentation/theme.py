@@ -21,6 +21,12 @@ ARM_LABELS = {
     "dih": "DIH",
     "ipkd-ta": "IPKD-TA",
     "rival": "rival loss",
+    "kd-long": "longer KD",
+    "eskd": "ESKD",
+    "akd": "AKD",
+    "dkd": "DKD",
+    "ls": "LS",
+    "ats": "ATS",
 }
 
 # Okabe-Ito; its orange and sky blue reach only 2.3:1 on white and are darkened here.

@@ -148,7 +148,7 @@ def headline(gap: GapVerdict | None, chain: Verdict | None, facts: Facts, shortc
     """
     parts = []
     if gap is not None and chain is not None and chain.n and gap_kind(gap) == kind_of(chain) == CANNOT_TELL:
-        so_far = f"{gain_text(chain)} over {_control(chain)} so far ({interval_text(chain)})"
+        so_far = f"{gain_text(chain)} {_beside(chain)} {_control(chain)} so far ({interval_text(chain)})"
         return f"Too early to tell whether a bigger teacher stops helping or whether {_subject(facts)} helps: {so_far}."
     if gap is not None:
         numbers = f": {gain_text(gap.verdict)} for the best smaller one ({interval_text(gap.verdict, 'seed')})"
@@ -213,7 +213,7 @@ def _chain_clause(gap: GapVerdict | None, chain: Verdict, facts: Facts) -> str:
     if kind == CANNOT_TELL:
         if chain.n == 0:
             return f"{capital(who)}: nothing to compare yet."
-        return f"Whether {who} helps cannot be told yet: {gain} over {control} so far {around}."
+        return f"Whether {who} helps cannot be told yet: {gain} {_beside(chain)} {control} so far {around}."
     returned = _returned(gap, facts)
     verb = {
         HELPS: f"gave back {gain}" if returned else f"added {gain} over {control}",
@@ -239,6 +239,10 @@ def _subject(facts: Facts) -> str:
         return f"direct KD from {facts.teacher}"
     number = len(facts.assistants)
     return f"{number_word(number)} assistant{'s' if number > 1 else ''} ({', '.join(facts.assistants)})"
+
+
+def _beside(chain: Verdict) -> str:
+    return "against" if chain.interval.mean < 0 else "over"
 
 
 def _control(chain: Verdict) -> str:

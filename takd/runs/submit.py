@@ -79,7 +79,10 @@ def write_plan(store: Store, folder: Path, plan: Plan) -> None:
         folder,
         "plan.json",
         {
-            "arms": [{"method": arm.method, "path": list(arm.path), "name": arm.name} for arm in plan.arms],
+            "arms": [
+                {"method": arm.method, "path": list(arm.path), "options": dict(arm.options), "name": arm.name}
+                for arm in plan.arms
+            ],
             "chains": [{"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys)} for c in plan.chains],
             "stages": list(plan.stages),
         },

@@ -149,7 +149,7 @@ ROWS = (
     ),
     Method(
         "dgkd",
-        "Dense guidance",
+        "Dense guidance (DGKD)",
         all_before,
         (1, None),
         "(1 - lam) CE(z_s, y) + lam T^2 mean_i KL(p_T(z_i) || p_T(z_s)), i = teacher and every larger assistant",

@@ -71,7 +71,7 @@ SCALE = Option(
 SCHEDULES = (
     Method(
         "eskd",
-        "Early-stopped KD",
+        "Early-stopped KD (ESKD)",
         predecessor,
         (0, 0),
         "KD until epoch e*, then CE(z_s, y)",
@@ -145,7 +145,7 @@ SCHEDULES = (
     ),
     Method(
         "akd",
-        "Annealing KD",
+        "Annealing KD (AKD)",
         predecessor,
         (0, 0),
         "first mean_c (z_s - phi z_t)^2 with phi rising to 1, then CE(z_s, y)",
@@ -181,7 +181,7 @@ SCHEDULES = (
 LOSSES = (
     Method(
         "dkd",
-        "Decoupled KD",
+        "Decoupled KD (DKD)",
         predecessor,
         (0, 0),
         "CE(z_s, y) + w(epoch) T^2 (alpha TCKD + beta NCKD): KL of label against rest, and KL among the rest",
@@ -220,7 +220,7 @@ LOSSES = (
     ),
     Method(
         "ls",
-        "Logit standardisation",
+        "Logit standardisation (LS)",
         predecessor,
         (0, 0),
         "a CE(z_s, y) + b T^2 KL(p_T(u_t) || p_T(u_s)), u = (z - mean z) / std z per image",
@@ -254,7 +254,7 @@ LOSSES = (
     ),
     Method(
         "ats",
-        "Asymmetric temperatures",
+        "Asymmetric temperatures (ATS)",
         predecessor,
         (0, 0),
         "(1 - lam) CE(z_s, y) + lam s^2 KL(p(z_t / tau) || p(z_s / s)), tau = tau_label for the label, else tau_wrong",
