@@ -1,6 +1,6 @@
 """How long a visitor waits on a warm server: words, first figure, reaction to a cached choice. Prints medians; no test.
 
-    python benchmarks/first_figure.py [--rounds 7] [--url http://127.0.0.1:8501]
+    python -m benchmarks.first_figure [--rounds 7] [--url http://127.0.0.1:8501]
 
 Without --url it starts its own server on the cached runs. Needs requirements-dev.txt and Chromium.
 """
@@ -9,45 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-REPO = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from benchmarks.server import CHROMIUM, start_server
+
 FIGURE = ".st-key-wide-gap canvas, .st-key-wide-gap svg.marks"
-
-
-def start_server() -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tempfile.mkdtemp()
-    environment = {**os.environ, "TAKD_STORE": f"{folder}/store", "TAKD_DATA": f"{folder}/data", "TAKD_CALIBRATE": "0"}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--server.port", str(port)],
-        cwd=REPO,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                return process, url
-        except OSError:
-            time.sleep(0.1)
 
 
 def visit(page: Page, url: str) -> dict[str, float]:
@@ -70,7 +41,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--url")
     arguments = parser.parse_args()
-    server, url = (None, arguments.url) if arguments.url else start_server()
+    folder = tempfile.mkdtemp()
+    own = {"TAKD_STORE": f"{folder}/store", "TAKD_DATA": f"{folder}/data"}
+    server, url = (None, arguments.url) if arguments.url else start_server(**own)
     rows: list[dict[str, float]] = []
     try:
         with sync_playwright() as p:

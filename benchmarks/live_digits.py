@@ -1,6 +1,6 @@
 """Live mode on digits as a visitor sees it: from changing a control to the redrawn chart. Prints medians; no test.
 
-    python benchmarks/live_digits.py [--rounds 5] [--seeds 8 1] [--url http://127.0.0.1:8501]
+    python -m benchmarks.live_digits [--rounds 5] [--seeds 8 1] [--url http://127.0.0.1:8501]
 
 Every round asks something nobody has asked before. "temperature" trains everything that is taught and reuses the lone
 teachers, "first seed" trains the whole study. Without --url it starts its own server with an empty store, and waits for
@@ -11,21 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-REPO = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from benchmarks.server import CHROMIUM, start_server
+
 CONTROLS = {"temperature": "Temperature T", "first seed": "First seed"}
 # Redrawn: the gap chart has new marks at full strength, and the page says that they show the choice.
 WATCH = """() => {
@@ -39,28 +32,6 @@ WATCH = """() => {
     else setTimeout(look, 20);
   })();
 }"""
-
-
-def start_server(folder: str) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "TAKD_STORE": f"{folder}/store", "TAKD_CALIBRATE": "0"}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--server.port", str(port)],
-        cwd=REPO,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                return process, url
-        except OSError:
-            time.sleep(0.1)
 
 
 def settled(page: Page) -> None:
@@ -103,7 +74,7 @@ def main() -> None:
     parser.add_argument("--url")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        server, url = (None, arguments.url) if arguments.url else start_server(folder)
+        server, url = (None, arguments.url) if arguments.url else start_server(TAKD_STORE=f"{folder}/store")
         try:
             with sync_playwright() as p:
                 launch: dict[str, Any] = {"args": ["--headless", "--no-sandbox", "--disable-gpu"]}

@@ -105,7 +105,7 @@ def plan(session: Session, **choices: Any) -> None:
         lines += answers_rules(made.stages)
     if download:
         lines.append(f"{dataset.label} is not prepared here: {download} will be downloaded first.")
-    cells = [[arm.name, arm.name.rpartition(" ")[0], " > ".join(arm.path)] for arm in made.arms]
+    cells = [[arm.name, arm.how, " > ".join(arm.path)] for arm in made.arms]
     session.answer(value, table(["arm", "method", "path"], cells), *lines)
 
 
@@ -277,7 +277,7 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     size = gap(chains) if sum(arm.method == "kd" for arm in made.arms) > 1 else None
     chosen = next((v for v in verdicts if v.arm == made.chosen.name), None)
     spec = made.spec
-    method = "" if made.chosen.usual else words.method_label(made.chosen.name.rpartition(" ")[0])
+    method = "" if made.chosen.usual else words.method_label(made.chosen.how)
     facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise, method)
     headline = words.headline(size, chosen, facts)
     found: dict[str, Any] = {"arms": arms, "verdicts": judged, "gap": None, "headline": headline}

@@ -34,8 +34,13 @@ class Arm:
             steps = [str(NETWORKS[n].size) for n in self.path]
         else:
             steps = list(self.path)
+        return f"{self.how} {'>'.join(steps)}"
+
+    @property
+    def how(self) -> str:
+        """The method with its options, as names write it."""
         chosen = ",".join(f"{name}={value}" for name, value in self.options)
-        return f"{self.method}{f'[{chosen}]' if chosen else ''} {'>'.join(steps)}"
+        return f"{self.method}[{chosen}]" if chosen else self.method
 
     @property
     def usual(self) -> bool:

@@ -157,7 +157,7 @@ def _facts(
         student=spec.student,
         assistants=chosen.path[1:-1],
         noise=spec.noise,
-        method="" if chosen.usual else words.method_label(chosen.name.rpartition(" ")[0]),
+        method="" if chosen.usual else words.method_label(chosen.how),
         teacher_accuracy=of(direct.name, "teacher_mean"),
         peak_accuracy=of(peak, "teacher_mean"),
         alone=of(Arm("scratch", (spec.student,)).name, "mean"),
@@ -248,7 +248,7 @@ def _way(arm: Arm, position: int) -> str:
     if position == 0:
         return "alone"
     if not arm.usual and position == len(arm.path) - 1:
-        method = words.method_label(arm.name.rpartition(" ")[0])
+        method = words.method_label(arm.how)
         return f"{method} {f'via {listed}' if (listed := ' > '.join(arm.path[1:-1])) else f'from {arm.path[0]}'}"
     return f"from {arm.path[0]}" if position == 1 else f"via {' > '.join(arm.path[1:position])}"
 
