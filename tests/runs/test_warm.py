@@ -49,9 +49,13 @@ def one_process(store: Store, monkeypatch: Env) -> Iterator[None]:
 
 def idle_one(store: Store) -> psutil.Process:
     """The idle worker, once it listens."""
-    wait_for(lambda: warm(store) and listens(store))
-    (process,) = [one for one in workers(store) if "--warm" in one.cmdline()]
-    return process
+
+    def found() -> list[psutil.Process]:
+        """A worker that is being killed has no command line any more while its last thread still holds lock and bell."""
+        return workers(store, "--warm") if warm(store) and listens(store) else []
+
+    wait_for(lambda: len(found()) == 1)
+    return found()[0]
 
 
 def listens(store: Store) -> bool:
