@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from takd.methods.table import form_of
 from takd.networks.table import NETWORKS
 from takd.stage import StageSpec
 
@@ -17,11 +18,14 @@ LEAST_SHARE = 16  # fewer are not worth sharing among processes: an engine is fa
 
 
 def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
-    """What stages must have in common to be handed to the trainer together; None: this one is trained alone.
+    """What stages must have in common to be handed to the trainer together; None: this one is trained alone, as are all
+    that train more than one plain network.
 
     MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and MLPs are never sent to
     a GPU by the worker.
     """
+    if form_of(stage.loss) != "network":
+        return None
     small = NETWORKS[stage.network].family == "mlp"
     if small != (device == "cpu") or (small and not compiled(stage)):
         return None

@@ -73,6 +73,9 @@ STARTS: dict[str, ExperimentSpec] = {
 }
 
 
+_SHOWN = 30  # of the allowed values in a sentence
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One row of the table: everything a widget, a URL, a command line and a reader of the docs need to know.
@@ -98,7 +101,9 @@ class Parameter:
         if self.kind == "options":
             return "name:value for options of the method"
         if self.options:
-            return ", ".join(self.options)
+            rest = len(self.options) - _SHOWN
+            more = f" and {rest} more (python -m takd networks lists them)" if rest > 0 else ""
+            return ", ".join(self.options[:_SHOWN]) + more
         start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
         end = f"{self.high:.0f}" if self.kind == "int" else f"{self.high:g}"
         return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {end}"
@@ -150,8 +155,14 @@ def size_order(name: str) -> int:
 
 
 def networks_for(dataset: Dataset) -> tuple[Network, ...]:
-    """The networks that read a data set's images, small to large."""
-    rows = (n for n in NETWORKS.values() if n.family in dataset.families)
+    """The networks that read a data set's images, small to large, but for those that hold sub-models."""
+    rows = (n for n in NETWORKS.values() if n.family in dataset.families and not n.subs)
+    return tuple(sorted(rows, key=lambda n: size_order(n.name)))
+
+
+def multi_networks_for(dataset: Dataset) -> tuple[Network, ...]:
+    """The networks with sub-models that read a data set's images, small to large: what in-place methods train."""
+    rows = (n for n in NETWORKS.values() if n.family in dataset.families and n.subs)
     return tuple(sorted(rows, key=lambda n: size_order(n.name)))
 
 
@@ -200,9 +211,10 @@ def read_spec(
         options, unfit = take_options(METHODS[spec.method].options, values["options"])
         more += [f"{METHODS[spec.method].label}: {sentence}" for sentence in unfit]
         spec = replace(spec, options=options)
-    found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
-    if found:
-        spec, more = replace(spec, options=()), [*more, found]
+    for repair in ({"options": ()}, {"method": "kd", "assistants": (), "options": ()}):
+        found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
+        if found:
+            spec, more = replace(spec, **repair), [*more, found]
     return spec, (*problems, *more)
 
 
@@ -245,10 +257,18 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)
+    if METHODS[spec.method].wiring == "sub-models":
+        return _one_network(spec, dataset, explicit)
     fitting = {n.name for n in networks_for(dataset)}
     for role in ("teacher", "student"):
         name = getattr(spec, role)
-        if name not in fitting:
+        if NETWORKS[name].subs:
+            problems.append(
+                f"{PARAMETERS[role].label} {name} holds sub-models that share weights and cannot be one of a row of "
+                f"networks; choose method {' or '.join(_in_place())}, or a network such as {getattr(start, role)}."
+            )
+            spec = replace(spec, **{role: getattr(start, role)})
+        elif name not in fitting:
             problems.append(
                 f"{PARAMETERS[role].label} {name} does not read {dataset.label} images; "
                 f"choose one of {', '.join(n.name for n in networks_for(dataset))}."
@@ -288,6 +308,29 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
             problems.append(f"Method {spec.method} needs at least {least} assistant; without one it is direct KD (kd).")
         spec = replace(spec, method="kd")
     return spec, problems
+
+
+def _one_network(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:
+    """For methods inside one network: teacher and student are that network, and there is nobody in between."""
+    problems: list[str] = []
+    names = [n.name for n in multi_networks_for(dataset)]
+    network = spec.student
+    if network not in names:
+        if "student" in explicit:
+            problems.append(
+                f"Method {spec.method} trains the sub-models of one network, and {network} has none or does not read "
+                f"{dataset.label} images; choose student {', '.join(names)}."
+            )
+        network = names[0]
+    elif "teacher" in explicit and spec.teacher != network:
+        problems.append(f"Method {spec.method} trains {network} alone; teacher {spec.teacher} left out.")
+    if "assistants" in explicit and spec.assistants:
+        problems.append(f"Method {spec.method} uses no assistants; {', '.join(spec.assistants)} left out.")
+    return replace(spec, teacher=network, student=network, assistants=()), problems
+
+
+def _in_place() -> list[str]:
+    return [name for name, row in METHODS.items() if row.wiring == "sub-models"]
 
 
 def _inside(spec: ExperimentSpec, names: Iterable[str]) -> bool:

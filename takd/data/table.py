@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FOLDER_PREFIX = "folder-"
-RGB_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")  # ladders of 32x32 colour images
+_ROWS_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")
+_SUB_MODELS_32 = ("slim-plain", "slim-mobilenet", "msdnet")
+RGB_32 = (*_ROWS_32, *_SUB_MODELS_32)  # ladders of 32x32 colour images, and families of networks with sub-models
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "digits",
             "Digits 8x8 (built in)",
-            ("mlp",),
+            ("mlp", "slim-mlp"),
             10,
             1797,
             397,

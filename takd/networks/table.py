@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Network:
     label: str
     rung: bool = True
     subs: tuple[str, ...] = ()
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,15 @@ def _subs(family: str, size: int) -> tuple[str, ...]:
 
 class _Networks(dict[str, Network]):
     """The table by name. Looking up `own-` and eight digits also finds a checked file of the user's; listing the table
-    does not, so that what can be chosen never depends on what lies on a disk."""
+    does not, so that what can be chosen never depends on what lies on a disk. Likewise `slim-plain-4@1` finds the
+    smallest sub-model of a network as one of its own."""
 
     def __missing__(self, name: str) -> Network:
+        whole, at, part = name.partition("@") if isinstance(name, str) else ("", "", "")
+        if at and whole in self and part in map(str, range(1, len(self[whole].subs) + 1)):
+            row, number = self[whole], int(part)
+            label = f"{row.subs[number - 1]} of {whole}"
+            return replace(row, name=name, label=label, rung=False, subs=(), part=number)
         from takd.networks.own import find  # here, because it needs the rows above
 
         found = find(name) if isinstance(name, str) else None
@@ -200,6 +207,9 @@ def capacity(name: str, classes: int) -> Capacity:
         if found is None:
             raise KeyError(name)
         return Capacity(found.params, found.macs)
+    if part := NETWORKS[name].part:
+        alone = sub_models(name.partition("@")[0], classes)[part - 1]
+        return Capacity(alone.params, alone.macs)
     row = _counts()[name][layout(classes)]
     return Capacity(_at(row["params"], classes), _at(row["macs"], classes))
 
@@ -218,7 +228,7 @@ def sub_models(name: str, classes: int) -> tuple[SubModel, ...]:
 
 def stage_shapes(name: str, classes: int) -> tuple[tuple[int, ...], ...]:
     """Shape (C, H, W) of each stage's output for one image, (C,) of an MLP's; empty for a network without stages."""
-    if name.startswith(f"{OWN}-"):
+    if name.startswith(f"{OWN}-") or NETWORKS[name].part:
         return ()
     return tuple(tuple(shape) for shape in _counts()[name][layout(classes)].get("stages", ()))
 
@@ -233,4 +243,5 @@ def build(name: str, classes: int) -> Any:
     row = NETWORKS[name]
     module, function = row.builder.split(":")
     make = getattr(importlib.import_module(f"takd.networks.{module}"), function)
-    return make(row.name if row.family == OWN else row.size, classes)
+    made = make(row.name if row.family == OWN else row.size, classes)
+    return made.sub(row.part - 1) if row.part else made

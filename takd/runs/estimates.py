@@ -178,7 +178,7 @@ def _stage_seconds(
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
     total = (training_images(stage) + tested / _FORWARD) / rate
     if _step_by_step(stage):
-        steps = stage.recipe.epochs * max(1, images // stage.recipe.batch)
+        steps = stage.recipe.last * max(1, images // stage.recipe.batch)
         total, sure = max(total, steps * _LOOP_STEP_SECONDS), False
     for teacher in teachers:
         teacher_rate, teacher_sure = _rate(teacher, classes, known, device)
@@ -200,7 +200,7 @@ def training_images(stage: StageSpec) -> float:
     """Images a stage trains on, with the looks at the validation images counted at their cost."""
     row = DATASETS.get(stage.data.name)
     checked = row.validation if row is not None else stage.data.train_images // 9
-    return stage.recipe.epochs * (stage.data.train_images + checked / _FORWARD)
+    return stage.recipe.last * (stage.data.train_images + checked / _FORWARD)
 
 
 def measured_rate(stages: Sequence[StageSpec], results: Sequence[Mapping[str, Any]], elapsed: float) -> float:

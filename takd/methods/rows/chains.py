@@ -28,8 +28,14 @@ def several_weights(settings: Settings) -> Weights:
     return {"ce": labels, **{f"kl_{i}": each for i in range(n)}}
 
 
+def heads_weights(settings: Settings) -> Weights:
+    """One cross-entropy per head; they share nothing, so each is trained as if it were alone."""
+    return {f"ce_{i}": 1.0 for i in range(1, settings.outputs + 1)}
+
+
 CE = Loss("ce", "basic:ce_terms", _ce, uses=())
 KD = Loss("kd", "basic:kd_terms", kd_weights, options=("reduction",))
+HEADS = Loss("heads", "heads:heads_terms", heads_weights, uses=(), form="heads")
 
 REDUCTION = Option(
     "reduction",
@@ -214,12 +220,13 @@ ROWS = (
             ),
         ),
         published={"temperature": 5.0, "lam": 0.1},
+        ready=True,
     ),
     Method(
         "kd-long",
         "Direct KD, whole budget",
         predecessor,
-        (1, None),
+        (0, None),
         KD_FORMULA + ", for as many epochs as the compared method's extra networks would have cost",
         "teacher + a longer training of the student",
         "equal-cost control",
@@ -236,6 +243,13 @@ ROWS = (
                     "trainings": "every extra network buys the student as many epochs as that network was trained for",
                     "macs": "multiply-accumulates: a large assistant buys a small student many epochs",
                 },
+            ),
+            Option(
+                "spends",
+                "choice",
+                "assistants",
+                "Whose cost the student may spend.",
+                {"assistants": "that of the chosen assistants", "heads": "that of linear heads on the teacher"},
             ),
             REDUCTION,
         ),
