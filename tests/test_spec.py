@@ -32,7 +32,7 @@ from takd.spec import (
 
 BAD = [
     ({"teacher": "plain-1"}, ["plain-1'", "plain-9", "plain-10"]),
-    ({"teacher": "msdnet-4"}, ["msdnet-4", "plain-10", "vgg-13"]),
+    ({"teacher": "msdnet-4"}, ["msdnet-4", "plain-10", "plain-10"]),
     ({"dataset": "mnist-1d"}, ["mnist-1d", "cifar10", "digits"]),
     ({"method": "TAKD"}, ["TAKD", "takd"]),
     ({"budget": "huge"}, ["huge", "taste", "paper"]),
