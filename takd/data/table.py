@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FOLDER_PREFIX = "folder-"
+GREY_8 = ("mlp", "cnn8")  # ladders of 8x8 grey images
 RGB_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")  # ladders of 32x32 colour images
 
 
@@ -40,7 +41,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "digits",
             "Digits 8x8 (built in)",
-            ("mlp",),
+            GREY_8,
             10,
             1797,
             397,
