@@ -19,8 +19,8 @@ LEAST_SHARE = 16  # fewer are not worth sharing among processes: an engine is fa
 def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     """What stages must have in common to be handed to the trainer together; None: this one is trained alone.
 
-    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and MLPs are never sent to
-    a GPU by the worker.
+    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and networks for 8x8
+    images are never sent to a GPU by the worker.
     """
     small = NETWORKS[stage.network].family == "mlp"
     if small != (device == "cpu") or (small and not compiled(stage)):
