@@ -21,8 +21,8 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     """What stages must have in common to be handed to the trainer together; None: this one is trained alone, as are all
     that train more than one plain network.
 
-    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and MLPs are never sent to
-    a GPU by the worker.
+    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and networks for 8x8
+    images are never sent to a GPU by the worker.
     """
     if form_of(stage.loss) != "network":
         return None

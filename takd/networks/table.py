@@ -72,6 +72,7 @@ FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
         Family("mlp", "MLP on 8x8 digits", _GREY, "one hidden layer, 64-h-10"),
+        Family("cnn8", "small CNN on 8x8 digits", _GREY, "two convolutions, with the layers of Mirzadeh et al."),
         Family("plain", "plain CNN", _RGB, "Mirzadeh et al., AAAI 2020, plain CNNs"),
         Family("resnet", "CIFAR ResNet", _RGB, "He et al., CVPR 2016, as used by Mirzadeh et al."),
         Family("wrn-16", "WRN-16", _RGB, _WRN),
@@ -94,6 +95,7 @@ FAMILIES: dict[str, Family] = {
 # family -> (sizes from small to large in MACs, builder, label)
 _SIZES: dict[str, tuple[tuple[int, ...], str, str]] = {
     "mlp": ((4, 8, 16, 32, 64, 128, 256), "mlp:mlp", "{n} hidden units"),
+    "cnn8": ((2, 4, 8, 16, 32), "plain:cnn_8", "{n} and twice {n} channels"),
     "plain": ((2, 3, 4, 5, 6, 7, 8, 9, 10), "plain:plain_cnn", "{n} layers"),
     "resnet": ((8, 14, 20, 26, 32, 44, 56, 110), "resnet:resnet_cifar", "{n} layers"),
     "wrn-16": ((1, 2, 4, 8), "wide_resnet:wrn_16", "16 layers, width {n}"),
@@ -236,6 +238,11 @@ def stage_shapes(name: str, classes: int) -> tuple[tuple[int, ...], ...]:
 def ladder(family: str) -> tuple[str, ...]:
     """Names of one family's rungs from small to large."""
     return tuple(n.name for n in NETWORKS.values() if n.family == family and n.rung)
+
+
+def is_tiny(name: str) -> bool:
+    """Whether a network is too small to gain from a GPU: those for 8x8 images."""
+    return FAMILIES[NETWORKS[name].family].input_shape == _GREY
 
 
 def build(name: str, classes: int) -> Any:
