@@ -15,6 +15,7 @@ from typing import Any
 
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, Dataset
+from takd.methods.fit import why_unfit
 from takd.methods.options import Value, take_options
 from takd.methods.table import METHODS, why_impossible
 from takd.networks.table import NETWORKS, Network, capacity, ladder
@@ -215,6 +216,9 @@ def read_spec(
         found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
         if found:
             spec, more = replace(spec, **repair), [*more, found]
+    misfit = why_unfit(METHODS[spec.method], dict(spec.options), spec.teacher, spec.student, known[name].classes)
+    if misfit:
+        spec, more = replace(spec, method="kd", options=()), [*more, misfit]
     return spec, (*problems, *more)
 
 
