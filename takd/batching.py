@@ -24,7 +24,7 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and networks for 8x8
     images are never sent to a GPU by the worker.
     """
-    if form_of(stage.loss) != "network":
+    if form_of(stage.loss) != "network" or stage.recipe.selection:
         return None
     small = NETWORKS[stage.network].family == "mlp"
     if small != (device == "cpu") or (small and not compiled(stage)):
@@ -37,7 +37,8 @@ def compiled(stage: StageSpec) -> bool:
     same in every step and hears all teachers alike."""
     given = {name for name, _ in stage.loss.options}
     plain = given <= {"dgkd": {"sum"}}.get(stage.loss.name, set()) and stage.loss.name in ("ce", "kd", "dgkd")
-    return plain and stage.recipe.augmentation == "none" and stage.recipe.precision == "fp32"
+    recipe = stage.recipe
+    return plain and recipe.augmentation == "none" and recipe.precision == "fp32" and not recipe.selection
 
 
 def take_together(

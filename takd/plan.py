@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from takd.data.table import Dataset
 from takd.methods.options import Value
+from takd.methods.rows.chains import PUBLISHED
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, sub_models
 from takd.spec import ExperimentSpec, between
@@ -118,6 +119,8 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
     if spec.assistants:  # what another method makes of these assistants is held against the chain through them
         arms.append(Arm("takd", spec.path))
+    if dict(spec.options).get("protocol") == PUBLISHED:  # a faulty number has its like beside it
+        arms.append(Arm("kd", (spec.teacher, spec.student), (("protocol", PUBLISHED),)))
     arms.append(chosen_arm(spec))
     return tuple(dict.fromkeys(arms))
 

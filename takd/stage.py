@@ -58,7 +58,8 @@ class Recipe:
 
     `schedule` is constant, step (a tenth at 1/2 and 3/4) or one-cycle; `augmentation` is none, flip or crop-flip;
     `precision` is fp32 or mixed (bf16 where the device has it). `until` ends the training after so many epochs of the
-    schedule, for a teacher at an earlier epoch of its own training; 0 goes to the end.
+    schedule, for a teacher at an earlier epoch of its own training; 0 goes to the end. `selection` is empty (the last
+    epoch), or `test`: the best epoch on test images, a fault of released code that is shown and never used.
     """
 
     epochs: int
@@ -70,6 +71,7 @@ class Recipe:
     augmentation: str
     precision: str
     until: int = 0
+    selection: str = ""
 
     @property
     def last(self) -> int:
@@ -139,7 +141,7 @@ class StageSpec:
 
 
 # Fields that came later, (part, name): stages of before keep their keys.
-_LATER = (("loss", "options"), ("recipe", "until"), ("stage", "peers"))
+_LATER = (("loss", "options"), ("recipe", "until"), ("recipe", "selection"), ("stage", "peers"))
 _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": (float, type(None))}
 
 

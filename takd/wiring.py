@@ -13,6 +13,7 @@ from takd.budgets import Budget, budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.method import Method
 from takd.methods.options import Value, read_options
+from takd.methods.rows.chains import PUBLISHED
 from takd.methods.scale import Training, anchor_epochs, equal_cost_epochs, stopping_epoch
 from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
@@ -38,14 +39,25 @@ class Way:
     def row(self) -> Method:
         return METHODS[self.method]
 
+    @property
+    def as_published(self) -> bool:
+        """Whether the released code's behaviour is wanted, faults and all."""
+        return self.options.get("protocol") == PUBLISHED
+
     def loss(self, position: int) -> LossSpec:
         """The loss of the network at a position of the path."""
         spec = self.spec
-        return recipe_at(self.row, self.options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
+        options = {name: value for name, value in self.options.items() if name != "protocol"}
+        if self.as_published:
+            options["reduction"] = "mean"
+        return recipe_at(self.row, options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
 
     def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = ()) -> StageSpec:
         """The stage of one network at this seed."""
-        return stage_for(network, teachers, loss, self.seed, self.spec, self.dataset)
+        made = stage_for(network, teachers, loss, self.seed, self.spec, self.dataset)
+        if self.as_published:
+            return replace(made, recipe=replace(made.recipe, schedule="constant", selection="test"))
+        return made
 
     def add(self, stage: StageSpec) -> str:
         """Keep a stage; its key."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from takd.answers import looks_inside
 from takd.data.cache import DataError
+from takd.evaluation import selection
 from takd.evaluation.final import evaluate, unpack_logits
 from takd.methods.table import form_of
 from takd.networks.table import NETWORKS
@@ -282,6 +283,8 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 
     def epoch_done(progress: Progress) -> None:
         nonlocal checkpointed, written, stored
+        if job.stage.recipe.selection:
+            selection.look(store, job.stage, job.network, job.data, progress)
         now = time.monotonic()
         if now - checkpointed > CHECKPOINT_SECONDS:
             store.save_checkpoint(key, checkpoint_bytes(job.network, progress))
@@ -296,6 +299,9 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Evaluate on the test part: the result and the files of a trained stage."""
     stage, rows = job.stage, job.progress.rows
+    selected = {}
+    if stage.recipe.selection:
+        selected = {"selected_on_test": selection.take_best(store, stage, job.network, job.progress)}
     teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, teachers)
     if stage.recipe.until:
@@ -305,6 +311,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
     result = {
         "epochs": len(rows),
         **metrics,
+        **selected,
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],
