@@ -162,7 +162,7 @@ def _drawing(
         later=later,
         depends=(graph, color),
         title="who teaches whom",
-        caption=ui.plain(facts.legend(composition)),
+        caption=ui.plain(facts.legend(composition, graph)),
     )
     for narrow in later:
         narrow()
@@ -227,7 +227,9 @@ def _card(
 
 
 def _cost(method: Method, path: tuple[str, ...], assistants: int) -> str:
+    """The cost sentence for the networks of the current question that the method uses."""
     takes = assistants if method.assistants[1] != 0 else 0
-    shown = (path[0], *path[1:-1], path[-1]) if takes else (path[0], path[-1])
-    along = " > ".join((shown[-1],) if method.name == "scratch" else shown)
+    if method.wiring == "sub-models" or method.name == "scratch":
+        path = path[-1:]
+    along = " > ".join(path if takes else dict.fromkeys((path[0], path[-1])))
     return f"Cost for {along}: {facts.cost_sentence(method, takes)}"

@@ -19,7 +19,7 @@ from takd.presentation.formats import count
 
 SHORT = {"view": "c-view", "sources": "c-from", "knowledge": "c-what", "schedule": "c-when", "gate": "c-gate"}
 CHANCE = ("bernoulli", "drop-one")  # gates that concern the student only
-CHECKPOINTS = (25, 50, 75, 100)  # percent of the teacher's epochs, as the drawing shows a trajectory
+CHECKPOINTS, EARLY = (25, 50, 75, 100), 50  # percent of the teacher's epochs, as the drawing shows a trajectory
 
 
 def to_query(composition: Composition) -> dict[str, list[str]]:
@@ -36,8 +36,8 @@ def from_query(query: Mapping[str, list[str]], start: Composition) -> tuple[Comp
             continue
         answer = next((choice for choice in control.choices if choice.replace(" ", "-") == given), None)
         if answer is None:
-            text = "".join(c for c in given if c.isprintable())[:40]
-            problems.append(f"{control.label} {text!r} is not an answer; use one of {', '.join(control.choices)}.")
+            text = "".join(c if c.isalnum() or c in " -." else "?" for c in given[:40])  # no markup, no links
+            problems.append(f"{control.label} '{text}' is not an answer; use one of {', '.join(control.choices)}.")
         else:
             found = replace(found, **{name: answer})
     return found, tuple(problems)
@@ -209,14 +209,19 @@ def _wiring(c: Composition, path: tuple[str, ...], method: Method | None) -> _Wi
         heads = [Node(f"head {i}", "head", f"Head {i}", f"stage {i}", 0) for i in (1, 2, 3)]
         return (teacher, *heads, student), [(node.name, "student", "") for node in (teacher, *heads)]
     if c.sources == "trajectory":
+        shares = (EARLY,) if _one_checkpoint(method) else CHECKPOINTS
         kept = [
             Node(f"teacher at {p} %", "checkpoint", "Teacher", f"at {p} %" if p < 100 else "finished", 0)
-            for p in CHECKPOINTS
+            for p in shares
         ]
-        in_turn = c.schedule != "all at once"
+        in_turn = c.schedule != "all at once" and len(kept) > 1
         order = [(node.name, "student", str(i) if in_turn else "") for i, node in enumerate(kept, 1)]
         return (*kept, student), order
     return _chain(c, path)
+
+
+def _one_checkpoint(method: Method | None) -> bool:
+    return method is not None and not any(option.name == "anchors" for option in method.options)
 
 
 def _chain(c: Composition, path: tuple[str, ...]) -> _Wiring:
@@ -261,7 +266,7 @@ _GATES = {
 }
 
 
-def legend(composition: Composition) -> str:
+def legend(composition: Composition, graph: Graph) -> str:
     """What the arrows of the drawing mean, in sentences."""
     c, said = composition, CONTROLS
     parts = [f"Arrows hand over: {said['knowledge'].choices[c.knowledge]}."]
@@ -272,8 +277,13 @@ def legend(composition: Composition) -> str:
     if c.sources == "heads":
         parts.append("The heads sit on stages of the finished teacher.")
     if c.sources == "trajectory":
-        several = " in this order" if c.schedule != "all at once" else ", all at once"
-        parts.append(f"One teacher, kept at several epochs of its training; they teach{several}.")
+        kept = sum(node.kind == "checkpoint" for node in graph.nodes)
+        several = "in this order" if c.schedule != "all at once" else "all at once"
+        parts.append(
+            f"One teacher, kept at several epochs of its training; they teach {several}."
+            if kept > 1
+            else "The teacher before the end of its training."
+        )
     if c.sources in TOGETHER:
         parts.append("All are trained in the same step.")
     if c.gate in _GATES:
@@ -297,7 +307,7 @@ def alt_graph(graph: Graph, composition: Composition) -> str:
         for a in graph.arrows
         if not a.belongs
     ]
-    return f"Who teaches whom: {'; '.join(told)}. {legend(composition)}"
+    return f"Who teaches whom: {'; '.join(told)}. {legend(composition, graph)}"
 
 
 def per_assistant(cost: tuple[int, int]) -> str:
@@ -316,11 +326,11 @@ def cost_sentence(method: Method, assistants: int) -> str:
     """Trainings and forward passes of a method with so many assistants, held against direct KD."""
     direct = METHODS["kd"]
     trainings, forwards = extra_trainings(method, assistants), extra_forwards(method, assistants)
-    need = f"{count(trainings, 'training')} besides the student's own"
-    live = f"{count(forwards, 'forward pass', 'forward passes')} of other networks"
+    need = f"{count(trainings, 'training') if trainings else 'no training'} besides the student's own"
+    live = f"{count(forwards, 'forward pass', 'forward passes') if forwards else 'no forward pass'} of other networks"
     if method is not direct:
         need += f", {_against(trainings, extra_trainings(direct, 0))}"
         live += f", {_against(forwards, extra_forwards(direct, 0))}"
     stored = "; none where answers are stored" if forwards and method.wiring != "cohort" else ""
     longer = " The student trains longer instead: by what the assistants would have taken." * method.spends_assistants
-    return f"{need}.{longer} In each step of the student {live}{stored}."
+    return f"{need}.{longer} In each of the student's steps {live}{stored}."

@@ -59,8 +59,9 @@ def teaching_chart(
         lines += [{"line": number, "step": i, "u": u, "v": v, "look": _look(arrow)} for i, (u, v) in enumerate(points)]
         if tip is not None:
             tips.append({"u": tip[0], "v": tip[1], "to": tip[2]})
-            if arrow.note:
-                notes.append({"u": tip[0], "v": tip[1], "to": tip[2], "text": arrow.note})
+            if arrow.note:  # where several come in together, there is room only where they set out
+                u, v = points[0] if len(_columns(graph)[0]) > 1 else tip[:2]
+                notes.append({"u": u, "v": v, "to": tip[2], "out": (u, v) == points[0], "text": arrow.note})
     height = max(box.a2 if compact else box.c2 for box in boxes.values()) + 4
     drawing = _layers(boxes, lines, tips, notes, height, dark, compact, method)
     return configure(drawing, dark, width=width or "container", height=height)
@@ -285,20 +286,15 @@ def _box_marks(
 
 
 def _note_marks(notes: list[dict[str, Any]], scales: dict[str, Any], ink: str, compact: bool) -> list[vega.Chart]:
-    """A letter or number beside the head of an arrow."""
+    """A letter or number beside an arrow, at its head or where it sets out."""
     marks = []
-    for to in ("on", "side"):
-        rows = [_turned(row, compact) for row in notes if row["to"] == to]
+    for to, out in (("on", False), ("on", True), ("side", False)):
+        rows = [_turned(row, compact) for row in notes if row["to"] == to and row["out"] == out]
         if rows:
-            beside = (to == "on") == compact  # right of an arrow that points down or up, above one that lies
+            upright = (to == "on") == compact  # the arrow points up or down: the letter stands right of it, else above
+            dx, dy = (10, 9 if out else -4) if upright else (12 if out else -12, -10)
             mark = vega.Chart(pd.DataFrame(rows)[["x", "y", "text"]]).mark(
-                "text",
-                fontSize=13,
-                fontStyle="italic",
-                baseline="middle",
-                color=ink,
-                dx=10 if beside else -12,
-                dy=-4 if beside else -10,
+                "text", fontSize=13, fontStyle="italic", baseline="middle", color=ink, dx=dx, dy=dy
             )
             marks.append(mark.encode(**scales, text="text:N"))
     return marks
