@@ -117,8 +117,8 @@ def result(composition: Composition, spec: ExperimentSpec, datasets: Mapping[str
     _drawing(composition, spec, datasets, found)
     if composition.view != "same":
         st.info(
-            "The data view is not a choice of the Playground yet: there, teacher and student see the same view of "
-            "every image. The methods below can be trained like that only.",
+            "The data view is not a choice of the Playground yet: whatever is chosen here, teacher and student are "
+            "shown the same view of every image there.",
             icon=":material/visibility:",
         )
     if not found:

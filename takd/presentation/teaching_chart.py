@@ -271,10 +271,9 @@ def _box_marks(
         .mark("text", fontSize=12.5, baseline="middle")
         .encode(**title, text="title:N", color=vega.field("ink:N", scale=None)),
     ]
-    narrow = (
-        compact and max(sum(b.node.column == box.node.column for b in boxes.values()) for box in boxes.values()) > 3
-    )
-    for row in () if narrow else rows:  # four boxes side by side leave no room for the sign
+    beside = [sum(b.node.column == box.node.column for b in boxes.values()) for box in boxes.values()]
+    narrow = max(beside) > 3 if compact else max(box.node.column for box in boxes.values()) > 3
+    for row in () if narrow else rows:  # many boxes side by side leave no room for the sign
         if row["kind"] in SHAPES:
             spot = pd.DataFrame([{"cx": row["cx"], "ty": row["ty"] - 1}])
             shift = -3.2 * len(row["title"]) - 9
