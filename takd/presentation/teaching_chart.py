@@ -61,6 +61,8 @@ def teaching_chart(
             tips.append({"u": tip[0], "v": tip[1], "to": tip[2]})
             if arrow.note:  # where several come in together, there is room only where they set out
                 u, v = points[0] if len(_columns(graph)[0]) > 1 else tip[:2]
+                if compact and tip[2] == "side":  # the heads lie close together there, the lanes do not
+                    u, v = boxes[arrow.target].a - 6, points[2][1]
                 notes.append({"u": u, "v": v, "to": tip[2], "out": (u, v) == points[0], "text": arrow.note})
     height = max(box.a2 if compact else box.c2 for box in boxes.values()) + 4
     drawing = _layers(boxes, lines, tips, notes, height, dark, compact, method)
@@ -292,6 +294,8 @@ def _note_marks(notes: list[dict[str, Any]], scales: dict[str, Any], ink: str, c
         if rows:
             upright = (to == "on") == compact  # the arrow points up or down: the letter stands right of it, else above
             dx, dy = (10, 9 if out else -4) if upright else (12 if out else -12, -10)
+            if compact and to == "side":
+                dx, dy = -7, 0
             mark = vega.Chart(pd.DataFrame(rows)[["x", "y", "text"]]).mark(
                 "text", fontSize=13, fontStyle="italic", baseline="middle", color=ink, dx=dx, dy=dy
             )
