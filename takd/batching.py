@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from takd.networks.table import NETWORKS
+from takd.networks.table import OWN, family_of
 from takd.stage import StageSpec
 
 MOST_TOGETHER = 256
@@ -20,10 +20,11 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     """What stages must have in common to be handed to the trainer together; None: this one is trained alone.
 
     MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and MLPs are never sent to
-    a GPU by the worker.
+    a GPU by the worker. A user's own network is trained as it is, alone.
     """
-    small = NETWORKS[stage.network].family == "mlp"
-    if small != (device == "cpu") or (small and not compiled(stage)):
+    family = family_of(stage.network)
+    small = family == "mlp"
+    if family == OWN or small != (device == "cpu") or (small and not compiled(stage)):
         return None
     return stage.network, stage.data.classes, stage.recipe, replace(stage.data, noise=0.0)
 

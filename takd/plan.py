@@ -12,7 +12,7 @@ from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.options import Value, read_options
 from takd.methods.scale import Training, equal_cost_epochs
 from takd.methods.table import METHODS, recipe_at
-from takd.networks.table import NETWORKS, capacity
+from takd.networks.table import NETWORKS, OWN, capacity, family_of
 from takd.spec import ExperimentSpec, between
 from takd.stage import DataSpec, LossSpec, StageSpec
 
@@ -30,7 +30,8 @@ class Arm:
     def name(self) -> str:
         """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes, and
         options stand behind the method: `dgkd[gate=drop-one] 10>4>2`."""
-        if len({NETWORKS[n].family for n in self.path}) == 1:
+        families = {family_of(n) for n in self.path}
+        if len(families) == 1 and OWN not in families:
             steps = [str(NETWORKS[n].size) for n in self.path]
         else:
             steps = list(self.path)
@@ -145,7 +146,7 @@ def whole_budget(arm: Arm, spec: ExperimentSpec, dataset: Dataset) -> int:
     """Epochs of a student that may spend what the assistants of the experiment would have cost."""
 
     def training(network: str) -> Training:
-        budget = budget_for(NETWORKS[network].family, spec.budget)
+        budget = budget_for(family_of(network), spec.budget, _available(dataset))
         macs, images = capacity(network, dataset.classes).macs, _images(budget, dataset)
         return Training(budget.recipe.epochs, macs, images=images)
 
@@ -153,8 +154,12 @@ def whole_budget(arm: Arm, spec: ExperimentSpec, dataset: Dataset) -> int:
     return equal_cost_epochs(training(arm.path[-1]), [training(name) for name in spec.assistants], str(measure))
 
 
+def _available(dataset: Dataset) -> int:
+    return dataset.train_pool - dataset.validation - dataset.test
+
+
 def _images(budget: Budget, dataset: Dataset) -> int:
-    available = dataset.train_pool - dataset.validation - dataset.test
+    available = _available(dataset)
     return min(budget.train_images or available, available)
 
 
@@ -162,7 +167,7 @@ def stage_for(
     network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
 ) -> StageSpec:
     """The stage of one network given its teachers' keys and its loss."""
-    budget = budget_for(NETWORKS[network].family, spec.budget)
+    budget = budget_for(family_of(network), spec.budget, _available(dataset))
     data = DataSpec(
         name=dataset.name,
         fingerprint=str(dataset.fingerprint),

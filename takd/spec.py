@@ -17,7 +17,8 @@ from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, Dataset
 from takd.methods.options import Value, take_options
 from takd.methods.table import METHODS, why_impossible
-from takd.networks.table import NETWORKS, Network, capacity, ladder
+from takd.networks.own import is_own, own_networks, why_unfit
+from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
 
 SCOPES = {
     "chain": "the chosen chain with its controls",
@@ -144,25 +145,33 @@ def start_for(dataset: str) -> ExperimentSpec:
     return STARTS.get(dataset) or replace(STARTS["cifar10"], dataset=dataset)
 
 
-def size_order(name: str) -> int:
-    """Networks are ordered by MACs, which rise along every ladder (parameters do not, on CIFAR-100)."""
-    return capacity(name, 10).macs
-
-
 def networks_for(dataset: Dataset) -> tuple[Network, ...]:
-    """The networks that read a data set's images, small to large."""
-    rows = (n for n in NETWORKS.values() if n.family in dataset.families)
+    """The networks that read a data set's images, small to large: those of the table and the user's that were checked
+    for it."""
+    own = (NETWORKS[n.name] for n in own_networks(dataset.classes, dataset.input_shape))
+    rows = (*(n for n in NETWORKS.values() if n.family in dataset.families), *own)
     return tuple(sorted(rows, key=lambda n: size_order(n.name)))
 
 
+def ladder_family(teacher: str, student: str, dataset: Dataset) -> str:
+    """Whose sizes stand between the two and are swept by the ladder scope: the teacher's.
+
+    A user's own network has no other sizes. Under such a teacher the student's family takes its place: its larger sizes
+    are what the own teacher has to be compared with. Between two own networks it is the family the data set starts
+    with, because known sizes show where the own ones stand. Own networks are never swept, only chosen.
+    """
+    families = (family_of(teacher), family_of(student), family_of(start_for(dataset.name).teacher))
+    return next(family for family in families if family != OWN)
+
+
 def between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
-    """Possible assistants: networks of the teacher's family strictly between the two, large to small. Sizes between the
-    rungs of the ladder are among them."""
-    family = NETWORKS[teacher].family
+    """Possible assistants: networks of the ladder's family and the user's own strictly between the two, large to small.
+    Sizes between the rungs of the ladder are among them."""
+    families = (ladder_family(teacher, student, dataset), OWN)
     inside = (
         n.name
         for n in networks_for(dataset)
-        if n.family == family and size_order(student) < size_order(n.name) < size_order(teacher)
+        if n.family in families and size_order(student) < size_order(n.name) < size_order(teacher)
     )
     return tuple(reversed(list(inside)))
 
@@ -219,11 +228,11 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
         items = (value,) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             return default, _refusal(parameter, value)
-        bad = [item for item in items if item not in parameter.options]
-        good = tuple(item for item in items if item in parameter.options)
+        bad = [item for item in items if not _offered(parameter, item)]
+        good = tuple(item for item in items if _offered(parameter, item))
         return good, _refusal(parameter, bad[0]) if bad else None
     if parameter.kind == "choice":
-        ok = isinstance(value, str) and value in parameter.options
+        ok = _offered(parameter, value)
         return (value, None) if ok else (default, _refusal(parameter, value))
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return default, _refusal(parameter, value)
@@ -241,23 +250,35 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
     return (int(clamped) if whole else float(clamped)), problem
 
 
+def _unfit(name: str, dataset: Dataset) -> str:
+    return why_unfit(name, dataset.name, dataset.label) or f"does not read {dataset.label} images"
+
+
+def _offered(parameter: Parameter, value: Any) -> bool:
+    """Whether a choice can have this value on some data set; a user's networks are not listed, but known by their name.
+    `_repair_path` then asks whether it fits."""
+    if not isinstance(value, str):
+        return False
+    return value in parameter.options or (parameter.options == CHOOSABLE and is_own(value))
+
+
 def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)
-    fitting = {n.name for n in networks_for(dataset)}
+    order = [n.name for n in networks_for(dataset)]
+    fitting = set(order)
     for role in ("teacher", "student"):
         name = getattr(spec, role)
         if name not in fitting:
-            problems.append(
-                f"{PARAMETERS[role].label} {name} does not read {dataset.label} images; "
-                f"choose one of {', '.join(n.name for n in networks_for(dataset))}."
-            )
+            instead = "or choose another network" if is_own(name) else f"choose one of {', '.join(order)}"
+            problems.append(f"{PARAMETERS[role].label} {name} {_unfit(name, dataset)}; {instead}.")
             spec = replace(spec, **{role: getattr(start, role)})
     if spec.method != "scratch" and size_order(spec.teacher) <= size_order(spec.student):
         problems.append(f"Teacher {spec.teacher} must be larger than student {spec.student}.")
-        largest = ladder(NETWORKS[spec.student].family)[-1]
-        ends = (largest, spec.student) if largest != spec.student else (start.teacher, start.student)
+        largest = ladder(ladder_family(spec.student, spec.student, dataset))[-1]
+        larger = size_order(largest) > size_order(spec.student)
+        ends = (largest, spec.student) if larger else (start.teacher, start.student)
         spec = replace(spec, teacher=ends[0], student=ends[1])
     method = METHODS[spec.method]
     least, most = method.assistants
@@ -269,7 +290,7 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     kept: list[str] = []
     for name in spec.assistants:
         if name not in fitting:
-            problems.append(f"Assistant {name} does not read {dataset.label} images; left out.")
+            problems.append(f"Assistant {name} {_unfit(name, dataset)}; left out.")
         elif name in kept:
             problems.append(f"Assistant {name} is named twice; a chain uses each size once.")
         elif not _inside(spec, (name,)):

@@ -19,7 +19,7 @@ class Dataset:
 
     `families` are the ladders that read its images. `validation` and `test` count images carved for those splits
     (`test` is 0 where the source brings its own test part). `fingerprint` is known for sets whose pixels are
-    published and fixed, None where it is computed on first preparation.
+    published and fixed, None where it is computed on first preparation. `input_shape` is (C, H, W) of an image.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Dataset:
     source: str
     download: str
     fingerprint: str | None = None
+    input_shape: tuple[int, int, int] = (3, 32, 32)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -48,6 +49,7 @@ DATASETS: dict[str, Dataset] = {
             "scikit-learn",
             "nothing to download",
             fingerprint="9482c93555043c7120886ba27042ba5a41e4a0cb07a475c2dd2225caefbe72f3",
+            input_shape=(1, 8, 8),
         ),
         Dataset(
             "cifar10",

@@ -150,6 +150,11 @@ NETWORKS: dict[str, Network] = _Networks(
 )
 
 
+def family_of(name: str) -> str:
+    """The family of a network. Of a user's own it is known from the name, whether or not its file is here."""
+    return OWN if name.startswith(f"{OWN}-") else NETWORKS[name].family
+
+
 @dataclass(frozen=True)
 class Capacity:
     """Size of one built network: trainable parameters (BN affine included) and multiply-accumulates of
@@ -199,9 +204,36 @@ def capacity(name: str, classes: int) -> Capacity:
         found = find(name, classes)
         if found is None:
             raise KeyError(name)
-        return Capacity(found.params, found.macs)
+        return Capacity(found.params, max(1, found.macs))  # 0 for layers that multiply nothing
     row = _counts()[name][layout(classes)]
     return Capacity(_at(row["params"], classes), _at(row["macs"], classes))
+
+
+def capacity_or_least(name: str, classes: int) -> Capacity:
+    """As capacity; next to nothing for a user's network whose file is gone, because its training will not begin."""
+    try:
+        return capacity(name, classes)
+    except KeyError:
+        if family_of(name) != OWN:
+            raise
+        return Capacity(1, 1)
+
+
+def size_order(name: str) -> float:
+    """What networks are ordered by: MACs per pixel of the images they are counted at.
+
+    MACs rise along every ladder (parameters do not, on CIFAR-100). On one data set all networks see the same number of
+    pixels, so the order is that of their MACs there, also for networks that read images of several sizes.
+    """
+    if family_of(name) == OWN:
+        from takd.networks.own import find
+
+        found = find(name, 10)
+        if found is None:
+            raise KeyError(name)
+        return found.macs / (found.input_shape[1] * found.input_shape[2])
+    _, height, width = FAMILIES[NETWORKS[name].family].input_shape
+    return capacity(name, 10).macs / (height * width)
 
 
 def sub_models(name: str, classes: int) -> tuple[SubModel, ...]:
@@ -230,7 +262,7 @@ def ladder(family: str) -> tuple[str, ...]:
 
 def build(name: str, classes: int) -> Any:
     """Build a network (needs torch). Raises NetworkError when a file it needs is not on this machine."""
-    row = NETWORKS[name]
-    module, function = row.builder.split(":")
+    own = family_of(name) == OWN
+    module, function = ("own_module:own_network" if own else NETWORKS[name].builder).split(":")
     make = getattr(importlib.import_module(f"takd.networks.{module}"), function)
-    return make(row.name if row.family == OWN else row.size, classes)
+    return make(name if own else NETWORKS[name].size, classes)

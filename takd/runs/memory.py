@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import prod
 
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, NETWORKS, capacity
+from takd.networks.table import FAMILIES, capacity_or_least, family_of
 from takd.stage import StageSpec
 
 _MB = 2**20
@@ -16,6 +16,7 @@ _IMPORTED = 510 * _MB
 _KERNELS = 130 * _MB
 # Bytes that training keeps of one image, per MAC of its network: what a backward pass needs of every layer.
 _PER_MAC = {"mlp": 0.0, "plain": 0.035, "resnet": 0.07}
+_PER_MAC_ELSEWHERE = 0.07  # families nobody has measured: rather too much than too little
 _PER_PARAMETER = 3 * 4  # weight, gradient and momentum, fp32
 _TEST_IMAGES = 10_000
 
@@ -31,15 +32,15 @@ def peak_mb(stages: Iterable[StageSpec], device: str) -> float:
 
 
 def _peak(stage: StageSpec, device: str) -> float:
-    family = NETWORKS[stage.network].family
-    cost = capacity(stage.network, stage.data.classes)
-    pixels = prod(FAMILIES[family].input_shape)
+    family = family_of(stage.network)
+    cost = capacity_or_least(stage.network, stage.data.classes)
     row = DATASETS.get(stage.data.name)
+    pixels = prod(row.input_shape if row is not None else FAMILIES[family].input_shape)
     validation = row.validation if row is not None else stage.data.train_images // 9
     pool = row.train_pool if row is not None else stage.data.train_images + validation
     tested = ((row.test if row is not None else 0) or _TEST_IMAGES) * pixels * 5
     images = (stage.data.train_images + validation) * pixels * 4
-    batch = min(stage.recipe.batch, stage.data.train_images) * cost.macs * _PER_MAC[family]
+    batch = min(stage.recipe.batch, stage.data.train_images) * cost.macs * _PER_MAC.get(family, _PER_MAC_ELSEWHERE)
     total = images + _PER_PARAMETER * cost.params + max(tested, batch)
     if device != "cpu":
         return total
