@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from takd.data.augment import draws, views
+from takd.networks.own_module import Own
 from takd.runs.errors import StageStopped
 from takd.stage import StageSpec
 from takd.training.device import TrainingData
@@ -21,7 +22,7 @@ from takd.training.progress import REPORT_SECONDS, Hooks, Progress, diverged
 from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
 from takd.training.step import Step, epoch_row, sgd_, zero_momenta
-from takd.training.streams import epoch_order, stream_seed
+from takd.training.streams import epoch_order, seed_layers, stream_seed
 from takd.training.teachers import TeacherLogits, begin_epoch
 
 FINITE_CHECK = 20  # steps between looks at the loss: each look waits for a GPU
@@ -54,6 +55,8 @@ def train(
         capture = CudaCapture(device)
     if capture is not None and changes(stage.loss):
         engine.note(f"{stage.network} is trained step by step: its loss is not the same in every step")
+    elif capture is not None and isinstance(network, Own):
+        engine.note(f"{stage.network} is trained step by step: nobody knows what its code does between two steps")
     elif capture is not None and progress.epochs < stage.recipe.epochs:
         try:
             return _recorded(network, stage, data, teachers, bf16, hooks, progress, engine, capture, started)
@@ -119,6 +122,7 @@ def _loop(
     earlier, last_report = progress.seconds, 0.0
     for epoch in range(progress.epochs, recipe.epochs):
         network.train()
+        seed_layers(stage.seed, stage.network, epoch, device)
         step.begin_epoch()
         epoch_began, rate = time.perf_counter(), recipe.lr
         begin_epoch(teachers, epoch)

@@ -13,6 +13,7 @@ from torch import nn
 
 from takd.data.cache import DataError
 from takd.evaluation.final import evaluate, unpack_logits
+from takd.networks.table import NetworkError
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -116,6 +117,8 @@ class _Named:
             self.failed[self.key] = error
         elif isinstance(error, DataError):
             self.failed[self.key] = StageFailed("bad-data", str(error))
+        elif isinstance(error, NetworkError):
+            self.failed[self.key] = StageFailed("bad-network", str(error))
         elif isinstance(error, StoreError):
             self.failed[self.key] = StageFailed("bad-parent", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
