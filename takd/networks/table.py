@@ -128,7 +128,7 @@ class _Networks(dict[str, Network]):
         found = find(name) if isinstance(name, str) else None
         if found is None:
             raise KeyError(name)
-        return Network(name, OWN, 0, "own_module:own_network", found.file)
+        return Network(name, OWN, 0, "own_module:own_network", found.file, rung=False)
 
     def __contains__(self, name: object) -> bool:
         return self.get(name) is not None
