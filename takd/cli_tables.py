@@ -12,7 +12,7 @@ import click
 
 from takd.cli_output import Meter, Refused, Session, common, quoted, table
 from takd.data import folder, sources
-from takd.data.catalogue import available_datasets, damaged, find_dataset, is_ready
+from takd.data.catalogue import available_datasets, damaged, families_of_side, find_dataset, is_ready
 from takd.methods.table import METHODS
 from takd.networks import own
 from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, capacity
@@ -203,27 +203,40 @@ def prepare_apart(name: str) -> None:
         raise Refused(problems, said=True)
 
 
+_SIDE = click.option(
+    "--side",
+    type=int,
+    default=folder.USUAL_SIDE,
+    show_default=True,
+    help="Pixels of the squares the images become: 32, or 64 to 256 for ImageNet's networks, pretrained ones too.",
+)
+
+
 @data.command("import-folder")
 @click.argument("path")
 @click.option("--name", required=True, help="A short name; the data set is then called folder-NAME.")
+@_SIDE
 @common
-def import_folder(session: Session, path: str, name: str) -> None:
+def import_folder(session: Session, path: str, name: str, side: int) -> None:
     """Import PATH, which holds one folder of images per class, or train/ and test/ with such folders."""
-    _import_folder(session, path, name)
+    _import_folder(session, path, name, side)
 
 
 @data.command("import", hidden=True)
 @click.argument("path")
 @click.argument("name")
+@_SIDE
 @common
-def import_short(session: Session, path: str, name: str) -> None:
+def import_short(session: Session, path: str, name: str, side: int) -> None:
     """The short form that error messages name: import PATH as folder-NAME."""
-    _import_folder(session, path, name)
+    _import_folder(session, path, name, side)
 
 
-def _import_folder(session: Session, path: str, name: str) -> None:
+def _import_folder(session: Session, path: str, name: str, side: int) -> None:
+    if not families_of_side(side):
+        raise Refused([f"No network reads images of {side} pixels; use 32, or 64 to 256 for ImageNet's networks."])
     session.say(f"Reading the images in {path[:200]}")
-    meta = folder.import_folder(_as_path(path), name)
+    meta = folder.import_folder(_as_path(path), name, side=side)
     _imported(session, meta)
 
 

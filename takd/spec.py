@@ -1,4 +1,4 @@
-"""What a person can choose: one table of parameters, and the frozen ExperimentSpec they make together.
+"""What a person can choose: one table of parameters, and the frozen ExperimentSpec (takd.starts) they make together.
 
 Widgets, URL, JSON files, the command line and validation all read PARAMETERS. `read_spec` turns any mapping of
 values into the nearest valid spec and a list of sentences about what had to change: the web page shows them as
@@ -14,64 +14,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from takd.budgets import BUDGETS
-from takd.data.table import DATASETS, Dataset
-from takd.methods.options import Value, take_options
+from takd.data.table import DATASETS, IMAGENET, Dataset
+from takd.methods.options import take_options
 from takd.methods.table import METHODS, why_impossible
 from takd.networks.own import is_own, own_networks, why_unfit
 from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
-
-SCOPES = {
-    "chain": "the chosen chain with its controls",
-    "ladder": "also direct KD from every larger size and a chain through every single assistant",
-}
-
-
-@dataclass(frozen=True)
-class ExperimentSpec:
-    """What the user asked: one chain (teacher > assistants > student), a method with its options where they differ from
-    their defaults, a budget, and how many seeds.
-
-    Every seed trains its own teacher, assistants and student: n seeds are n independent chains. Seed numbers are
-    `seed`, `seed` + 1, ..., `seed` + `seeds` - 1.
-    """
-
-    dataset: str = "cifar10"
-    teacher: str = "plain-10"
-    assistants: tuple[str, ...] = ("plain-4",)
-    student: str = "plain-2"
-    method: str = "takd"
-    budget: str = "standard"
-    seeds: int = 5
-    temperature: float = 8.0
-    lam: float = 0.5
-    noise: float = 0.0
-    seed: int = 0
-    scope: str = "ladder"
-    options: tuple[tuple[str, Value], ...] = ()
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """Networks from teacher to student."""
-        return (self.teacher, *self.assistants, self.student)
-
-
-# Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images (tuned
-# on direct KD, at another budget); those of digits come from an earlier search on other seeds. A folder of images
-# starts like CIFAR-10.
-STARTS: dict[str, ExperimentSpec] = {
-    "cifar10": ExperimentSpec(),
-    "digits": ExperimentSpec(
-        dataset="digits",
-        teacher="mlp-256",
-        assistants=("mlp-16",),
-        student="mlp-8",
-        budget="taste",
-        seeds=8,
-        temperature=1.0,
-        lam=0.9,
-        noise=0.2,
-    ),
-}
+from takd.starts import SCOPES, ExperimentSpec, start_for
 
 
 @dataclass(frozen=True)
@@ -138,11 +86,6 @@ class SpecError(ValueError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(" ".join(self.problems))
-
-
-def start_for(dataset: str) -> ExperimentSpec:
-    """The choices a data set opens with."""
-    return STARTS.get(dataset) or replace(STARTS["cifar10"], dataset=dataset)
 
 
 def networks_for(dataset: Dataset) -> tuple[Network, ...]:
@@ -255,11 +198,12 @@ def _unfit(name: str, dataset: Dataset) -> str:
 
 
 def _offered(parameter: Parameter, value: Any) -> bool:
-    """Whether a choice can have this value on some data set; a user's networks are not listed, but known by their name.
-    `_repair_path` then asks whether it fits."""
+    """Whether a choice can have this value on some data set. A user's networks and those for larger images are not
+    listed; `_repair_path` then asks whether they fit."""
     if not isinstance(value, str):
         return False
-    return value in parameter.options or (parameter.options == CHOOSABLE and is_own(value))
+    network = parameter.options == CHOOSABLE and (is_own(value) or (value in NETWORKS and family_of(value) in IMAGENET))
+    return network or value in parameter.options
 
 
 def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:

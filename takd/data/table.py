@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 FOLDER_PREFIX = "folder-"
 RGB_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")  # ladders of 32x32 colour images
+IMAGENET = ("imagenet-resnet", "imagenet-mobilenet", "pretrained-resnet", "pretrained-mobilenet")  # of 64 to 256 pixels
 
 
 @dataclass(frozen=True)

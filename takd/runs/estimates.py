@@ -20,7 +20,7 @@ from takd.data.table import DATASETS
 from takd.networks.table import FAMILIES, NETWORKS, OWN, capacity_or_least, family_of, layout
 from takd.plan import Plan
 from takd.runs import files
-from takd.runs.memory import peak_mb
+from takd.runs.memory import image_shape, peak_mb
 from takd.runs.store import Store
 from takd.runs.warm import is_warm
 from takd.stage import StageSpec, canonical_json
@@ -173,6 +173,8 @@ def _stage_seconds(
     stage: StageSpec, teachers: list[str], classes: int, known: Mapping[str, float], device: str
 ) -> tuple[float, bool]:
     rate, sure = _rate(stage.network, classes, known, device)
+    if not sure and (family := FAMILIES[family_of(stage.network)]).sides is not None:
+        rate *= (family.input_shape[1] / image_shape(stage)[1]) ** 2  # its MACs are those at the family's own side
     images = stage.data.train_images
     row = DATASETS.get(stage.data.name)
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
