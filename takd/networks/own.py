@@ -179,8 +179,8 @@ def kept_file(name: str) -> Path:
     found = find(name)
     if found is None:
         raise NetworkError(
-            f"The network {name} is not on this machine. Check the file it was made from again, on the page or with: "
-            "python -m takd networks --add FILE --data NAME"
+            f"The network {name} is not on this machine. Check the file it was made from again, on the page or on "
+            "the command line (python -m takd networks --add FILE --data NAME)."
         )
     try:
         raw = _copy(found.sha256).read_bytes()
