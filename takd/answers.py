@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 
+from takd.methods.table import form_of
 from takd.stage import DataSpec, StageSpec
 
 MOST_BYTES = 256 * 2**20  # of one teacher's answers on random views
@@ -24,18 +25,28 @@ def answers_file(data: DataSpec, view: str = "") -> str:
 
 
 def answers_suffice(pupil: StageSpec) -> bool:
-    """Whether a pupil can learn from its teacher's answers to the images as they are: no view differs from another."""
-    return pupil.recipe.augmentation == "none"
+    """Whether a pupil can learn from its teacher's answers to the images as they are: no view differs from another, and
+    it looks at nothing but answers."""
+    return pupil.recipe.augmentation == "none" and not looks_inside(pupil)
+
+
+def looks_inside(pupil: StageSpec) -> bool:
+    """Whether a pupil needs its teacher itself, for what its hidden layers say about every batch."""
+    return form_of(pupil.loss) in ("features", "heads")
 
 
 def passes(pupil: StageSpec) -> int:
     """How often a teacher answers all training images for this pupil, if nobody has asked it before."""
     recipe = pupil.recipe
-    return {"none": 1, "flip": 2}.get(recipe.augmentation, recipe.epochs)
+    if looks_inside(pupil):
+        return recipe.last
+    return {"none": 1, "flip": 2}.get(recipe.augmentation, recipe.last)
 
 
 def keeps_random(pupil: StageSpec, pupils: int) -> bool:
     """Whether answers on random views are stored: somebody else wants them too, and they are not too large."""
+    if looks_inside(pupil):
+        return False
     size = passes(pupil) * pupil.data.train_images * pupil.data.classes * _BYTES
     return pupils > 1 and size <= MOST_BYTES
 
@@ -53,6 +64,8 @@ def answers_rule(pupil: StageSpec, pupils: int) -> str:
     """The sentence a plan shows: how often this pupil's teacher answers, and for whom. `pupils` learn from it in this
     run."""
     kind = pupil.recipe.augmentation
+    if looks_inside(pupil):
+        return "Hidden layers are looked at for every batch, so the teacher is run in each epoch and nothing is kept."
     if kind == "none":
         return "An image always looks the same, so each teacher answers it once and its answers serve all its students."
     if kind == "flip":

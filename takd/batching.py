@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from takd.methods.table import form_of
 from takd.networks.table import OWN, family_of
 from takd.stage import StageSpec
 
@@ -17,11 +18,14 @@ LEAST_SHARE = 16  # fewer are not worth sharing among processes: an engine is fa
 
 
 def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
-    """What stages must have in common to be handed to the trainer together; None: this one is trained alone.
+    """What stages must have in common to be handed to the trainer together; None: this one is trained alone, as are all
+    that train more than one plain network.
 
-    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and MLPs are never sent to
-    a GPU by the worker. A user's own network is trained as it is, alone.
+    MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and networks for 8x8
+    images are never sent to a GPU by the worker. A user's own network is trained as it is, alone.
     """
+    if form_of(stage.loss) != "network" or stage.recipe.selection:
+        return None
     family = family_of(stage.network)
     small = family == "mlp"
     if family == OWN or small != (device == "cpu") or (small and not compiled(stage)):
@@ -34,7 +38,8 @@ def compiled(stage: StageSpec) -> bool:
     same in every step and hears all teachers alike."""
     given = {name for name, _ in stage.loss.options}
     plain = given <= {"dgkd": {"sum"}}.get(stage.loss.name, set()) and stage.loss.name in ("ce", "kd", "dgkd")
-    return plain and stage.recipe.augmentation == "none" and stage.recipe.precision == "fp32"
+    recipe = stage.recipe
+    return plain and recipe.augmentation == "none" and recipe.precision == "fp32" and not recipe.selection
 
 
 def take_together(

@@ -5,16 +5,16 @@ Nothing here looks at a disk: what is already trained is a question for the stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from takd.budgets import Budget, budget_for
-from takd.data.table import SPLIT_SEED, Dataset
-from takd.methods.options import Value, read_options
-from takd.methods.scale import Training, equal_cost_epochs
-from takd.methods.table import METHODS, recipe_at
-from takd.networks.table import NETWORKS, OWN, capacity, family_of
+from takd.data.table import Dataset
+from takd.methods.options import Value
+from takd.methods.rows.chains import PUBLISHED
+from takd.methods.table import METHODS
+from takd.networks.table import NETWORKS, OWN, sub_models
 from takd.spec import ExperimentSpec, between
-from takd.stage import DataSpec, LossSpec, StageSpec
+from takd.stage import StageSpec
+from takd.wiring import Way, stages_along
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Arm:
     def name(self) -> str:
         """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes, and
         options stand behind the method: `dgkd[gate=drop-one] 10>4>2`."""
-        families = {family_of(n) for n in self.path}
-        if len(families) == 1 and OWN not in families:
-            steps = [str(NETWORKS[n].size) for n in self.path]
+        rows = [NETWORKS[n] for n in self.path]
+        if len({row.family for row in rows}) == 1 and not any(
+            row.subs or row.part or row.family == OWN for row in rows
+        ):
+            steps = [str(row.size) for row in rows]
         else:
             steps = list(self.path)
         return f"{self.how} {'>'.join(steps)}"
@@ -49,14 +51,21 @@ class Arm:
         against."""
         return self.method in ("scratch", "kd", "takd") and not self.options
 
+    @property
+    def part(self) -> int | None:
+        """Which sub-model of a network that holds several is the student: the smallest; None of an ordinary one."""
+        return 0 if NETWORKS[self.path[-1]].subs else None
+
 
 @dataclass(frozen=True)
 class Chain:
-    """One arm at one seed: the stage keys along the path, teacher first, student last."""
+    """One arm at one seed: the stage keys along the path, teacher first, student last, and those of stages beside it
+    (heads, a teacher at earlier epochs). Networks that are trained in the student's own stage have no key."""
 
     arm: Arm
     seed: int
     keys: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
     @property
     def student(self) -> str:
@@ -81,6 +90,8 @@ def chosen_arm(spec: ExperimentSpec) -> Arm:
     """The arm the user built."""
     if spec.method == "scratch":
         return Arm("scratch", (spec.student,))
+    if METHODS[spec.method].wiring == "sub-models":
+        return Arm(spec.method, (spec.student,), spec.options)
     ends = METHODS[spec.method].spends_assistants
     return Arm(spec.method, (spec.teacher, spec.student) if ends else spec.path, spec.options)
 
@@ -93,7 +104,13 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
     adds direct KD from every size between, and a chain through every single assistant. Those sizes are the rungs of the
     ladder and the chosen assistants: a size added to the table between two rungs changes no plan, so that no stored run
     comes to miss stages.
+
+    Sub-models of one network are compared among the ways to train them together, and with the smallest one alone.
     """
+    if METHODS[spec.method].wiring == "sub-models":
+        alone = sub_models(spec.student, dataset.classes)[0]
+        others = [Arm(name, (spec.student,)) for name in ("joint", "ipkd", "ipkd-ta")]
+        return tuple(dict.fromkeys((Arm("scratch", (alone.name,)), *others, chosen_arm(spec))))
     arms = [Arm("scratch", (spec.student,))]
     if spec.method != "scratch" or spec.scope == "ladder":
         arms.append(Arm("kd", (spec.teacher, spec.student)))
@@ -104,6 +121,8 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
     if spec.assistants:  # what another method makes of these assistants is held against the chain through them
         arms.append(Arm("takd", spec.path))
+    if dict(spec.options).get("protocol") == PUBLISHED:  # a faulty number has its like beside it
+        arms.append(Arm("kd", (spec.teacher, spec.student), (("protocol", PUBLISHED),)))
     arms.append(chosen_arm(spec))
     return tuple(dict.fromkeys(arms))
 
@@ -118,62 +137,12 @@ def build_plan(spec: ExperimentSpec, dataset: Dataset) -> Plan:
         raise ValueError(f"{dataset.label} has not been prepared on this machine yet, so its stages have no keys.")
     arms = arms_for(spec, dataset)
     stages: dict[str, StageSpec] = {}
-    chains = [
-        Chain(arm, seed, _stages_along(arm, seed, spec, dataset, stages))
-        for seed in range(spec.seed, spec.seed + spec.seeds)
-        for arm in arms
-    ]
+    chains = []
+    for seed in range(spec.seed, spec.seed + spec.seeds):
+        for arm in arms:
+            way = Way(arm.method, dict(arm.options), arm.path, seed, spec, dataset)
+            keys = stages_along(way)
+            chains.append(Chain(arm, seed, keys, tuple(key for key in way.stages if key not in keys)))
+            for key, stage in way.stages.items():
+                stages.setdefault(key, stage)
     return Plan(spec, chosen_arm(spec), arms, tuple(chains), stages)
-
-
-def _stages_along(
-    arm: Arm, seed: int, spec: ExperimentSpec, dataset: Dataset, stages: dict[str, StageSpec]
-) -> tuple[str, ...]:
-    keys: list[str] = []
-    for position, network in enumerate(arm.path):
-        method = METHODS[arm.method]
-        teachers = tuple(keys[i] for i in method.teachers_of(position))
-        loss = recipe_at(method, dict(arm.options), position, len(arm.path), temperature=spec.temperature, lam=spec.lam)
-        stage = stage_for(network, teachers, loss, seed, spec, dataset)
-        if method.spends_assistants and teachers:
-            stage = replace(stage, recipe=replace(stage.recipe, epochs=whole_budget(arm, spec, dataset)))
-        keys.append(stage.key)
-        stages.setdefault(stage.key, stage)
-    return tuple(keys)
-
-
-def whole_budget(arm: Arm, spec: ExperimentSpec, dataset: Dataset) -> int:
-    """Epochs of a student that may spend what the assistants of the experiment would have cost."""
-
-    def training(network: str) -> Training:
-        budget = budget_for(family_of(network), spec.budget, _available(dataset))
-        macs, images = capacity(network, dataset.classes).macs, _images(budget, dataset)
-        return Training(budget.recipe.epochs, macs, images=images)
-
-    measure = read_options(METHODS[arm.method].options, dict(arm.options))["measure"]
-    return equal_cost_epochs(training(arm.path[-1]), [training(name) for name in spec.assistants], str(measure))
-
-
-def _available(dataset: Dataset) -> int:
-    return dataset.train_pool - dataset.validation - dataset.test
-
-
-def _images(budget: Budget, dataset: Dataset) -> int:
-    available = _available(dataset)
-    return min(budget.train_images or available, available)
-
-
-def stage_for(
-    network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
-) -> StageSpec:
-    """The stage of one network given its teachers' keys and its loss."""
-    budget = budget_for(family_of(network), spec.budget, _available(dataset))
-    data = DataSpec(
-        name=dataset.name,
-        fingerprint=str(dataset.fingerprint),
-        classes=dataset.classes,
-        train_images=_images(budget, dataset),
-        noise=float(spec.noise),
-        split_seed=SPLIT_SEED,
-    )
-    return StageSpec(network, data, loss, budget.recipe, seed, teachers)

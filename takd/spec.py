@@ -15,11 +15,15 @@ from typing import Any
 
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, IMAGENET, Dataset
+from takd.methods.fit import why_unfit
 from takd.methods.options import take_options
 from takd.methods.table import METHODS, why_impossible
-from takd.networks.own import is_own, own_networks, why_unfit
+from takd.networks.own import is_own, own_networks
+from takd.networks.own import why_unfit as why_own_unfit
 from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
 from takd.starts import SCOPES, ExperimentSpec, start_for
+
+_SHOWN = 30  # of the allowed values in a sentence
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Parameter:
         if self.kind == "options":
             return "name:value for options of the method"
         if self.options:
-            return ", ".join(self.options)
+            rest = len(self.options) - _SHOWN
+            more = f" and {rest} more (python -m takd networks lists them)" if rest > 0 else ""
+            return ", ".join(self.options[:_SHOWN]) + more
         start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
         end = f"{self.high:.0f}" if self.kind == "int" else f"{self.high:g}"
         return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {end}"
@@ -89,10 +95,16 @@ class SpecError(ValueError):
 
 
 def networks_for(dataset: Dataset) -> tuple[Network, ...]:
-    """The networks that read a data set's images, small to large: those of the table and the user's that were checked
-    for it."""
+    """The networks that read a data set's images, small to large, but for those that hold sub-models: those of the
+    table and the user's that were checked for it."""
     own = (NETWORKS[n.name] for n in own_networks(dataset.classes, dataset.input_shape))
-    rows = (*(n for n in NETWORKS.values() if n.family in dataset.families), *own)
+    rows = (*(n for n in NETWORKS.values() if n.family in dataset.families and not n.subs), *own)
+    return tuple(sorted(rows, key=lambda n: size_order(n.name)))
+
+
+def multi_networks_for(dataset: Dataset) -> tuple[Network, ...]:
+    """The networks with sub-models that read a data set's images, small to large: what in-place methods train."""
+    rows = (n for n in NETWORKS.values() if n.family in dataset.families and n.subs)
     return tuple(sorted(rows, key=lambda n: size_order(n.name)))
 
 
@@ -152,9 +164,13 @@ def read_spec(
         options, unfit = take_options(METHODS[spec.method].options, values["options"])
         more += [f"{METHODS[spec.method].label}: {sentence}" for sentence in unfit]
         spec = replace(spec, options=options)
-    found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
-    if found:
-        spec, more = replace(spec, options=()), [*more, found]
+    for repair in ({"options": ()}, {"method": "kd", "assistants": (), "options": ()}):
+        found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
+        if found:
+            spec, more = replace(spec, **repair), [*more, found]
+    misfit = why_unfit(METHODS[spec.method], dict(spec.options), spec.teacher, spec.student, known[name].classes)
+    if misfit:
+        spec, more = replace(spec, method="kd", options=()), [*more, misfit]
     return spec, (*problems, *more)
 
 
@@ -194,7 +210,7 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
 
 
 def _unfit(name: str, dataset: Dataset) -> str:
-    return why_unfit(name, dataset.name, dataset.label) or f"does not read {dataset.label} images"
+    return why_own_unfit(name, dataset.name, dataset.label) or f"does not read {dataset.label} images"
 
 
 def _offered(parameter: Parameter, value: Any) -> bool:
@@ -210,11 +226,19 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)
+    if METHODS[spec.method].wiring == "sub-models":
+        return _one_network(spec, dataset, explicit)
     order = [n.name for n in networks_for(dataset)]
     fitting = set(order)
     for role in ("teacher", "student"):
         name = getattr(spec, role)
-        if name not in fitting:
+        if not is_own(name) and NETWORKS[name].subs:
+            problems.append(
+                f"{PARAMETERS[role].label} {name} holds sub-models that share weights and cannot be one of a row of "
+                f"networks; choose method {' or '.join(_in_place())}, or a network such as {getattr(start, role)}."
+            )
+            spec = replace(spec, **{role: getattr(start, role)})
+        elif name not in fitting:
             instead = "or choose another network" if is_own(name) else f"choose one of {', '.join(order)}"
             problems.append(f"{PARAMETERS[role].label} {name} {_unfit(name, dataset)}; {instead}.")
             spec = replace(spec, **{role: getattr(start, role)})
@@ -253,6 +277,29 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
             problems.append(f"Method {spec.method} needs at least {least} assistant; without one it is direct KD (kd).")
         spec = replace(spec, method="kd")
     return spec, problems
+
+
+def _one_network(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:
+    """For methods inside one network: teacher and student are that network, and there is nobody in between."""
+    problems: list[str] = []
+    names = [n.name for n in multi_networks_for(dataset)]
+    network = spec.student
+    if network not in names:
+        if "student" in explicit:
+            problems.append(
+                f"Method {spec.method} trains the sub-models of one network, and {network} has none or does not read "
+                f"{dataset.label} images; choose student {', '.join(names)}."
+            )
+        network = names[0]
+    elif "teacher" in explicit and spec.teacher != network:
+        problems.append(f"Method {spec.method} trains {network} alone; teacher {spec.teacher} left out.")
+    if "assistants" in explicit and spec.assistants:
+        problems.append(f"Method {spec.method} uses no assistants; {', '.join(spec.assistants)} left out.")
+    return replace(spec, teacher=network, student=network, assistants=()), problems
+
+
+def _in_place() -> list[str]:
+    return [name for name, row in METHODS.items() if row.wiring == "sub-models"]
 
 
 def _inside(spec: ExperimentSpec, names: Iterable[str]) -> bool:

@@ -57,7 +57,9 @@ class Recipe:
     """How a stage is optimised: SGD with Nesterov momentum.
 
     `schedule` is constant, step (a tenth at 1/2 and 3/4) or one-cycle; `augmentation` is none, flip or crop-flip;
-    `precision` is fp32 or mixed (bf16 where the device has it).
+    `precision` is fp32 or mixed (bf16 where the device has it). `until` ends the training after so many epochs of the
+    schedule, for a teacher at an earlier epoch of its own training; 0 goes to the end. `selection` is empty (the last
+    epoch), or `test`: the best epoch on test images, a fault of released code that is shown and never used.
     """
 
     epochs: int
@@ -68,11 +70,19 @@ class Recipe:
     weight_decay: float
     augmentation: str
     precision: str
+    until: int = 0
+    selection: str = ""
+
+    @property
+    def last(self) -> int:
+        """The epoch (counted from 1) the training ends with."""
+        return self.until or self.epochs
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """Everything that changes the weights of one training; `teachers` are keys of finished stages, in order."""
+    """Everything that changes the weights of one training; `teachers` are keys of finished stages, in order, and
+    `peers` names of networks trained beside this one, in the same steps."""
 
     network: str
     data: DataSpec
@@ -82,6 +92,7 @@ class StageSpec:
     teachers: tuple[str, ...] = ()
     engine: int = ENGINE_VERSION
     schema: int = STAGE_SCHEMA
+    peers: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -97,10 +108,11 @@ class StageSpec:
         parts: dict[str, dict[str, Any]] = {
             name: dict(vars(part)) for name, part in (("data", self.data), ("loss", self.loss), ("recipe", self.recipe))
         }
-        options = dict(parts["loss"].pop("options"))
-        if options:  # left out where there are none, as if there were no such field: stages of before keep their keys
-            parts["loss"]["options"] = options
+        parts["loss"]["options"] = dict(self.loss.options)
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in parts}
+        for part, name in _LATER:  # left out where nothing is said, as if there were no such field
+            if not (place := parts.get(part, own))[name]:
+                del place[name]
         return canonical_json(own | parts)
 
     @staticmethod
@@ -123,10 +135,13 @@ class StageSpec:
         parts: dict[str, Any] = dict(value)
         for name, kind in (("data", DataSpec), ("loss", LossSpec), ("recipe", Recipe)):
             parts[name] = _checked(kind(**value[name]))
-        parts["teachers"] = tuple(value["teachers"])
+        for name in ("teachers", "peers"):
+            parts[name] = tuple(value.get(name, ()) if name == "peers" else value[name])
         return _checked(StageSpec(**parts))
 
 
+# Fields that came later, (part, name): stages of before keep their keys.
+_LATER = (("loss", "options"), ("recipe", "until"), ("recipe", "selection"), ("stage", "peers"))
 _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": (float, type(None))}
 
 

@@ -70,7 +70,7 @@ def curve_frame(
         {"line": line, "role": role[key], "seed": plan.stages[key].seed} | row
         for line, members in keys.items()
         for key in members
-        for row in reader.read(key, plan.stages[key].recipe.epochs)
+        for row in reader.read(key, plan.stages[key].recipe.last)
     ]
     return tidy(rows, CURVE_COLUMNS)
 

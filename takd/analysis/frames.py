@@ -89,11 +89,16 @@ def _lineages(plan: Plan) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Per stage: how it was trained and along which path. An assistant taught by the teacher is a plain `kd`."""
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for chain in plan.chains:
-        for i, key in enumerate(chain.keys):
+        first = len(chain.arm.path) - len(chain.keys)  # networks trained in the student's own stage have no key
+        for key in chain.beside:
+            network, loss = plan.stages[key].network, plan.stages[key].loss
+            found.setdefault(key, ("scratch" if loss.name == "ce" else loss.name, (network,)))
+        for i, key in enumerate(chain.keys, first):
             path = chain.arm.path[: i + 1] if plan.stages[key].teachers else (chain.arm.path[i],)
             loss = plan.stages[key].loss
             plain = len(path) == 2 and loss.name == "kd" and not loss.options
-            found.setdefault(key, ("scratch" if len(path) == 1 else "kd" if plain else chain.arm.method, path))
+            alone = len(path) == 1 and loss.name == "ce"
+            found.setdefault(key, ("scratch" if alone else "kd" if plain else chain.arm.method, path))
     return found
 
 
@@ -108,7 +113,7 @@ def _identity(plan: Plan) -> list[dict[str, Any]]:
             "method": lineages[key][0],
             "path": path_label(lineages[key][1]),
             "seed": stage.seed,
-            "epochs": stage.recipe.epochs,
+            "epochs": stage.recipe.last,
         }
         for key, stage in plan.stages.items()
     ]
@@ -159,8 +164,10 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
     results = {key: store.result(key) for key in plan.stages}
     rows = []
     for chain in plan.chains:
-        arm, student, taught = chain.arm, results[chain.student] or {}, len(chain.arm.path) > 1
-        keys = tuple(dict.fromkeys(chain.keys))
+        arm, taught = chain.arm, len(chain.arm.path) > 1
+        student = part_of(results[chain.student] or {}, arm.part)
+        keys = tuple(dict.fromkeys((*chain.beside, *chain.keys)))
+        own_teacher = taught and len(chain.keys) == len(arm.path)
         done = results[chain.student] is not None
         cached = done and all(store.origin(key) == "cached" for key in keys)
         rows.append(
@@ -174,7 +181,9 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
                 "done": done,
                 "test_acc": _number(student.get("test_acc")),
                 "val_acc": _number(student.get("val_acc")),
-                "teacher_test_acc": _number((results[keys[0]] or {}).get("test_acc")) if taught else math.nan,
+                "teacher_test_acc": _number((results[chain.keys[0]] or {}).get("test_acc"))
+                if own_teacher
+                else math.nan,
                 "seconds": sum(_number((results[key] or {}).get("seconds")) for key in keys),
                 "trainings": len(keys),
                 "mac_epochs": sum(_mac_epochs(plan.stages[key]) for key in keys),
@@ -185,9 +194,17 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
     return tidy(rows, CHAIN_COLUMNS)
 
 
+def part_of(result: Mapping[str, Any], part: int | None) -> Mapping[str, Any]:
+    """The numbers of one sub-model of a result that has several; those of the whole for None."""
+    if part is None:
+        return result
+    rows = result.get("parts")
+    return rows[part] if isinstance(rows, list) and part < len(rows) and isinstance(rows[part], dict) else {}
+
+
 def _mac_epochs(stage: StageSpec) -> float:
     macs = capacity(stage.network, stage.data.classes).macs
-    return 3.0 * macs * stage.data.train_images * stage.recipe.epochs
+    return 3.0 * macs * stage.data.train_images * stage.recipe.last
 
 
 def arm_frame(chains: pd.DataFrame) -> pd.DataFrame:
@@ -236,7 +253,7 @@ def gap_seed_frame(plan: Plan, store: Store) -> pd.DataFrame:
             for x in teachers:
                 add("student", x, "scratch", arm.name, chain, chain.student)
             continue
-        if chain.keys[0] not in seen:  # one teacher serves several arms
+        if len(chain.keys) == len(arm.path) and chain.keys[0] not in seen:  # one teacher serves several arms
             seen.add(chain.keys[0])
             add("teacher", arm.path[0], "teacher alone", f"scratch {path_label(arm.path[:1])}", chain, chain.keys[0])
         group = arm.method if arm.usual else "other"

@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FOLDER_PREFIX = "folder-"
-RGB_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")  # ladders of 32x32 colour images
+# Ladders, and families of networks with sub-models: of 8x8 grey and of 32x32 colour images.
+GREY_8 = ("mlp", "cnn8", "slim-mlp")
+_LADDERS_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")
+RGB_32 = (*_LADDERS_32, "slim-plain", "slim-mobilenet", "msdnet")
 IMAGENET = ("imagenet-resnet", "imagenet-mobilenet", "pretrained-resnet", "pretrained-mobilenet")  # of 64 to 256 pixels
 
 
@@ -42,7 +45,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "digits",
             "Digits 8x8 (built in)",
-            ("mlp",),
+            GREY_8,
             10,
             1797,
             397,

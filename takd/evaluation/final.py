@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from takd.evaluation.metrics import agreement, prediction_metrics
 from takd.stage import DataSpec, StageSpec
 from takd.training.device import Images, TrainingData, normalise
 from takd.training.predicting import predict
+from takd.training.trainees import Every, Trainee
 
 
 def evaluate(
@@ -24,16 +26,40 @@ def evaluate(
 ) -> tuple[dict[str, object], bytes]:
     """Metrics on the test part, and the test logits as `predictions.npz` bytes (float16).
 
+    Where several answer (sub-models, heads, a cohort) the metrics are those of the main one, and `parts` holds a row
+    for each: name, val_acc and the metrics on the test part.
+
     Always in fp32, whatever the training used: bf16 logits are so coarse that the two best classes tie on up to half
     a percent of the images. `teachers` maps a teacher's key to its test logits (N, classes).
     """
-    images = _test_images(replace(stage.data, noise=0.0), data.mean, data.std, data.scale, data.train.pixels.device)
-    logits = predict(network, images, bf16=False).cpu()
-    result = prediction_metrics(logits, images.labels.cpu(), stage.data.classes)
+    images = test_images(stage.data, data, data.train.pixels.device)
+    labels = images.labels.cpu()
+    if isinstance(network, Trainee) and network.parts:
+        every = predict(Every(network), images, bf16=False).cpu()
+        checked = predict(Every(network), data.validation, bf16=False)
+        logits = every[:, network.main].contiguous()
+        result = prediction_metrics(logits, labels, stage.data.classes)
+        result["parts"] = [
+            {
+                "name": name,
+                "val_acc": float((checked[:, k].argmax(1) == data.validation.labels).double().mean()),
+                **prediction_metrics(every[:, k].contiguous(), labels, stage.data.classes),
+            }
+            for k, name in enumerate(network.parts)
+        ]
+    else:
+        every = None
+        logits = predict(network, images, bf16=False).cpu()
+        result = prediction_metrics(logits, labels, stage.data.classes)
     with_teachers = {key: agreement(logits, teacher) for key, teacher in teachers.items()}
     result["agreement"] = {key: value["agreement"] for key, value in with_teachers.items()}
     result["kl"] = {key: value["kl"] for key, value in with_teachers.items()}
-    return result, pack_logits(logits)
+    return result, pack_logits(logits, every)
+
+
+def test_images(spec: DataSpec, data: TrainingData, device: torch.device) -> Images:
+    """The test part, normalised like the training images."""
+    return _test_images(replace(spec, noise=0.0), data.mean, data.std, data.scale, device)
 
 
 @lru_cache(maxsize=1)
@@ -47,10 +73,12 @@ def _test_images(
     )
 
 
-def pack_logits(logits: Tensor) -> bytes:
-    """Test logits as compressed float16."""
+def pack_logits(logits: Tensor, every: Tensor | None = None) -> bytes:
+    """Test logits (N, classes) as compressed float16; beside them those of `every` part, (N, parts, classes)."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, logits=logits.numpy().astype(np.float16))
+    arrays: dict[str, Any] = {"logits": logits} if every is None else {"logits": logits, "parts": every}
+    half: dict[str, Any] = {name: array.numpy().astype(np.float16) for name, array in arrays.items()}
+    np.savez_compressed(buffer, **half)
     return buffer.getvalue()
 
 

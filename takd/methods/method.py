@@ -17,6 +17,16 @@ WIRINGS: dict[str, str] = {
 }
 
 
+# What a stage trains, by the form of its loss.
+FORMS: dict[str, str] = {
+    "network": "one network, from labels and the answers of finished ones",
+    "features": "one network with regressors, which looks at hidden layers of its teacher",
+    "heads": "linear heads on the frozen teacher",
+    "sub-models": "all sub-models of one network",
+    "cohort": "several networks side by side",
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """All that the weights of a loss depend on: `teachers` counts answers heard (a head is one), `outputs` the
@@ -51,7 +61,7 @@ class Loss:
     terms by name. `weights(settings)` gives the weight of each; terms it leaves out are for drawing only.
     `scheduled` losses change with the epoch, by their weights, by `target_scale` (a factor on the teacher's logits)
     or by `hears` (which teacher teaches in this epoch; without it all do). `uses` names the experiment's own
-    parameters the loss reads.
+    parameters the loss reads. `form` (of FORMS) says what a stage with this loss trains.
     """
 
     name: str
@@ -62,6 +72,7 @@ class Loss:
     scheduled: bool = False
     target_scale: Callable[[Settings], float] | None = None
     hears: Callable[[Settings], int] | None = None
+    form: str = "network"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ METHODS: dict[str, Method] = {name: row for name, row in ALL_METHODS.items() if 
 
 
 def _losses() -> dict[str, tuple[Loss, str]]:
-    found: dict[str, tuple[Loss, str]] = {}
+    found: dict[str, tuple[Loss, str]] = {chains.HEADS.name: (chains.HEADS, "dih")}
     for row in ALL_METHODS.values():
         found.setdefault(row.loss.name, (row.loss, row.name))
     return found
@@ -60,6 +60,17 @@ def recipe_at(
     )
 
 
+def heads_recipe(method: Method, values: Mapping[str, object]) -> LossSpec:
+    """The loss of the linear heads that a method trains on its teacher."""
+    given = given_options(method.options, read_options(method.options, values), student=False)
+    return LossSpec(chains.HEADS.name, None, 0.0, tuple((k, v) for k, v in given.items() if k == "pooling"))
+
+
+def form_of(recipe: LossSpec) -> str:
+    """What a stage with this loss trains, of method.FORMS."""
+    return LOSSES[recipe.name][0].form
+
+
 def loss_and_options(recipe: LossSpec) -> tuple[Loss, dict[str, Value]]:
     """The row of a recipe's loss and all its options with defaults. Raises OptionError for what is not known."""
     if recipe.name not in LOSSES:
@@ -81,6 +92,8 @@ def why_impossible(method: Method, values: Mapping[str, object], *, lam: float, 
         return (
             f"{method.label} takes {'no' if most == 0 else f'at most {most}'} assistants: remove {assistants - most}."
         )
+    if options.get("spends") == "assistants" and assistants == 0:
+        return f"{method.label} spends what assistants would have cost: add one, or spend what heads would have cost."
     teachers = assistants + 1
     if options.get("gate") == "drop-one" and teachers - bool(options["protect"]) < 2:
         return "Dropping one leaves the student with the teacher alone in every step: add an assistant."

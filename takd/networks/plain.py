@@ -1,6 +1,9 @@
-"""Plain CNNs of Mirzadeh et al. (AAAI 2020), sizes 2 to 10, and the odd sizes of Son et al. (DGKD, ICCV 2021)."""
+"""Plain CNNs of Mirzadeh et al. (AAAI 2020), sizes 2 to 10, the odd sizes of Son et al. (DGKD, ICCV 2021), and a ladder
+of the same layers for 8x8 digits."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -52,9 +55,19 @@ def plain_cnn(size: int, classes: int) -> Staged:
     end after each pool, and after the last convolution where no pool follows.
     """
     convolutions, hidden = layer_list(size, classes)
+    return _stack(convolutions, hidden, (3, IMAGE_SIDE), classes)
+
+
+def cnn_8(size: int, classes: int) -> Staged:
+    """Build the two-layer plain CNN for 8x8 grey images: `size` channels, then twice as many, each with a pool."""
+    return _stack([str(size), "M", str(2 * size), "M"], [], (1, 8), classes)
+
+
+def _stack(convolutions: Sequence[str], hidden: Sequence[int], image: tuple[int, int], classes: int) -> Staged:
+    """The layers of one list for square images (channels, side)."""
     layers: list[nn.Module] = []
     ends: list[int] = []
-    channels, side = 3, IMAGE_SIDE
+    channels, side = image
     for item in convolutions:
         if item == "M":
             layers.append(nn.MaxPool2d(2))

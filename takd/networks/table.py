@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Network:
     label: str
     rung: bool = True
     subs: tuple[str, ...] = ()
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
         Family("mlp", "MLP on 8x8 digits", _GREY, "one hidden layer, 64-h-10"),
+        Family("cnn8", "small CNN on 8x8 digits", _GREY, "two convolutions, with the layers of Mirzadeh et al."),
         Family("plain", "plain CNN", _RGB, "Mirzadeh et al., AAAI 2020, plain CNNs"),
         Family("resnet", "CIFAR ResNet", _RGB, "He et al., CVPR 2016, as used by Mirzadeh et al."),
         Family("wrn-16", "WRN-16", _RGB, _WRN),
@@ -93,6 +95,7 @@ FAMILIES: dict[str, Family] = {
 # family -> (sizes from small to large in MACs, builder, label)
 _SIZES: dict[str, tuple[tuple[int, ...], str, str]] = {
     "mlp": ((4, 8, 16, 32, 64, 128, 256), "mlp:mlp", "{n} hidden units"),
+    "cnn8": ((2, 4, 8, 16, 32), "plain:cnn_8", "{n} and twice {n} channels"),
     "plain": ((2, 3, 4, 5, 6, 7, 8, 9, 10), "plain:plain_cnn", "{n} layers"),
     "resnet": ((8, 14, 20, 26, 32, 44, 56, 110), "resnet:resnet_cifar", "{n} layers"),
     "wrn-16": ((1, 2, 4, 8), "wide_resnet:wrn_16", "16 layers, width {n}"),
@@ -120,9 +123,15 @@ def _subs(family: str, size: int) -> tuple[str, ...]:
 
 class _Networks(dict[str, Network]):
     """The table by name. Looking up `own-` and eight digits also finds a checked file of the user's; listing the table
-    does not, so that what can be chosen never depends on what lies on a disk."""
+    does not, so that what can be chosen never depends on what lies on a disk. Likewise `slim-plain-4@1` finds the
+    smallest sub-model of a network as one of its own."""
 
     def __missing__(self, name: str) -> Network:
+        whole, at, part = name.partition("@") if isinstance(name, str) else ("", "", "")
+        if at and whole in self and part in map(str, range(1, len(self[whole].subs) + 1)):
+            row, number = self[whole], int(part)
+            label = f"{row.subs[number - 1]} of {whole}"
+            return replace(row, name=name, label=label, rung=False, subs=(), part=number)
         from takd.networks.own import find  # here, because it needs the rows above
 
         found = find(name) if isinstance(name, str) else None
@@ -205,6 +214,9 @@ def capacity(name: str, classes: int) -> Capacity:
         if found is None:
             raise KeyError(name)
         return Capacity(found.params, max(1, found.macs))  # 0 for layers that multiply nothing
+    if part := NETWORKS[name].part:
+        alone = sub_models(name.partition("@")[0], classes)[part - 1]
+        return Capacity(alone.params, alone.macs)
     row = _counts()[name][layout(classes)]
     return Capacity(_at(row["params"], classes), _at(row["macs"], classes))
 
@@ -250,7 +262,7 @@ def sub_models(name: str, classes: int) -> tuple[SubModel, ...]:
 
 def stage_shapes(name: str, classes: int) -> tuple[tuple[int, ...], ...]:
     """Shape (C, H, W) of each stage's output for one image, (C,) of an MLP's; empty for a network without stages."""
-    if name.startswith(f"{OWN}-"):
+    if name.startswith(f"{OWN}-") or NETWORKS[name].part:
         return ()
     return tuple(tuple(shape) for shape in _counts()[name][layout(classes)].get("stages", ()))
 
@@ -260,9 +272,15 @@ def ladder(family: str) -> tuple[str, ...]:
     return tuple(n.name for n in NETWORKS.values() if n.family == family and n.rung)
 
 
+def is_tiny(name: str) -> bool:
+    """Whether a network is too small to gain from a GPU: those for 8x8 images."""
+    return FAMILIES[family_of(name)].input_shape == _GREY
+
+
 def build(name: str, classes: int) -> Any:
     """Build a network (needs torch). Raises NetworkError when a file it needs is not on this machine."""
     own = family_of(name) == OWN
     module, function = ("own_module:own_network" if own else NETWORKS[name].builder).split(":")
     make = getattr(importlib.import_module(f"takd.networks.{module}"), function)
-    return make(name if own else NETWORKS[name].size, classes)
+    made = make(name if own else NETWORKS[name].size, classes)
+    return made.sub(NETWORKS[name].part - 1) if not own and NETWORKS[name].part else made

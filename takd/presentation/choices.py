@@ -15,7 +15,7 @@ import streamlit as st
 from takd.budgets import BUDGETS
 from takd.data.table import Dataset
 from takd.methods.method import Settings
-from takd.methods.options import read_options
+from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import capacity
@@ -36,7 +36,7 @@ from takd.spec import (
     to_query,
 )
 
-_SPEC, _WRITTEN, _NOTICES = "spec", "query-written", "notices"
+_SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
 IN_MORE = ("temperature", "lam", "noise", "seed", "scope")
@@ -45,12 +45,14 @@ IN_MORE = ("temperature", "lam", "noise", "seed", "scope")
 def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
     """The spec of this session and the sentences about what had to be repaired (shown once).
 
-    A URL that changed since it was last written here wins over the session.
+    A URL that changed since it was last written here wins over the session. The navigation empties it, which is no
+    change of mind: a visitor who comes from another page finds the choices as they were.
     """
     state = st.session_state
     query = {name: st.query_params.get_all(name) for name in _ours()}
     query = {name: values for name, values in query.items() if values}
-    if _SPEC not in state or query != state.get(_WRITTEN):
+    arrived = state.get(_VISIT) != ui.visit()
+    if _SPEC not in state or (query != state.get(_WRITTEN) and (query or not arrived)):
         spec, notices = from_query(query, datasets)
         _keep(spec, notices)
     return state[_SPEC], state.pop(_NOTICES, ())
@@ -63,7 +65,7 @@ def write_url(spec: ExperimentSpec) -> None:
     now = {name: st.query_params.get_all(name) for name in st.query_params if name in _ours()}
     if now != wanted:
         st.query_params.from_dict({**others, **wanted})
-    st.session_state[_WRITTEN] = wanted
+    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, ui.visit()
 
 
 def _ours() -> list[str]:
@@ -84,6 +86,25 @@ def adopt(spec: ExperimentSpec) -> None:
     _keep(spec)
 
 
+def with_method(
+    spec: ExperimentSpec, method: str, options: Mapping[str, Value], datasets: Mapping[str, Dataset]
+) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    """The same question under another method. Assistants come and go as it needs them; where the networks leave no
+    room for one, the spec says direct KD."""
+    values = {**to_json(spec), "method": method, "options": dict(options)}
+    fitted = _fitting(values, datasets)
+    if fitted["method"] != method:
+        del fitted["options"]
+    return read_spec(fitted, datasets)
+
+
+def carry(spec: ExperimentSpec, notices: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Make a spec the session's for a visit to the Playground, which shows `notices`; the URL it needs there."""
+    _keep(spec, notices)
+    st.session_state[_WRITTEN] = to_query(spec)
+    return st.session_state[_WRITTEN]
+
+
 def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     """Callback of every widget: one choice changed, the rest follows where it must."""
     state, old = st.session_state, st.session_state[_SPEC]
@@ -93,10 +114,11 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     if name == "dataset":
         _keep(start_for(value))
         return
-    values = {**to_json(old), name: value}
     if name == "method":
-        values.pop("options", None)  # they were the other method's
-    if name in ("teacher", "student", "method"):
+        _keep(*with_method(old, value, {}, datasets))  # options were the other method's
+        return
+    values = {**to_json(old), name: value}
+    if name in ("teacher", "student"):
         values = _fitting(values, datasets)
     spec, notices = read_spec(values, datasets)
     _keep(spec, notices)

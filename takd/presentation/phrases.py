@@ -115,6 +115,7 @@ def method_label(method: str) -> str:
     name, _, options = method.partition("[")
     label = ARM_LABELS.get(name) or (ALL_METHODS[name].label if name in ALL_METHODS else name.upper())
     chosen = options.removesuffix("]").replace("=", " ").replace(",", ", ")
+    chosen = chosen.replace("protocol published", "as published, selected on test images")
     return f"{label} ({chosen})" if chosen else label
 
 

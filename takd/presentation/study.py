@@ -84,7 +84,7 @@ class Study:
     @property
     def epochs(self) -> int:
         """Epochs of the chosen student's training."""
-        return self.plan.stages[self.plan.chains_of(self.chosen)[0].student].recipe.epochs
+        return self.plan.stages[self.plan.chains_of(self.chosen)[0].student].recipe.last
 
     def _n(self, arm: Arm) -> int:
         row = self.arms[self.arms["arm"] == arm.name]

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from takd.answers import passes
 from takd.batching import compiled
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, NETWORKS, OWN, capacity_or_least, family_of, layout
+from takd.networks.table import FAMILIES, NETWORKS, OWN, capacity_or_least, family_of, is_tiny, layout
 from takd.plan import Plan
 from takd.runs import files
 from takd.runs.memory import image_shape, peak_mb
@@ -28,7 +28,7 @@ from takd.stage import StageSpec, canonical_json
 _FILE = "rates.json"
 _NEW_WEIGHT = 0.3  # of the newest measurement in the running mean
 # Images per second of training on one core, where nothing has been measured yet. MLPs: a step of 50 images in the
-# compiled engine takes 10 to 104 us.
+# compiled engine takes 10 to 104 us. A step of the small CNNs is mostly the calls of its layers.
 _CPU_RATES = {
     "plain-2": 8_000.0,
     "plain-4": 3_200.0,
@@ -36,6 +36,11 @@ _CPU_RATES = {
     "plain-8": 2_100.0,
     "plain-10": 600.0,
     "resnet-8": 1_400.0,
+    "cnn8-2": 28_000.0,
+    "cnn8-4": 28_000.0,
+    "cnn8-8": 27_000.0,
+    "cnn8-16": 22_000.0,
+    "cnn8-32": 16_000.0,
     "mlp-4": 5_000_000.0,
     "mlp-8": 4_500_000.0,
     "mlp-16": 3_600_000.0,
@@ -123,8 +128,13 @@ def _processes(todo: Mapping[str, StageSpec], seconds: float, device: str) -> in
 
 
 def only_mlps(stages: Mapping[str, StageSpec]) -> bool:
-    """Whether every network is an MLP: those train on the CPU, whatever the machine has."""
+    """Whether every network is an MLP: one process trains many of them at once."""
     return all(family_of(stage.network) == "mlp" for stage in stages.values())
+
+
+def only_tiny(stages: Mapping[str, StageSpec]) -> bool:
+    """Whether every network is one for 8x8 images: those train on the CPU, whatever the machine has."""
+    return all(is_tiny(stage.network) for stage in stages.values())
 
 
 def default_processes(device: str) -> int:
@@ -180,7 +190,7 @@ def _stage_seconds(
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
     total = (training_images(stage) + tested / _FORWARD) / rate
     if _step_by_step(stage) or (family_of(stage.network) == OWN and not sure):  # calls may cost more than products
-        steps = stage.recipe.epochs * max(1, images // stage.recipe.batch)
+        steps = stage.recipe.last * max(1, images // stage.recipe.batch)
         total, sure = max(total, steps * _LOOP_STEP_SECONDS), False
     for teacher in teachers:
         teacher_rate, teacher_sure = _rate(teacher, classes, known, device)
@@ -202,7 +212,7 @@ def training_images(stage: StageSpec) -> float:
     """Images a stage trains on, with the looks at the validation images counted at their cost."""
     row = DATASETS.get(stage.data.name)
     checked = row.validation if row is not None else stage.data.train_images // 9
-    return stage.recipe.epochs * (stage.data.train_images + checked / _FORWARD)
+    return stage.recipe.last * (stage.data.train_images + checked / _FORWARD)
 
 
 def measured_rate(stages: Sequence[StageSpec], results: Sequence[Mapping[str, Any]], elapsed: float) -> float:
@@ -246,9 +256,9 @@ def _rate(network: str, classes: int, known: Mapping[str, float], device: str) -
 
 
 def _times_as_fast(network: str, known: str, cost: int) -> float:
-    """The speed of a network of `cost` MACs in terms of a relative's: inverse to MACs, but small MLPs hardly differ, so
-    theirs follow the table."""
-    if family_of(network) == "mlp":
+    """The speed of a network of `cost` MACs in terms of a relative's: inverse to MACs, but tiny networks hardly differ,
+    so theirs follow the table."""
+    if network in _CPU_RATES and is_tiny(network):
         return _CPU_RATES[network] / _CPU_RATES[known.split("/")[0]]
     return _macs(known) / cost
 
@@ -269,9 +279,9 @@ def _macs(name: str) -> int:
 
 
 def likely_device(known: Mapping[str, Mapping[str, float]], stages: Mapping[str, StageSpec]) -> str:
-    """Where the worker will train, as far as can be told without torch: MLPs on the CPU, the rest on a GPU if this
-    machine has ever trained on one."""
-    if only_mlps(stages):
+    """Where the worker will train, as far as can be told without torch: networks for 8x8 images on the CPU, the
+    rest on a GPU if this machine has ever trained on one."""
+    if only_tiny(stages):
         return "cpu"
     return next((name for name in sorted(known) if name.startswith("cuda")), "cpu")
 

@@ -189,7 +189,7 @@ def _train(work: _Work, keys: list[str]) -> None:
     report = Reporter(store)
     for key in keys:
         files.remove_leftovers(store.own_folder(key), keep="stage.json")
-        report(key, {"epoch": 0, "epochs": work.stages[key].recipe.epochs})
+        report(key, {"epoch": 0, "epochs": work.stages[key].recipe.last})
     report.flush()
     started = time.monotonic()
     found: Mapping[str, Exception]

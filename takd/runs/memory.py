@@ -8,17 +8,20 @@ from math import prod
 
 from takd.data.catalogue import folder_shape
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, capacity_or_least, family_of
+from takd.networks.table import FAMILIES, NETWORKS, capacity_or_least, family_of
 from takd.stage import StageSpec
 
 _MB = 2**20
-# A process with torch imported (its CUDA build; the CPU build takes about half), and what an MLP's adds by loading the
-# compiled kernels. On a GPU only what lies on the device is counted.
+# A process with torch imported (its CUDA build; the CPU build takes about half), and what the compiled kernels add,
+# which the engines of the CPU load for MLPs and CNNs alike. On a GPU only what lies on the device is counted.
 _IMPORTED = 510 * _MB
 _KERNELS = 130 * _MB
-# Bytes that training keeps of one image, per MAC of its network: what a backward pass needs of every layer.
-_PER_MAC = {"mlp": 0.0, "plain": 0.035, "resnet": 0.07}
-_PER_MAC_ELSEWHERE = 0.07  # families nobody has measured: rather too much than too little
+# Bytes that training keeps of one image, per MAC of its network: what a backward pass needs of every layer. A 3x3
+# convolution has 9 MACs per input channel for each number it leaves behind, so the wider, the fewer bytes: from the
+# measured plain and resnet, VGGs (like plain-10) and four-stage ResNets (four times as wide) follow by their layer
+# lists, and a WRN is a resnet `size` times as wide.
+_PER_MAC = {"mlp": 0.0, "cnn8": 1.0, "plain": 0.035, "resnet": 0.07, "vgg": 0.03, "resnet4": 0.015}
+_OTHER_PER_MAC = 0.07  # of families nobody has measured: rather too much than too little
 _PER_PARAMETER = 3 * 4  # weight, gradient and momentum, fp32
 _TEST_IMAGES = 10_000
 
@@ -58,8 +61,15 @@ def _peak(stage: StageSpec, device: str) -> float:
     macs = cost.macs
     if FAMILIES[family].sides is not None:  # its MACs are those at the family's own side
         macs = round(macs * pixels / prod(FAMILIES[family].input_shape))
-    batch = min(stage.recipe.batch, stage.data.train_images) * macs * _PER_MAC.get(family, _PER_MAC_ELSEWHERE)
+    batch = min(stage.recipe.batch, stage.data.train_images) * macs * _per_mac(stage.network)
     total = images + _PER_PARAMETER * cost.params + max(tested, batch)
     if device != "cpu":
         return total
-    return total + pool * pixels + _IMPORTED + (_KERNELS if family == "mlp" else 0)
+    return total + pool * pixels + _IMPORTED + _KERNELS
+
+
+def _per_mac(network: str) -> float:
+    family = family_of(network)
+    if family.startswith("wrn-"):
+        return _PER_MAC["resnet"] / NETWORKS[network].size
+    return _PER_MAC.get(family, _OTHER_PER_MAC)

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from takd.runs.errors import StageFailed, StageStopped
-from takd.runs.estimates import only_mlps
+from takd.runs.estimates import only_tiny
 from takd.runs.store import Store
 from takd.stage import StageSpec
 
@@ -85,7 +85,7 @@ def pick_device(wish: str, stages: Mapping[str, StageSpec]) -> str:
     """
     if wish != "auto":
         return wish
-    if only_mlps(stages) or (shutil.which("nvidia-smi") is None and not os.path.exists("/proc/driver/nvidia/version")):
+    if only_tiny(stages) or (shutil.which("nvidia-smi") is None and not os.path.exists("/proc/driver/nvidia/version")):
         return "cpu"
     if trainer_state() == "ready" and "torch" in sys.modules:
         return "cuda:0" if sys.modules["torch"].cuda.is_available() else "cpu"

@@ -17,7 +17,7 @@ import torch
 
 from takd.budgets import budget_for
 from takd.data.table import SPLIT_SEED
-from takd.networks.table import FAMILIES, NETWORKS
+from takd.networks.table import FAMILIES, NETWORKS, is_tiny
 from takd.runs.estimates import rate_name, record_rate
 from takd.runs.store import open_store
 from takd.spec import CHOOSABLE
@@ -87,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store.root.mkdir(parents=True, exist_ok=True)
         for name in options.network or CHOOSABLE:
-            # As the worker decides: MLPs are too small to gain from a GPU.
-            device = pick_device("cpu" if NETWORKS[name].family == "mlp" else "auto")
+            device = pick_device("cpu" if is_tiny(name) else "auto")  # as the worker decides
             rate = measure(name, device, options.seconds)
             record_rate(store, str(device), rate_name(name, CLASSES), rate)
             row = {"network": name, "classes": CLASSES, "device": str(device), "images_per_second": round(rate, 1)}

@@ -252,7 +252,7 @@ class _Run:
         self.session.step.begin_epoch()
         for number in range(feed.steps):
             if any(stop() for stop in stops):
-                raise StageStopped(f"stopped in epoch {epoch + 1} of {feed.stages[0].recipe.epochs}")
+                raise StageStopped(f"stopped in epoch {epoch + 1} of {feed.stages[0].recipe.last}")
             self.session.training.replay()
             if number % LOOK == LOOK - 1:
                 losses = self.session.step.totals["loss"].tolist()
@@ -299,7 +299,7 @@ class _Run:
             hooks.report(
                 {
                     "epoch": epoch + 1,
-                    "epochs": feed.stages[k].recipe.epochs,
+                    "epochs": feed.stages[k].recipe.last,
                     "step": done,
                     "steps": feed.steps,
                     "loss": losses[k] / done,

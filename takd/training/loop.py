@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from takd.data.augment import draws, views
+from takd.methods.losses.answers import Answers
 from takd.networks.own_module import Own
 from takd.runs.errors import StageStopped
 from takd.stage import StageSpec
@@ -23,7 +27,8 @@ from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
 from takd.training.step import Step, epoch_row, sgd_, zero_momenta
 from takd.training.streams import epoch_order, seed_layers, stream_seed
-from takd.training.teachers import TeacherLogits, begin_epoch
+from takd.training.teachers import Teacher, TeacherLogits, begin_epoch
+from takd.training.trainees import Trainee, parts
 
 FINITE_CHECK = 20  # steps between looks at the loss: each look waits for a GPU
 
@@ -32,7 +37,7 @@ def train(
     network: nn.Module,
     stage: StageSpec,
     data: TrainingData,
-    teachers: Sequence[TeacherLogits],
+    teachers: Sequence[Teacher],
     *,
     bf16: bool,
     hooks: Hooks,
@@ -53,17 +58,25 @@ def train(
     device = data.train.pixels.device
     if capture is None and device.type == "cuda" and not reference_mode():
         capture = CudaCapture(device)
-    if capture is not None and changes(stage.loss):
-        engine.note(f"{stage.network} is trained step by step: its loss is not the same in every step")
-    elif capture is not None and isinstance(network, Own):
-        engine.note(f"{stage.network} is trained step by step: nobody knows what its code does between two steps")
-    elif capture is not None and progress.epochs < stage.recipe.epochs:
+    if capture is not None and (why := why_step_by_step(network, stage)):
+        engine.note(f"{stage.network} is trained step by step: {why}")
+    elif capture is not None and progress.epochs < stage.recipe.last:
+        heard = cast(Sequence[TeacherLogits], teachers)  # plain networks hear logits
         try:
-            return _recorded(network, stage, data, teachers, bf16, hooks, progress, engine, capture, started)
+            return _recorded(network, stage, data, heard, bf16, hooks, progress, engine, capture, started)
         except CaptureFailed as error:
             engine.note(f"{stage.network} is trained step by step: its step could not be recorded ({error})")
     engine.name = "reference" if reference_mode() else "loop"
     return _loop(network, stage, data, teachers, bf16, hooks, progress, started)
+
+
+def why_step_by_step(network: nn.Module, stage: StageSpec) -> str:
+    """Why the steps of this stage cannot be recorded; empty where they can."""
+    if isinstance(network, Trainee):
+        return "it trains more than one plain network"
+    if isinstance(network, Own):
+        return "nobody knows what its code does between two steps"
+    return "its loss is not the same in every step" if changes(stage.loss) else ""
 
 
 def _recorded(
@@ -84,7 +97,7 @@ def _recorded(
     session = prepare(build, capture, engine.note)
     engine.name = capture.name
     try:
-        (outcome,) = train_recorded(session, [hooks], [progress], stage.recipe.epochs, started)
+        (outcome,) = train_recorded(session, [hooks], [progress], stage.recipe.last, started)
     finally:
         session.close()
     if isinstance(outcome, Progress):
@@ -96,7 +109,7 @@ def _loop(
     network: nn.Module,
     stage: StageSpec,
     data: TrainingData,
-    teachers: Sequence[TeacherLogits],
+    teachers: Sequence[Teacher],
     bf16: bool,
     hooks: Hooks,
     progress: Progress,
@@ -105,33 +118,35 @@ def _loop(
     recipe, device = stage.recipe, data.train.pixels.device
     parameters = list(network.parameters())
     momenta = zero_momenta(parameters, progress.momentum)
-    forward = network if reference_mode() else training_forward(network, bf16, device)
-    objective = Objective(stage, len(teachers))
+    objective, heard = Objective(stage, len(teachers), max(1, len(parts(network)))), list(teachers)
     step = Step(
-        forward,
-        lambda index, images: [teacher(index, images) for teacher in teachers],
+        _forward(network, bf16, device),
+        lambda index, images: [teacher(index, images) for teacher in heard],
         objective,
         lambda rate: sgd_(parameters, momenta, rate, recipe),
         parameters,
         bf16,
     )
+    if objective.turns > 1:
+        step.turns = [partial(objective.begin_turn, turn) for turn in range(objective.turns)]
     images, kind = len(data.train), recipe.augmentation
     batch = min(recipe.batch, images)
     steps = images // batch  # a last, smaller batch is left out: the order changes every epoch
     augment_seed = stream_seed(stage.seed, "shared", "augment")
     earlier, last_report = progress.seconds, 0.0
-    for epoch in range(progress.epochs, recipe.epochs):
+    for epoch in range(progress.epochs, recipe.last):
         network.train()
         seed_layers(stage.seed, stage.network, epoch, device)
         step.begin_epoch()
         epoch_began, rate = time.perf_counter(), recipe.lr
-        begin_epoch(teachers, epoch)
         objective.begin_epoch(epoch, steps)
+        heard[:] = teachers if objective.heard is None else [teachers[objective.heard]]
+        begin_epoch(heard, epoch)
         order = epoch_order(images, stage.seed, stage.network, epoch)[: steps * batch].to(device)
         drawn = () if kind == "none" else draws(augment_seed, epoch, order)
         for number in range(steps):
             if hooks.stop():
-                raise StageStopped(f"stopped in epoch {epoch + 1} of {recipe.epochs}")
+                raise StageStopped(f"stopped in epoch {epoch + 1} of {recipe.last}")
             objective.begin_step(number)
             part = slice(number * batch, (number + 1) * batch)
             index = order[part]
@@ -149,7 +164,7 @@ def _loop(
                     hooks.report(
                         {
                             "epoch": epoch + 1,
-                            "epochs": recipe.epochs,
+                            "epochs": recipe.last,
                             "step": number + 1,
                             "steps": steps,
                             "loss": float(terms["loss"].detach()),
@@ -174,6 +189,13 @@ def _loop(
         progress.momentum = momenta
         hooks.epoch_done(progress)
     return progress
+
+
+def _forward(network: nn.Module, bf16: bool, device: torch.device) -> Callable[[Tensor], Tensor | Answers]:
+    """What is called on a batch while training."""
+    if isinstance(network, Trainee):
+        return network.answers
+    return network if reference_mode() else training_forward(network, bf16, device)
 
 
 def _require_finite(totals: dict[str, Tensor], epoch: int, lr: float) -> None:

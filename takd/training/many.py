@@ -117,7 +117,7 @@ def train_many(
         capture = CudaCapture(device) if device.type == "cuda" else Unrecorded()
     group = _Group(bf16, engine or Engine(), capture, ways, device)
     failed: dict[int, StageFailed] = {}
-    epochs = members[0].stage.recipe.epochs
+    epochs = members[0].stage.recipe.last
     # Checkpoints may be of different epochs: those that lag catch up with the next ones first
     while waiting := [k for k, m in enumerate(members) if k not in failed and m.progress.epochs < epochs]:
         levels = sorted({members[k].progress.epochs for k in waiting})

@@ -116,7 +116,7 @@ def _cores() -> int:
 
 def _train_in_turn(pupils: Sequence[Pupil], ended: Callable[[int, StageFailed | None], None]) -> None:
     """A few networks at a time to their end, so that the first ones are done soon."""
-    batch, end = _Batch(pupils), pupils[0].stage.recipe.epochs
+    batch, end = _Batch(pupils), pupils[0].stage.recipe.last
     left = list(range(len(pupils)))
     while left:
         epoch = pupils[left[0]].progress.epochs  # checkpoints may be of different epochs
@@ -240,7 +240,7 @@ class _Batch:
                 self.pupils[k].hooks.report(
                     {
                         "epoch": epoch,
-                        "epochs": self.recipe.epochs,
+                        "epochs": self.recipe.last,
                         "step": self.steps,
                         "steps": self.steps,
                         "images_per_second": self.steps * self.batch / seconds,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from torch import nn
 
+from takd.answers import looks_inside
 from takd.data.cache import DataError
+from takd.evaluation import selection
 from takd.evaluation.final import evaluate, unpack_logits
-from takd.networks.table import NetworkError
+from takd.methods.table import form_of
+from takd.networks.table import NetworkError, family_of
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -25,11 +28,19 @@ from takd.training.loop import train
 from takd.training.many import Member, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
 from takd.training.progress import Hooks, Progress
-from takd.training.streams import initial_network
-from takd.training.teachers import TeacherLogits, teacher_logits, teachers_of
+from takd.training.teachers import (
+    Teacher,
+    TeacherLogits,
+    load_teacher,
+    observed_teachers_of,
+    teacher_logits,
+    teachers_of,
+)
+from takd.training.trainees import kept, trainee_for
 
 CHECKPOINT_SECONDS = 5.0  # tiny networks finish before the first one; long ones lose at most an epoch
 COMMIT_TOGETHER = 16  # tiny stages: each commit waits for the disk
+_GOES_ON = "continue.safetensors"  # a checkpoint at the end of a training that another one goes on from
 EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a second
 
 
@@ -137,10 +148,30 @@ def _job(store: Store, key: str, device: torch.device) -> Job:
         raise StageFailed("bad-stage", f"Stage {key} has no readable stage.json; start the run again.")
     bf16 = not reference_mode() and uses_bf16(device, stage.recipe.precision)
     data = training_data(stage.data, stage.seed, device, bf16)
-    network = on_device(initial_network(stage.network, stage.data.classes, stage.seed), device)
-    progress = _resume(store, key, network) or Progress()
+    network = on_device(_trainee(store, stage, device), device)
+    progress = _resume(store, key, network) or _earlier(store, stage, network) or Progress()
     store.rewrite_events(key, progress.rows)
     return Job(stage, network, data, device, bf16, progress)
+
+
+def _trainee(store: Store, stage: StageSpec, device: torch.device) -> nn.Module:
+    """What the stage trains, with its initial weights."""
+    teacher = store.stage(stage.teachers[0]) if stage.teachers else None
+    return trainee_for(
+        stage, lambda: load_teacher(store, stage.teachers[0], device), teacher.network if teacher is not None else ""
+    )
+
+
+def _earlier(store: Store, stage: StageSpec, network: nn.Module) -> Progress | None:
+    """Where another stage has ended that is this one's own training up to some epoch: from there it goes on, as if it
+    had been interrupted. Only for networks that take longer than looking for it."""
+    if stage.teachers or family_of(stage.network) == "mlp" or form_of(stage.loss) != "network":
+        return None
+    for epoch in range(stage.recipe.last - 1, 0, -1):
+        key = replace(stage, recipe=replace(stage.recipe, until=epoch)).key
+        if store.is_done(key) and (raw := store.read_extra(key, _GOES_ON)) is not None:
+            return _fill_from(network, raw)
+    return None
 
 
 def _run_mlps(
@@ -211,12 +242,19 @@ def _run_alone(
     pupils: Mapping[str, int],
 ) -> None:
     engine, hooks = Engine(_log), _hooks(store, job, should_stop, report, 0.0)
-    teachers = _teachers(store, job, pupils)
+    teachers: Sequence[Teacher]
+    if form_of(job.stage.loss) == "heads":
+        teachers = ()  # the trainee has it inside
+    elif looks_inside(job.stage):
+        teachers = observed_teachers_of(store, job.stage, job.device, job.bf16)
+    else:
+        teachers = _teachers(store, job, pupils)
     train(job.network, job.stage, job.data, teachers, bf16=job.bf16, hooks=hooks, progress=job.progress, engine=engine)
     store.commit(job.stage.key, *_finished(store, job, engine.name))
 
 
 def _teachers(store: Store, job: Job, pupils: Mapping[str, int]) -> list[TeacherLogits]:
+    """Of a plain network."""
     return teachers_of(store, job.stage, job.data, job.device, job.bf16, pupils=pupils, live=reference_mode())
 
 
@@ -247,11 +285,13 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 
     def epoch_done(progress: Progress) -> None:
         nonlocal checkpointed, written, stored
+        if job.stage.recipe.selection:
+            selection.look(store, job.stage, job.network, job.data, progress)
         now = time.monotonic()
         if now - checkpointed > CHECKPOINT_SECONDS:
             store.save_checkpoint(key, checkpoint_bytes(job.network, progress))
             checkpointed = now
-        if now - written >= every or progress.epochs == job.stage.recipe.epochs:
+        if now - written >= every or progress.epochs == job.stage.recipe.last:
             store.append_events(key, progress.rows[stored:])
             stored, written = progress.epochs, now
 
@@ -261,13 +301,19 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Evaluate on the test part: the result and the files of a trained stage."""
     stage, rows = job.stage, job.progress.rows
+    selected = {}
+    if stage.recipe.selection:
+        selected = {"selected_on_test": selection.take_best(store, stage, job.network, job.progress)}
     teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, teachers)
+    if stage.recipe.until:
+        store.write_extra(stage.key, _GOES_ON, checkpoint_bytes(job.network, job.progress))
     best = max(rows, key=lambda row: row["val_acc"])
     speeds = sorted(row["images_per_second"] for row in rows)
     result = {
         "epochs": len(rows),
         **metrics,
+        **selected,
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],
@@ -278,7 +324,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
         "env": {**environment(job.device, job.bf16), "engine": engine},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return result, {"weights.safetensors": weights_bytes(job.network), "predictions.npz": predictions}
+    return result, {"weights.safetensors": weights_bytes(kept(job.network)), "predictions.npz": predictions}
 
 
 def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:
@@ -286,10 +332,17 @@ def _resume(store: Store, key: str, network: nn.Module) -> Progress | None:
     raw = store.load_checkpoint(key)
     if raw is None:
         return None
+    progress = _fill_from(network, raw)
+    if progress is None:
+        store.drop_checkpoint(key)
+    return progress
+
+
+def _fill_from(network: nn.Module, raw: bytes) -> Progress | None:
+    """Weights and progress of a checkpoint; None, and the network as it was, where it cannot be used."""
     untouched = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         return load_checkpoint(network, raw)
     except ValueError:
         network.load_state_dict(untouched)
-        store.drop_checkpoint(key)
         return None

@@ -7,7 +7,8 @@ K networks side by side every tensor has them as its first dimension, and the te
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ from takd.training.objective import Objective
 
 Loss = Callable[[Tensor, Tensor, Sequence[Tensor]], dict[str, Tensor]]
 """(student logits (B, C), labels (B,), each teacher's logits (B, C)) -> terms by name; `loss` is the one to minimise.
-For K networks the inputs are (K, B, C), (K, B) and (K, B, C), and each term is (K,)."""
+For K networks the inputs are (K, B, C), (K, B) and (K, B, C), and each term is (K,). Of a stage that trains more than
+one plain network, student and teachers may be all their answers."""
 
 Update = Callable[[Tensor | float], None]
 """Move the weights along their gradients at this learning rate."""
@@ -82,16 +84,18 @@ class Step:
     """A training step of one network, or of K side by side.
 
     `forward` maps images to logits, `hear` (index, images) to each teacher's logits. `totals` sums the terms of the
-    loss and the right answers of an epoch on the device.
+    loss and the right answers of an epoch on the device. `turns` calls its entries one after the other in a step of
+    several turns, each before a forward and backward pass of its own.
     """
 
-    forward: Callable[[Tensor], Tensor]
-    hear: Callable[[Tensor, Tensor], Sequence[Tensor]]
-    loss: Loss
+    forward: Callable[[Tensor], Any]
+    hear: Callable[[Tensor, Tensor], Sequence[Any]]
+    loss: Callable[[Any, Tensor, Sequence[Any]], dict[str, Tensor]]
     update: Update
     parameters: Sequence[Tensor]
     bf16: bool
     totals: dict[str, Tensor] = field(default_factory=dict)
+    turns: Sequence[Callable[[], None]] = (lambda: None,)
 
     def begin_epoch(self) -> None:
         """Count from zero again."""
@@ -99,19 +103,24 @@ class Step:
             total.zero_()
 
     def __call__(self, index: Tensor, images: Tensor, labels: Tensor, rate: Tensor | float) -> dict[str, Tensor]:
-        """One step on the samples `index` as the student sees them; the terms of the loss."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.forward(images)
-        terms = self.loss(full(logits), labels, self.hear(index, images))
-        for parameter in self.parameters:
-            parameter.grad = None  # so that backward writes gradients instead of adding to them
-        loss = terms["loss"]
-        loss.backward(torch.ones_like(loss) if loss.ndim else None)
-        self.update(rate)
-        for name, value in terms.items():
+        """One step on the samples `index` as the student sees them; the terms of the loss (of the first turn)."""
+        heard = self.hear(index, images)
+        for number, begin_turn in enumerate(self.turns):
+            begin_turn()
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+                answered = self.forward(images)
+            terms = self.loss(full(answered), labels, heard)
+            for parameter in self.parameters:
+                parameter.grad = None  # so that backward writes gradients instead of adding to them
+            loss = terms["loss"]
+            loss.backward(torch.ones_like(loss) if loss.ndim else None)
+            self.update(rate)
+            if number == 0:
+                first, logits = terms, answered if isinstance(answered, Tensor) else answered.logits[answered.main]
+        for name, value in first.items():
             self._add(name, value.detach())
         self._add(CORRECT, (logits.detach().argmax(-1) == labels).sum(-1))
-        return terms
+        return first
 
     def _add(self, name: str, value: Tensor) -> None:
         if name not in self.totals:
@@ -129,9 +138,11 @@ def _apart(tensor: Tensor) -> Sequence[Tensor]:
     return [tensor.squeeze(0)] if len(tensor) == 1 else tensor.unbind(0)
 
 
-def full(logits: Tensor) -> Tensor:
-    """At least fp32, whatever the network computes in."""
-    return logits if logits.dtype.itemsize >= 4 else logits.float()
+def full(answered: Any) -> Any:
+    """At least fp32, whatever the network computes in: a tensor, or every one of a network's answers."""
+    if isinstance(answered, Tensor):
+        return answered if answered.dtype.itemsize >= 4 else answered.float()
+    return replace(answered, logits=tuple(map(full, answered.logits)), features=tuple(map(full, answered.features)))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from takd.answers import answers_file, answers_suffice, keeps_random
 from takd.data.augment import draws, views
-from takd.networks.table import build
+from takd.methods.losses.answers import Answers
+from takd.methods.table import form_of
+from takd.networks.staged import Staged
+from takd.networks.table import build, stage_shapes
 from takd.runs.errors import StageFailed
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -22,9 +25,13 @@ from takd.training.device import TrainingData, on_device
 from takd.training.fold import folded
 from takd.training.predicting import View, as_they_are, predict
 from takd.training.streams import stream_seed
+from takd.training.trainees import Every, Trainee, feature_pairs, kept, trainee_for
 
 TeacherLogits = Callable[[Tensor, Tensor], Tensor]
 """(sample index (B,), images (B, C, H, W) as the student sees them) -> teacher logits (B, classes)."""
+
+Teacher = Callable[[Tensor, Tensor], Tensor | Answers]
+"""The same, or all a teacher answers where the student looks at hidden layers."""
 
 
 @dataclass
@@ -43,7 +50,7 @@ class StoredTeacher:
         return self.logits[index]
 
 
-def begin_epoch(teachers: Sequence[TeacherLogits], epoch: int) -> None:
+def begin_epoch(teachers: Sequence[Teacher], epoch: int) -> None:
     """Let those teachers whose answers are looked up know which epoch (0-based) comes."""
     for teacher in teachers:
         if isinstance(teacher, StoredTeacher):
@@ -65,22 +72,60 @@ def teachers_of(
 
     `pupils` says how many stages of the run learn from each. How a student hears its teacher never depends on who else
     does: only whether answers are kept.
+
+    A stage of heads is as many teachers as it has heads.
     """
-    if live:
-        return [live_teacher([load_teacher(store, key, device)], bf16) for key in stage.teachers]
-    return [
-        _stored_teacher(_Source(store, key, stage, data, device, bf16), pupils.get(key, 1)) for key in stage.teachers
-    ]
+    found: list[TeacherLogits] = []
+    for key in stage.teachers:
+        if live:
+            found += _live(load_teacher(store, key, device), bf16)
+        else:
+            found += _stored(_Source(store, key, stage, data, device, bf16), pupils.get(key, 1))
+    return found
 
 
-def _stored_teacher(source: _Source, pupils: int) -> StoredTeacher:
+def _stored(source: _Source, pupils: int) -> list[TeacherLogits]:
+    """One teacher, or one for each head, whose answers are looked up."""
     stage, data = source.stage, source.data
+    answers: Callable[[int], Tensor] | None = None
     if answers_suffice(stage):
-        return StoredTeacher(source.on_images())
-    empty = torch.zeros(len(data.train), stage.data.classes, device=source.device)
-    if stage.recipe.augmentation == "flip":
-        return StoredTeacher(empty, source.mirrored_or_not())
-    return StoredTeacher(empty, lambda epoch: source.on_views(epoch, keeps_random(stage, pupils)))
+        first = source.on_images()
+    else:
+        voices = _voices(source.store, source.key)
+        shape = (len(data.train), *voices, stage.data.classes)
+        first = torch.zeros(shape, device=source.device)
+        keep = keeps_random(stage, pupils)
+        flips = stage.recipe.augmentation == "flip"
+        answers = source.mirrored_or_not() if flips else partial(source.on_views, keep=keep)
+    if first.dim() == 2:
+        return [StoredTeacher(first, answers)]
+    of_epoch = None if answers is None else lru_cache(maxsize=1)(answers)  # asked once for all heads
+    each = [None if of_epoch is None else partial(_one_head, of_epoch, k) for k in range(first.shape[1])]
+    return [StoredTeacher(first[:, k].contiguous(), answer) for k, answer in enumerate(each)]
+
+
+def _one_head(answers: Callable[[int], Tensor], head: int, epoch: int) -> Tensor:
+    return answers(epoch)[:, head]
+
+
+def _voices(store: Store, key: str) -> tuple[int, ...]:
+    """(heads,) of a stage of heads, () of a network."""
+    stage = store.stage(key)
+    if stage is None or form_of(stage.loss) != "heads":
+        return ()
+    return (len(stage_shapes(stage.network, stage.data.classes)),)
+
+
+def observed_teachers_of(store: Store, stage: StageSpec, device: torch.device, bf16: bool) -> list[Teacher]:
+    """The teachers of a stage that looks at hidden layers: asked for every batch."""
+    found: list[Teacher] = []
+    for key in stage.teachers:
+        teacher = store.stage(key)
+        network = load_teacher(store, key, device)
+        if teacher is None or not isinstance(network, Staged):
+            raise StageFailed("bad-parent", f"{stage.network} is to look at hidden layers its teacher does not have.")
+        found.append(observed_teacher(network, [place for _, place in feature_pairs(stage, teacher.network)], bf16))
+    return found
 
 
 def teacher_logits(
@@ -114,7 +159,8 @@ class _Source:
             self._stored(answers_file(self.stage.data, name), view)
             for name, view in (("", as_they_are), ("mirrored", lambda _, batch: batch.flip(-1)))
         )
-        return lambda epoch: torch.where(self._draws(epoch)[0][:, None], mirrored, plain)
+        wide = (-1, *[1] * (plain.dim() - 1))
+        return lambda epoch: torch.where(self._draws(epoch)[0].view(wide), mirrored, plain)
 
     def on_views(self, epoch: int, keep: bool) -> Tensor:
         kind = self.stage.recipe.augmentation
@@ -142,7 +188,7 @@ class _Source:
 
     def _ask(self, view: View) -> np.ndarray:
         if self.network is None:
-            self.network = folded(load_teacher(self.store, self.key, self.device))
+            self.network = load_teacher(self.store, self.key, self.device, fold=True)
         return predict(self.network, self.data.train, self.bf16, view).cpu().numpy().astype(np.float16)
 
 
@@ -151,17 +197,31 @@ def _unpacked(raw: bytes, device: torch.device) -> Tensor:
     return torch.from_numpy(np.load(io.BytesIO(raw), allow_pickle=False).astype(np.float32)).to(device)
 
 
-def load_teacher(store: Store, key: str, device: torch.device) -> nn.Module:
-    """A finished stage's network, frozen; a missing or foreign file is an error, never a random teacher."""
+def load_teacher(store: Store, key: str, device: torch.device, *, fold: bool = False) -> nn.Module:
+    """A finished stage's network, frozen; of a stage of heads, all of them on their network: (B, heads, classes).
+
+    A missing or foreign file is an error, never a random teacher. `fold` takes batch norm into the convolutions.
+    """
     stage = store.stage(key)
     if stage is None:
         raise StageFailed("bad-parent", f"Teacher stage {key} cannot be read; train it again.")
+    if form_of(stage.loss) == "heads":
+        below = load_teacher(store, stage.teachers[0], device, fold=fold)
+        network = trainee_for(stage, lambda: below, stage.network)
+        _fill(kept(network), store, key, stage.network)
+        assert isinstance(network, Trainee)
+        return freeze(on_device(Every(network), device))
     network = build(stage.network, stage.data.classes)
+    _fill(network, store, key, stage.network)
+    frozen = freeze(on_device(network, device))
+    return folded(frozen) if fold else frozen
+
+
+def _fill(network: nn.Module, store: Store, key: str, name: str) -> None:
     try:
         load_weights(network, store.read_file(key, "weights.safetensors"))
     except ValueError as error:
-        raise StageFailed("bad-parent", f"The weights of teacher {stage.network} are unusable: {error}") from error
-    return freeze(on_device(network, device))
+        raise StageFailed("bad-parent", f"The weights of teacher {name} are unusable: {error}") from error
 
 
 def freeze(network: nn.Module) -> nn.Module:
@@ -170,6 +230,29 @@ def freeze(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return network
+
+
+def _live(network: nn.Module, bf16: bool) -> list[TeacherLogits]:
+    """A frozen network, or each head of one, asked for every batch."""
+    teacher = live_teacher([network], bf16)
+    if not isinstance(network, Every):
+        return [teacher]
+
+    def head(number: int, index: Tensor, images: Tensor) -> Tensor:
+        return teacher(index, images)[:, number]
+
+    return [partial(head, number) for number in range(len(network.trainee.parts))]
+
+
+def observed_teacher(network: Staged, places: Sequence[int], bf16: bool) -> Teacher:
+    """A frozen network asked for its logits and these stage outputs, for every batch."""
+
+    def answers(_: Tensor, images: Tensor) -> Answers:
+        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits, outputs = network.forward_stages(images)
+        return Answers((logits.float(),), tuple(outputs[place].float() for place in places))
+
+    return answers
 
 
 def live_teacher(networks: Sequence[nn.Module], bf16: bool) -> TeacherLogits:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from takd.methods.losses import Answers, StepState
+from takd.methods.losses import Answers, StepState, make_loss, state_at
 from takd.methods.losses.features import attention_map, attention_terms, build_regressor, hint_terms
-from takd.methods.losses.heads import Heads, heads_loss
+from takd.methods.losses.heads import Heads, heads_terms
+from takd.methods.losses.step import settings_for
 from takd.methods.shapes import Regressor, attention_pairs, head_params, hint_pair, regressor_for
+from takd.stage import LossSpec
 from tests.methods.reference import LABELS, STUDENT, TEACHERS, Array, answers, ce, kl, labels, tensor, value
 
 RNG = np.random.default_rng(3)
@@ -145,6 +149,13 @@ def test_heads_have_the_published_numbers_of_parameters() -> None:
         assert counts == head_params(RESNET_STAGES, 10, pooling)
 
 
+def heads_loss(logits: Sequence[torch.Tensor], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The loss of a stage of heads, as its training calls it."""
+    recipe = LossSpec("heads", None, 0.0)
+    state, _ = state_at(recipe, settings_for(recipe, epochs=1, outputs=len(logits)), 0)
+    return make_loss(recipe)(Answers(tuple(logits)), labels, (), state)
+
+
 @pytest.mark.parametrize("pooling", ["flatten", "average"])
 def test_heads_are_linear_in_the_stage_outputs(pooling: str) -> None:
     heads = Heads([(4, 8, 8), (7, 8, 8)], 10, pooling).double()
@@ -179,7 +190,7 @@ def test_too_few_stages_are_an_error() -> None:
     with pytest.raises(ValueError, match="nowhere to put heads"):
         Heads([], 10)
     with pytest.raises(ValueError, match="no heads"):
-        heads_loss([], labels())
+        heads_terms(Answers(()), labels(), (), NO_STATE)
     with pytest.raises(ValueError, match="shorter"):
         Heads([(4, 8, 8), (7, 8, 8)], 10).double()([tensor(SMALL)])
     with pytest.raises(ValueError, match="flatten or average"):

@@ -23,21 +23,8 @@ from tests.methods.reference import STUDENT, TEACHERS, Array, answers, ce, label
 ROWS = list(ALL_METHODS.values())
 
 
-def test_only_what_trains_from_end_to_end_is_offered() -> None:
-    assert list(METHODS) == [
-        "scratch",
-        "kd",
-        "takd",
-        "dgkd",
-        "kd-long",
-        "eskd",
-        "akd",
-        "dkd",
-        "dist",
-        "ls",
-        "normkd",
-        "ats",
-    ]
+def test_every_method_is_there_and_trains_from_end_to_end() -> None:
+    assert METHODS == ALL_METHODS
     asked_for = {
         "scratch", "kd", "takd", "dgkd", "dih", "kd-long", "joint", "ipkd", "ipkd-ta", "dml", "eskd", "early-teacher",
         "rco", "akd", "dkd", "dist", "ls", "normkd", "ats", "fitnets", "at",
@@ -168,13 +155,14 @@ def test_defaults_are_part_of_what_a_key_means() -> None:
     """Defaults are left out of a stage's key; if this fails, raise ENGINE_VERSION or give the option a new name."""
     defaults = {name: {option.name: option.default for option in row.options} for name, row in ALL_METHODS.items()}
     assert {name: values for name, values in defaults.items() if values} == {
-        "kd": {"reduction": "batchmean"},
-        "takd": {"reduction": "batchmean"},
+        "kd": {"reduction": "batchmean", "protocol": "ours"},
+        "takd": {"reduction": "batchmean", "protocol": "ours"},
         "dgkd": {
             "sum": "mean", "gate": "none", "p": 0.75, "protect": False, "empty": "one", "reduction": "batchmean",
+            "protocol": "ours",
         },
         "dih": {"sum": "mean", "pooling": "flatten"},
-        "kd-long": {"measure": "trainings", "reduction": "batchmean"},
+        "kd-long": {"measure": "trainings", "spends": "assistants", "reduction": "batchmean"},
         "joint": {"sum": "sum"},
         "ipkd": {"teacher": "largest", "hard": False, "sum": "sum"},
         "ipkd-ta": {"teacher": "next-larger", "hard": False, "sum": "sum"},
@@ -213,6 +201,7 @@ def test_published_fault_options_are_read_or_refused() -> None:
         ("dgkd", {"gate": "drop-one", "protect": True}, 0.5, 1, "add an assistant"),
         ("dgkd", {"gate": "bernoulli", "empty": "labels"}, 1.0, 2, "choose lam below 1"),
         ("dgkd", {}, 0.5, 0, "needs at least 1 assistant"),
+        ("kd-long", {}, 0.5, 0, "add one"),
         ("kd", {}, 0.5, 2, "remove 2"),
         ("eskd", {"after": "kept"}, 1.0, 0, "weight 0"),
         ("ls", {"ce_weight": 0, "kd_weight": 0}, 0.5, 0, "weight 0"),
@@ -231,7 +220,7 @@ def test_what_cannot_run_is_refused_with_what_to_change(
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
 def test_defaults_run(row: Method, lam: float) -> None:
-    assert why_impossible(row, {}, lam=lam, assistants=row.assistants[0]) is None
+    assert why_impossible(row, {}, lam=lam, assistants=max(row.assistants[0], int(row.spends_assistants))) is None
 
 
 def test_options_are_read_from_text_and_keep_their_type() -> None:

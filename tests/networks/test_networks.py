@@ -12,7 +12,17 @@ from takd.networks.counting import count, count_table
 from takd.networks.plain import LAYERS, plain_cnn
 from takd.networks.resnet import resnet_cifar, resnet_four
 from takd.networks.staged import Staged
-from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, build, capacity, ladder, stage_shapes, sub_models
+from takd.networks.table import (
+    COUNTS_FILE,
+    FAMILIES,
+    NETWORKS,
+    build,
+    capacity,
+    is_tiny,
+    ladder,
+    stage_shapes,
+    sub_models,
+)
 from takd.networks.vgg import BLOCKS, vgg
 from takd.networks.wide_resnet import wide_resnet
 
@@ -89,6 +99,13 @@ def test_mlp_parameters_by_hand() -> None:
     assert capacity("mlp-16", 10).macs == 64 * 16 + 16 * 10
 
 
+def test_small_cnn_by_hand() -> None:
+    """3x3 convolutions at 8x8 and 4x4 with bias and batch norm, then 2x2 places of the last map go to the classes."""
+    first, second, last = 9 * 4 + 4 + 2 * 4, 9 * 4 * 8 + 8 + 2 * 8, 8 * 2 * 2 * 10 + 10
+    assert capacity("cnn8-4", 10).params == first + second + last
+    assert capacity("cnn8-4", 10).macs == 9 * 4 * 8**2 + 9 * 4 * 8 * 4**2 + 8 * 2 * 2 * 10
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_families_have_their_known_sizes(name: str) -> None:
     params, macs = OTHERS[name]
@@ -147,12 +164,23 @@ def test_two_layer_lists_are_told_from_one() -> None:
 
 @pytest.mark.parametrize("classes", [3, 10, 57, 100])
 def test_counts_are_exact_for_any_number_of_classes(classes: int) -> None:
-    for name in ("plain-6", "plain-7", "resnet-14", "mlp-8", "wrn-16-1", "vgg-8", "slim-plain-6", "msdnet-4"):
+    for name in ("plain-6", "plain-7", "resnet-14", "mlp-8", "cnn8-8", "wrn-16-1", "vgg-8", "slim-plain-6", "msdnet-4"):
         shape = FAMILIES[NETWORKS[name].family].input_shape
         assert capacity(name, classes) == count(build(name, classes), shape)
 
 
-SMALL = ["mlp-4", "plain-2", "plain-6", "resnet-8", "wrn-16-1", "vgg-8", "resnet4-18", "slim-mlp-64", "slim-plain-4"]
+SMALL = [
+    "mlp-4",
+    "cnn8-2",
+    "plain-2",
+    "plain-6",
+    "resnet-8",
+    "wrn-16-1",
+    "vgg-8",
+    "resnet4-18",
+    "slim-mlp-64",
+    "slim-plain-4",
+]
 SMALL += ["slim-mobilenet-1", "msdnet-4"]
 
 
@@ -216,6 +244,7 @@ def test_an_odd_size_is_the_next_even_one_less_a_convolution(size: int, kind: st
 def test_ladders_keep_the_published_rungs() -> None:
     """A sweep trains every rung: one more, and every stored run of the family would miss stages."""
     assert ladder("mlp") == tuple(f"mlp-{n}" for n in (4, 8, 16, 32, 64, 128, 256))
+    assert ladder("cnn8") == tuple(f"cnn8-{n}" for n in (2, 4, 8, 16, 32))
     assert ladder("plain") == tuple(f"plain-{n}" for n in (2, 4, 6, 8, 10))
     assert ladder("resnet") == tuple(f"resnet-{n}" for n in RESNET)
     assert [name for name, row in NETWORKS.items() if not row.rung] == [f"plain-{n}" for n in (3, 5, 7, 9)]
@@ -251,6 +280,7 @@ STAGES = {
     "wrn-28-2": [(32, 32, 32), (64, 16, 16), (128, 8, 8)],
     "plain-2": [(16, 16, 16), (16, 8, 8)],
     "mlp-16": [(16,)],
+    "cnn8-16": [(16, 4, 4), (32, 2, 2)],
     "imagenet-resnet-18": [(64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)],
     "imagenet-mobilenet-100": [(16, 112, 112), (24, 56, 56), (32, 28, 28), (96, 14, 14), (1280, 7, 7)],
 }
@@ -280,7 +310,9 @@ def test_heads_on_every_stage_cost_what_dih_pays(name: str, classes: int) -> Non
     assert [(c * h * w + 1) * classes for c, h, w in stage_shapes(name, classes)] == HEADS[name, classes]
 
 
-@pytest.mark.parametrize("name", ["mlp-8", "plain-4", "plain-9", "resnet-8", "wrn-16-1", "vgg-8", "resnet4-18"])
+@pytest.mark.parametrize(
+    "name", ["mlp-8", "cnn8-4", "plain-4", "plain-9", "resnet-8", "wrn-16-1", "vgg-8", "resnet4-18"]
+)
 def test_stage_outputs_are_not_written_over(name: str) -> None:
     """In the released DIH code an in-place ReLU of the next slice removes the negative values of a kept VGG feature."""
     torch.manual_seed(0)
@@ -303,6 +335,11 @@ def test_every_family_has_every_budget_and_its_own_batch_order() -> None:
             assert row.train_images is None or row.train_images >= row.recipe.batch
     assert budget_for("msdnet", "paper").recipe.epochs == 300
     assert budget_for("vgg", "paper").recipe.weight_decay == 5e-4
+
+
+def test_networks_for_small_images_are_told_from_those_that_gain_from_a_gpu() -> None:
+    assert is_tiny("mlp-256") and is_tiny("cnn8-32")
+    assert not is_tiny("plain-2")
 
 
 def test_families_say_which_images_they_read() -> None:

@@ -6,20 +6,28 @@ from dataclasses import replace
 
 import pytest
 
+from takd.batching import batch_shape
+from takd.budgets import budget_for
 from takd.data.table import DATASETS
+from takd.networks.table import NETWORKS, ladder
 from takd.plan import Plan, build_plan
 from takd.runs.estimates import (
     default_processes,
     estimate,
     host_key,
+    likely_device,
     makespan,
     measured_rate,
+    only_mlps,
     rate_name,
     record_rate,
 )
 from takd.runs.locks import warm_lock
+from takd.runs.memory import peak_mb
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec
+from takd.runs.trainer import pick_device
+from takd.spec import CHOOSABLE, ExperimentSpec, require_spec
+from takd.stage import DataSpec, LossSpec, StageSpec
 from tests.runs.conftest import DATA, LADDER
 
 CIFAR = replace(DATASETS["cifar10"], fingerprint="c" * 64)
@@ -81,6 +89,42 @@ def test_memory_grows_with_images_networks_and_processes(store: Store) -> None:
         store.ensure(stage)
         store.commit(stage.key, {"test_acc": 0.5}, {})
     assert memory(PLAN) == 0.0
+
+
+@pytest.mark.parametrize("family", sorted({NETWORKS[name].family for name in CHOOSABLE}))
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_every_family_that_can_be_chosen_has_an_estimate(store: Store, family: str, device: str) -> None:
+    rungs = ladder(family)
+    name = next(name for name, row in DATASETS.items() if family in row.families)
+    dataset = replace(DATASETS[name], fingerprint="c" * 64)
+    wanted = {"dataset": name, "teacher": rungs[-1], "student": rungs[0], "method": "kd", "budget": "taste", "seeds": 1}
+    plan = build_plan(require_spec(wanted), dataset)
+    found = estimate(plan, store, dataset.classes, 1, device)
+    assert 0 < found.seconds < 20_000
+    assert 0 < found.memory_mb < 10_000  # a machine that trains it at all has as much
+
+
+def test_a_wide_network_keeps_less_of_an_image_per_mac() -> None:
+    """Else a WRN-28-10 would be said to need 45 GB."""
+    stages = {
+        size: StageSpec(f"wrn-16-{size}", DataSpec("cifar10", "c" * 64, 10, 1_000, 0.0, 0), LossSpec("ce", None, 0.0),
+                        budget_for("wrn-16", "taste").recipe, 0)
+        for size in (1, 8)
+    }  # fmt: skip
+    one, eight = (peak_mb([stage], "cpu") for stage in stages.values())
+    assert one < eight < 4 * one
+
+
+def test_small_cnns_stay_on_the_cpu_beside_mlps() -> None:
+    plan = build_plan(
+        require_spec({"dataset": "digits", "teacher": "cnn8-16", "student": "mlp-8", "method": "kd"}), DATA["digits"]
+    )
+    assert likely_device({"cuda:0": {"plain-10": 9e4}}, plan.stages) == "cpu"
+    assert likely_device({"cuda:0": {"plain-10": 9e4}}, PLAN.stages) == "cuda:0"
+    assert pick_device("auto", plan.stages) == "cpu"
+    shapes = {stage.network: batch_shape(stage, "cpu") for stage in plan.stages.values()}
+    assert shapes["cnn8-16"] is None, "a CNN fills its core by itself"
+    assert not only_mlps(plan.stages), "helpers pay for CNNs, and MLPs alone share one process"
 
 
 def test_bigger_budgets_and_bigger_networks_take_longer(store: Store) -> None:

@@ -51,7 +51,7 @@ def idle_one(store: Store) -> psutil.Process:
     """The idle worker, once it listens."""
 
     def found() -> list[psutil.Process]:
-        """A worker that is being killed has no command line any more while its last thread still holds lock and bell."""
+        """A worker being killed has no command line any more while its last thread still holds lock and bell."""
         return workers(store, "--warm") if warm(store) and listens(store) else []
 
     wait_for(lambda: len(found()) == 1)

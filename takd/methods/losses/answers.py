@@ -14,11 +14,13 @@ class Answers:
     """What a network answers for a batch.
 
     `logits`: one (B, classes) tensor for a plain network; one per sub-model, smallest first; one per head. `features`:
-    stage outputs (B, C, H, W) or (B, units), in order; of a student with regressors, what these made of them.
+    stage outputs (B, C, H, W) or (B, units), in order; of a student with regressors, what these made of them. `main` is
+    the place of the answer that counts as the network's own.
     """
 
     logits: tuple[Tensor, ...]
     features: tuple[Tensor, ...] = ()
+    main: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from takd.methods.losses.answers import Answers, StepState
 from takd.methods.shapes import Shape, head_inputs
 
 
@@ -35,16 +37,12 @@ def head_input(output: Tensor, pooling: str) -> Tensor:
     return output.flatten(1) if pooling == "flatten" or output.dim() == 2 else output.mean(dim=(2, 3))
 
 
-def heads_loss(logits: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """The sum of the heads' cross-entropies, and each as `ce_1`, `ce_2`, ... in order of depth; `ce` is their mean.
+def heads_terms(student: Answers, labels: Tensor, teachers: Sequence[Answers], state: StepState) -> dict[str, Tensor]:
+    """Terms `ce_1`, `ce_2`, ... in order of depth, the heads' cross-entropies, and for drawing their mean as `ce`.
 
     The heads share no weights, so the sum trains each as if it were alone. Raises ValueError without heads.
     """
-    if not logits:
+    if not student.logits:
         raise ValueError("there are no heads to train")
-    parts = [F.cross_entropy(z, labels) for z in logits]
-    loss = parts[0]
-    for part in parts[1:]:
-        loss = loss + part
-    named = {f"ce_{i}": part.detach() for i, part in enumerate(parts, 1)}
-    return {"loss": loss, "ce": loss.detach() / len(parts), **named}
+    parts = [F.cross_entropy(z, labels) for z in student.logits]
+    return {"ce": torch.stack(parts).mean(), **{f"ce_{i}": part for i, part in enumerate(parts, 1)}}

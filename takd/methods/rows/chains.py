@@ -28,8 +28,14 @@ def several_weights(settings: Settings) -> Weights:
     return {"ce": labels, **{f"kl_{i}": each for i in range(n)}}
 
 
+def heads_weights(settings: Settings) -> Weights:
+    """One cross-entropy per head; they share nothing, so each is trained as if it were alone."""
+    return {f"ce_{i}": 1.0 for i in range(1, settings.outputs + 1)}
+
+
 CE = Loss("ce", "basic:ce_terms", _ce, uses=())
 KD = Loss("kd", "basic:kd_terms", kd_weights, options=("reduction",))
+HEADS = Loss("heads", "heads:heads_terms", heads_weights, uses=(), form="heads")
 
 REDUCTION = Option(
     "reduction",
@@ -39,6 +45,18 @@ REDUCTION = Option(
     {
         "batchmean": "summed over classes, averaged over images: the formula",
         "mean": "averaged over classes too, as in the released TAKD and DGKD code: the term is `classes` times smaller",
+    },
+)
+PUBLISHED = "published"
+PROTOCOL = Option(
+    "protocol",
+    "choice",
+    "ours",
+    "Which mistakes of the released TAKD and DGKD code are made on purpose, to see what they do.",
+    {
+        "ours": "none: the formula, the budget's schedule, and the last epoch of every training",
+        PUBLISHED: "as released: the KL is averaged over classes too, the learning rate is never lowered, and every "
+        "network is kept at the epoch that does best on test images, so its number is too high by construction",
     },
 )
 GATED = ("bernoulli", "drop-one")
@@ -99,6 +117,7 @@ DGKD_OPTIONS = (
         student_only=True,
     ),
     REDUCTION,
+    PROTOCOL,
 )
 
 ROWS = (
@@ -129,7 +148,7 @@ ROWS = (
         "The student learns from the labels and from the teacher's softened answers.",
         KD,
         (Preset(Composition("teacher", "logits")),),
-        options=(REDUCTION,),
+        options=(REDUCTION, PROTOCOL),
         ready=True,
     ),
     Method(
@@ -144,7 +163,7 @@ ROWS = (
         KD,
         (Preset(Composition("assistants", "logits")),),
         trainings=(1, 1),
-        options=(REDUCTION,),
+        options=(REDUCTION, PROTOCOL),
         ready=True,
     ),
     Method(
@@ -214,12 +233,13 @@ ROWS = (
             ),
         ),
         published={"temperature": 5.0, "lam": 0.1},
+        ready=True,
     ),
     Method(
         "kd-long",
         "Direct KD, whole budget",
         predecessor,
-        (1, None),
+        (0, None),
         KD_FORMULA + ", for as many epochs as the compared method's extra networks would have cost",
         "teacher + a longer training of the student",
         "equal-cost control",
@@ -236,6 +256,13 @@ ROWS = (
                     "trainings": "every extra network buys the student as many epochs as that network was trained for",
                     "macs": "multiply-accumulates: a large assistant buys a small student many epochs",
                 },
+            ),
+            Option(
+                "spends",
+                "choice",
+                "assistants",
+                "Whose cost the student may spend.",
+                {"assistants": "that of the chosen assistants", "heads": "that of linear heads on the teacher"},
             ),
             REDUCTION,
         ),

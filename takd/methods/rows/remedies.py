@@ -120,6 +120,7 @@ SCHEDULES = (
             ),
         ),
         readings=(Reading("teacher_run", "Which of the two the paper trains could not be checked."),),
+        ready=True,
     ),
     Method(
         "rco",
@@ -142,6 +143,7 @@ SCHEDULES = (
                 "trains on each anchor could not be checked.",
             ),
         ),
+        ready=True,
     ),
     Method(
         "akd",
