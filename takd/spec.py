@@ -15,6 +15,7 @@ from typing import Any
 
 from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, IMAGENET, Dataset
+from takd.methods.composer import CONTROLS, refusal
 from takd.methods.fit import why_unfit
 from takd.methods.options import take_options
 from takd.methods.table import METHODS, why_impossible
@@ -81,6 +82,7 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter("seed", "seed", "int", "First seed", "Root of all random streams.", low=0, high=2**31 - 1),
         Parameter("scope", "scope", "choice", "Compare", "Which arms are trained.", tuple(SCOPES)),
+        Parameter("view", "view", "choice", "Data view", CONTROLS["view"].help, tuple(CONTROLS["view"].choices)),
         Parameter("options", "o", "options", "Method options", "Settings of the chosen method, as name:value."),
     )
 }
@@ -167,10 +169,13 @@ def read_spec(
     for repair in ({"options": ()}, {"method": "kd", "assistants": (), "options": ()}):
         found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
         if found:
-            spec, more = replace(spec, **repair), [*more, found]
+            spec, more = replace(spec, **repair), [*more, *({found} - set(more))]
     misfit = why_unfit(METHODS[spec.method], dict(spec.options), spec.teacher, spec.student, known[name].classes)
     if misfit:
         spec, more = replace(spec, method="kd", options=()), [*more, misfit]
+    presets = METHODS[spec.method].presets
+    if found := refusal(replace(presets[0].composition, view=spec.view)):
+        spec, more = replace(spec, view="same"), [*more, f"{METHODS[spec.method].label}: {found}"]
     return spec, (*problems, *more)
 
 

@@ -24,7 +24,8 @@ class DataSpec:
     """Which images a stage learns from.
 
     `train_images` counts images of the published training part; `noise` is the share of training labels replaced by
-    another class, drawn from the stage's seed (never on validation or test images).
+    another class, drawn from the stage's seed (never on validation or test images). `skip` counts images before them
+    that are left to another network.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DataSpec:
     train_images: int
     noise: float
     split_seed: int
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Recipe:
 @dataclass(frozen=True)
 class StageSpec:
     """Everything that changes the weights of one training; `teachers` are keys of finished stages, in order, and
-    `peers` names of networks trained beside this one, in the same steps."""
+    `peers` names of networks trained beside this one, in the same steps. `view` is empty (teachers see what the student
+    sees) or `own` (they see images as they are, while the student's views change)."""
 
     network: str
     data: DataSpec
@@ -93,6 +96,7 @@ class StageSpec:
     engine: int = ENGINE_VERSION
     schema: int = STAGE_SCHEMA
     peers: tuple[str, ...] = ()
+    view: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -141,7 +145,14 @@ class StageSpec:
 
 
 # Fields that came later, (part, name): stages of before keep their keys.
-_LATER = (("loss", "options"), ("recipe", "until"), ("recipe", "selection"), ("stage", "peers"))
+_LATER = (
+    ("loss", "options"),
+    ("recipe", "until"),
+    ("recipe", "selection"),
+    ("data", "skip"),
+    ("stage", "peers"),
+    ("stage", "view"),
+)
 _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": (float, type(None))}
 
 

@@ -36,6 +36,7 @@ class ExperimentSpec:
     seed: int = 0
     scope: str = "ladder"
     options: tuple[tuple[str, Value], ...] = ()
+    view: str = "same"
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from takd.answers import looks_inside
 from takd.budgets import Budget, budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.method import Method
@@ -52,9 +53,14 @@ class Way:
             options["reduction"] = "mean"
         return recipe_at(self.row, options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
 
-    def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = ()) -> StageSpec:
-        """The stage of one network at this seed."""
+    def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = (), *, first: bool = False) -> StageSpec:
+        """The stage of one network at this seed; `first` for the teacher of a path and what is trained on it."""
         made = stage_for(network, teachers, loss, self.seed, self.spec, self.dataset)
+        if self.spec.view == "split":
+            half = made.data.train_images // 2
+            made = replace(made, data=replace(made.data, train_images=half, skip=0 if first else half))
+        if self.spec.view == "own" and teachers and made.recipe.augmentation != "none" and not looks_inside(made):
+            made = replace(made, view="own")
         if self.as_published:
             return replace(made, recipe=replace(made.recipe, schedule="constant", selection="test"))
         return made
@@ -75,7 +81,7 @@ def _path(way: Way) -> tuple[str, ...]:
     keys: list[str] = []
     for position, network in enumerate(way.path):
         teachers = tuple(keys[i] for i in way.row.teachers_of(position))
-        stage = way.stage(network, way.loss(position), teachers)
+        stage = way.stage(network, way.loss(position), teachers, first=position == 0 < len(way.path) - 1)
         if way.row.spends_assistants and teachers:
             epochs = whole_budget(way.options, way.path, way.spec, way.dataset)
             stage = replace(stage, recipe=replace(stage.recipe, epochs=epochs))
@@ -86,15 +92,15 @@ def _path(way: Way) -> tuple[str, ...]:
 def _heads(way: Way) -> tuple[str, ...]:
     """The student hears the teacher and heads on it, which are a stage and so trained once for all students."""
     teacher, student = way.path
-    first = way.add(way.stage(teacher, way.loss(0)))
-    heads = way.add(way.stage(teacher, heads_recipe(way.row, way.options), (first,)))
+    first = way.add(way.stage(teacher, way.loss(0), first=True))
+    heads = way.add(way.stage(teacher, heads_recipe(way.row, way.options), (first,), first=True))
     return first, way.add(way.stage(student, way.loss(1), (first, heads)))
 
 
 def _trajectory(way: Way) -> tuple[str, ...]:
     """The student hears its teacher at earlier epochs, one or several in order of epoch."""
     teacher, student = way.path
-    whole = way.stage(teacher, way.loss(0))
+    whole = way.stage(teacher, way.loss(0), first=True)
     options = read_options(way.row.options, way.options)
     epochs = whole.recipe.epochs
     if "anchors" in options:

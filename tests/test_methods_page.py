@@ -91,9 +91,9 @@ def test_a_sensible_combination_without_a_method_names_the_nearest() -> None:
     assert "Dense guidance (DGKD)" in said(at)
 
 
-def test_another_view_is_said_to_be_no_choice_of_the_playground() -> None:
+def test_another_view_goes_along_to_the_playground() -> None:
     at = composer(Composition("teacher", "logits", view="own"))
-    assert "not a choice of the Playground yet" in said(at)
+    assert "goes along to the Playground" in said(at)
     assert at.button(key="c-use-kd-0")
 
 

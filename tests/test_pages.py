@@ -261,7 +261,14 @@ def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not at.info  # the first page answers its own question, not a neighbour's
 
 
-@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.assistants[0]])
+def test_a_method_that_does_not_fit_the_networks_says_so() -> None:
+    at = open_page({"d": ["digits"]})
+    at.selectbox(key="w-method").set_value("at").run()
+    assert not at.exception and link(at, "m") == ["kd"]
+    assert any("Attention" in warning.value for warning in (*at.warning, *at.info))
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.assistants[0] and name != "at"])
 def test_every_method_without_assistants_can_be_chosen(name: str) -> None:
     at = open_page({"d": ["digits"]})
     at.selectbox(key="w-method").set_value(name).run()

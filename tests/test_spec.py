@@ -238,7 +238,7 @@ def test_what_no_option_can_mend_is_refused_with_what_to_change() -> None:
 IMPOSSIBLE = [
     ({"method": "takd", "assistants": []}, ["takd", "at least 1 assistant"]),
     ({"method": "dgkd", "assistants": []}, ["dgkd", "at least 1 assistant"]),
-    ({"method": "kd-long", "assistants": []}, ["kd-long", "at least 1 assistant"]),
+    ({"method": "kd-long", "assistants": []}, ["whole budget", "add one"]),
     ({"method": "dgkd", "teacher": "mlp-16", "student": "mlp-8"}, ["dgkd", "at least 1 assistant"]),  # neighbours
     ({"options": {"gate": "bernoulli", "p": 0}}, ["p '0'", "greater than 0"]),
     ({"options": ["gate:weaken", "p:0"]}, ["p '0'", "greater than 0"]),
@@ -257,6 +257,10 @@ IMPOSSIBLE = [
     ({"options": ["alpha:2"]}, ["no option 'alpha'", "sum, gate, p"]),
     ({"method": "takd", "options": ["gate:drop-one"]}, ["no option 'gate'", "reduction"]),
     ({"method": "dkd", "assistants": [], "options": ["t_norm:2"]}, ["no option 't_norm'", "alpha"]),
+    ({"method": "scratch", "assistants": [], "view": "split"}, ["Without a source", "choose 'same'"]),
+    ({"method": "dml", "assistants": [], "view": "own"}, ["Peers share every step's images"]),
+    ({"method": "ipkd", "assistants": [], "student": "mlp-8"}, ["sub-models of one network", "slim-mlp-64"]),
+    ({"method": "kd", "assistants": [], "student": "slim-mlp-64"}, ["holds sub-models", "ipkd", "mlp-8"]),
 ]
 
 

@@ -14,6 +14,7 @@ import streamlit as st
 
 from takd.budgets import BUDGETS
 from takd.data.table import Dataset
+from takd.methods.composer import CONTROLS
 from takd.methods.method import Settings
 from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
@@ -39,7 +40,7 @@ from takd.spec import (
 _SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
-IN_MORE = ("temperature", "lam", "noise", "seed", "scope")
+IN_MORE = ("temperature", "lam", "noise", "seed", "scope", "view")
 
 
 def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
@@ -87,11 +88,15 @@ def adopt(spec: ExperimentSpec) -> None:
 
 
 def with_method(
-    spec: ExperimentSpec, method: str, options: Mapping[str, Value], datasets: Mapping[str, Dataset]
+    spec: ExperimentSpec,
+    method: str,
+    options: Mapping[str, Value],
+    datasets: Mapping[str, Dataset],
+    view: str = "same",
 ) -> tuple[ExperimentSpec, tuple[str, ...]]:
-    """The same question under another method. Assistants come and go as it needs them; where the networks leave no
-    room for one, the spec says direct KD."""
-    values = {**to_json(spec), "method": method, "options": dict(options)}
+    """The same question under another method and data view. Assistants come and go as it needs them; where the networks
+    leave no room for one, the spec says direct KD."""
+    values = {**to_json(spec), "method": method, "options": dict(options), "view": view}
     fitted = _fitting(values, datasets)
     if fitted["method"] != method:
         del fitted["options"]
@@ -115,7 +120,7 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
         _keep(start_for(value))
         return
     if name == "method":
-        _keep(*with_method(old, value, {}, datasets))  # options were the other method's
+        _keep(*with_method(old, value, {}, datasets, old.view))  # options were the other method's
         return
     values = {**to_json(old), name: value}
     if name in ("teacher", "student"):
@@ -229,6 +234,8 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
+        views = CONTROLS["view"].choices
+        st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
         own_network.form(dataset)
 
 

@@ -116,11 +116,7 @@ def result(composition: Composition, spec: ExperimentSpec, datasets: Mapping[str
     found = _in_order(methods_for(composition))
     _drawing(composition, spec, datasets, found)
     if composition.view != "same":
-        st.info(
-            "The data view is not a choice of the Playground yet: whatever is chosen here, teacher and student are "
-            "shown the same view of every image there.",
-            icon=":material/visibility:",
-        )
+        st.caption("The data view goes along to the Playground, where it stands under More.")
     if not found:
         _unnamed(composition)
         return
@@ -128,7 +124,7 @@ def result(composition: Composition, spec: ExperimentSpec, datasets: Mapping[str
     if len(found) > 1:
         st.caption("They differ in the loss, or in details the five choices do not tell apart.")
     for number, (name, options) in enumerate(found):
-        _card(ALL_METHODS[name], options, number, spec, datasets)
+        _card(ALL_METHODS[name], options, composition.view, number, spec, datasets)
 
 
 def _in_order(found: tuple[tuple[str, Mapping[str, Value]], ...]) -> list[tuple[str, Mapping[str, Value]]]:
@@ -193,7 +189,12 @@ def _unnamed(composition: Composition) -> None:
 
 
 def _card(
-    method: Method, options: Mapping[str, Value], number: int, spec: ExperimentSpec, datasets: Mapping[str, Dataset]
+    method: Method,
+    options: Mapping[str, Value],
+    view: str,
+    number: int,
+    spec: ExperimentSpec,
+    datasets: Mapping[str, Dataset],
 ) -> None:
     """One method: what it is, its formula, its cost for the current chain, and the way to the Playground."""
     with st.container(border=True):
@@ -206,17 +207,14 @@ def _card(
             st.caption(ui.plain(f"{method.reference}."))
             st.markdown(":material/hourglass_empty: Not trainable here yet.")
             return
-        adopted, notices = with_method(spec, method.name, options, datasets)
+        adopted, notices = with_method(spec, method.name, options, datasets, view)
         fits = adopted.method == method.name
         st.caption(ui.plain(_cost(method, adopted.path if fits else spec.path, max(1, len(adopted.assistants)))))
         st.caption(ui.plain(f"{method.reference}."))
         if not fits:
-            st.caption(
-                ui.plain(
-                    f"There is no size between {spec.teacher} and {spec.student} for an assistant: choose a larger "
-                    "teacher on the Playground first."
-                )
-            )
+            room = f"There is no size between {spec.teacher} and {spec.student} for an assistant: choose a larger "
+            room += "teacher on the Playground first."
+            st.caption(ui.plain(" ".join(notices) or room))
         if st.button(
             f"Use in Playground: {ui.plain(method.label)}",
             key=f"c-use-{method.name}-{number}",

@@ -289,7 +289,7 @@ def legend(composition: Composition, graph: Graph) -> str:
     if c.gate in _GATES:
         parts.append(_GATES[c.gate])
     if c.view == "own":
-        parts.append("Each looks at its own random view of an image.")
+        parts.append("Students see their random views, finished teachers the images as they are.")
     if c.view == "split":
         parts.append("The teacher learns from one part of the images, the student from the other.")
     return " ".join(parts)
