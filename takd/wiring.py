@@ -18,7 +18,7 @@ from takd.methods.rows.chains import PUBLISHED
 from takd.methods.scale import Training, anchor_epochs, equal_cost_epochs, stopping_epoch
 from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
-from takd.networks.table import NETWORKS, capacity, stage_shapes
+from takd.networks.table import capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
 from takd.stage import DataSpec, LossSpec, StageSpec
 
@@ -145,7 +145,7 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     experiment, or heads on the teacher. `options` are those of the equal-cost control."""
 
     def training(network: str) -> Training:
-        budget = budget_for(NETWORKS[network].family, spec.budget)
+        budget = budget_for(family_of(network), spec.budget, _available(dataset))
         return Training(budget.recipe.epochs, capacity(network, dataset.classes).macs, images=_images(budget, dataset))
 
     values = read_options(METHODS["kd-long"].options, options)
@@ -157,8 +157,12 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     return equal_cost_epochs(training(path[-1]), extra, str(values["measure"]))
 
 
+def _available(dataset: Dataset) -> int:
+    return dataset.train_pool - dataset.validation - dataset.test
+
+
 def _images(budget: Budget, dataset: Dataset) -> int:
-    available = dataset.train_pool - dataset.validation - dataset.test
+    available = _available(dataset)
     return min(budget.train_images or available, available)
 
 
@@ -166,7 +170,7 @@ def stage_for(
     network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
 ) -> StageSpec:
     """The stage of one network given its teachers' keys and its loss."""
-    budget = budget_for(NETWORKS[network].family, spec.budget)
+    budget = budget_for(family_of(network), spec.budget, _available(dataset))
     data = DataSpec(
         name=dataset.name,
         fingerprint=str(dataset.fingerprint),

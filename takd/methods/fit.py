@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from takd.methods.method import Method
 from takd.methods.options import OptionError, Value, read_options
 from takd.methods.shapes import Shape, attention_pairs, hint_pair, regressor_for
+from takd.networks.own import find
 from takd.networks.table import FAMILIES, NETWORKS, OWN, ladder, stage_shapes
 
 Stages = tuple[Shape, ...]
@@ -43,7 +44,9 @@ class _Pair:
     def instead(self, roles: tuple[str, ...], fits: Fits) -> str:
         """What to choose for these roles: networks that fit, of the other's family where that has some."""
         given = sorted((_family(name) for name in self.names.values()), key=lambda family: family == OWN)
-        shape = FAMILIES[given[0]].input_shape  # both read the same images; a file of the user's does not say which
+        shape = FAMILIES[given[0]].input_shape  # both read the same images
+        if given[0] == OWN and (found := find(self.names["teacher"])) is not None:
+            shape = found.input_shape
         for family in (*given, *FAMILIES):
             rungs = ladder(family) if FAMILIES[family].input_shape == shape else ()
             if rungs and all(fits(_stages(name, self.classes)) for name in rungs):

@@ -19,8 +19,8 @@ from takd.methods.method import Settings
 from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
-from takd.networks.table import NETWORKS, capacity
-from takd.presentation import ui, words
+from takd.networks.table import capacity
+from takd.presentation import own_network, ui, words
 from takd.presets import PRESETS
 from takd.spec import (
     PARAMETERS,
@@ -179,7 +179,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 
     def network_label(name: str) -> str:
         size = capacity(name, dataset.classes)
-        return f"{name} · {words.size(size.params)} parameters"
+        return f"{own_network.label(name)} · {words.size(size.params)} parameters"
 
     def change(name: str) -> dict[str, Any]:
         parameter = PARAMETERS[name]
@@ -201,7 +201,8 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         help="Ready questions; every choice below can then be changed.",
     )
     first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
-    first[2].selectbox(options=names[:-1], format_func=network_label, **change("teacher"))
+    teachers = [n for n in names if size_order(n) > size_order(names[-1])]
+    first[2].selectbox(options=teachers, format_func=network_label, **change("teacher"))
     first[3].selectbox(
         options=[n for n in names if size_order(n) < size_order(spec.teacher)],
         format_func=network_label,
@@ -214,7 +215,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         "Assistants",
         options=list(inside),
         selection_mode="multi",
-        format_func=lambda name: str(NETWORKS[name].size) if len(inside) > 5 else name,  # all in one line
+        format_func=own_network.pill_labels(inside),
         key="w-assistants",
         on_change=_set_assistants,
         args=(datasets,),
@@ -235,6 +236,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
         views = CONTROLS["view"].choices
         st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
+        own_network.form(dataset)
 
 
 def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:

@@ -13,6 +13,7 @@ from takd.analysis.curves import curve_frame
 from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.data.table import Dataset
+from takd.networks.own import gone
 from takd.presentation import charts, live, ui, words
 from takd.presentation.choices import adopt
 from takd.presentation.study import (
@@ -37,7 +38,7 @@ INTRODUCTION = (
 
 def library(store: Store) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
-    return [live.spec_of(run) for run in list_runs(store) if run.state == "done"]
+    return [live.spec_of(run) for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
 
 
 _STUDIES_KEPT = 24

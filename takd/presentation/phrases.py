@@ -135,6 +135,11 @@ def teacher_of(arm: str | None, student: str) -> str | None:
     return f"{NETWORKS[student].family}-{first}"
 
 
+def size_name(first: str) -> str:
+    """A network as arm names write it, in a sentence: `size 10`, or its name where the path is of several families."""
+    return f"size {first}" if first.isdigit() else first
+
+
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 

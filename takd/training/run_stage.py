@@ -16,7 +16,7 @@ from takd.data.cache import DataError
 from takd.evaluation import selection
 from takd.evaluation.final import evaluate, unpack_logits
 from takd.methods.table import form_of
-from takd.networks.table import NETWORKS
+from takd.networks.table import NetworkError, family_of
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -128,6 +128,8 @@ class _Named:
             self.failed[self.key] = error
         elif isinstance(error, DataError):
             self.failed[self.key] = StageFailed("bad-data", str(error))
+        elif isinstance(error, NetworkError):
+            self.failed[self.key] = StageFailed("bad-network", str(error))
         elif isinstance(error, StoreError):
             self.failed[self.key] = StageFailed("bad-parent", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
@@ -163,7 +165,7 @@ def _trainee(store: Store, stage: StageSpec, device: torch.device) -> nn.Module:
 def _earlier(store: Store, stage: StageSpec, network: nn.Module) -> Progress | None:
     """Where another stage has ended that is this one's own training up to some epoch: from there it goes on, as if it
     had been interrupted. Only for networks that take longer than looking for it."""
-    if stage.teachers or NETWORKS[stage.network].family == "mlp" or form_of(stage.loss) != "network":
+    if stage.teachers or family_of(stage.network) == "mlp" or form_of(stage.loss) != "network":
         return None
     for epoch in range(stage.recipe.last - 1, 0, -1):
         key = replace(stage, recipe=replace(stage.recipe, until=epoch)).key
