@@ -38,7 +38,6 @@ ROWS = (
         Loss("brier", "made_up:brier_terms", kd_weights, uses=("lam",), options=("sharpness",)),
         (Preset(Composition("teacher", "logits")),),
         options=(Option("sharpness", "float", 1.0, "Factor on the logits.", {}, 0.0, 10.0, True),),
-        ready=True,
     ),
 )
 """

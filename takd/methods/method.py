@@ -92,7 +92,7 @@ class Method:
     trainings besides the student's own, and forward passes of other networks in each of the student's steps when
     their answers are not stored. `needs` says what the teacher has to hand over. `published` holds the T and lam of
     the source where they differ from ours. `spends_assistants`: assistants are not trained, what they would have cost
-    is spent on a longer training of the student. `ready` rows are offered; the others wait for their wiring.
+    is spent on a longer training of the student.
     """
 
     name: str
@@ -113,7 +113,6 @@ class Method:
     readings: tuple[Reading, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
     spends_assistants: bool = False
-    ready: bool = False
 
 
 def nobody(position: int) -> tuple[int, ...]:

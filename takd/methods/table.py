@@ -15,18 +15,15 @@ from takd.methods.options import OptionError, Value, given_options, read_options
 from takd.methods.rows import chains, features, remedies, together
 from takd.stage import LossSpec
 
-__all__ = ["ALL_METHODS", "LOSSES", "METHODS", "Loss", "Method", "Reading", "Settings", "recipe_at"]
+__all__ = ["LOSSES", "METHODS", "Loss", "Method", "Reading", "Settings", "recipe_at"]
 
-# Every method there is; METHODS are those whose training is wired from end to end, which the app offers.
-ALL_METHODS: dict[str, Method] = {
-    row.name: row for row in (*chains.ROWS, *together.ROWS, *remedies.ROWS, *features.ROWS)
-}
-METHODS: dict[str, Method] = {name: row for name, row in ALL_METHODS.items() if row.ready}
+# Every method there is.
+METHODS: dict[str, Method] = {row.name: row for row in (*chains.ROWS, *together.ROWS, *remedies.ROWS, *features.ROWS)}
 
 
 def _losses() -> dict[str, tuple[Loss, str]]:
     found: dict[str, tuple[Loss, str]] = {chains.HEADS.name: (chains.HEADS, "dih")}
-    for row in ALL_METHODS.values():
+    for row in METHODS.values():
         found.setdefault(row.loss.name, (row.loss, row.name))
     return found
 
@@ -76,7 +73,7 @@ def loss_and_options(recipe: LossSpec) -> tuple[Loss, dict[str, Value]]:
     if recipe.name not in LOSSES:
         raise OptionError(f"There is no loss {recipe.name[:40]!r}; the losses are {', '.join(LOSSES)}.")
     loss, method = LOSSES[recipe.name]
-    return loss, read_options(ALL_METHODS[method].options, dict(recipe.options))
+    return loss, read_options(METHODS[method].options, dict(recipe.options))
 
 
 def why_impossible(method: Method, values: Mapping[str, object], *, lam: float, assistants: int) -> str | None:
@@ -112,7 +109,7 @@ def methods_for(composition: Composition) -> tuple[tuple[str, Mapping[str, Value
     wanted = (composition.sources, composition.knowledge, composition.schedule, composition.gate)
     return tuple(
         (name, preset.options)
-        for name, row in ALL_METHODS.items()
+        for name, row in METHODS.items()
         for preset in row.presets
         if wanted
         == (

@@ -13,7 +13,7 @@ from takd.data.table import Dataset
 from takd.methods.composer import CONTROLS, Composition, refusal
 from takd.methods.method import Method
 from takd.methods.options import Value
-from takd.methods.table import ALL_METHODS, METHODS, methods_for
+from takd.methods.table import METHODS, methods_for
 from takd.presentation import composition as facts
 from takd.presentation import ui
 from takd.presentation.choices import carry, with_method
@@ -124,13 +124,13 @@ def result(composition: Composition, spec: ExperimentSpec, datasets: Mapping[str
     if len(found) > 1:
         st.caption("They differ in the loss, or in details the five choices do not tell apart.")
     for number, (name, options) in enumerate(found):
-        _card(ALL_METHODS[name], options, composition.view, number, spec, datasets)
+        _card(METHODS[name], options, composition.view, number, spec, datasets)
 
 
 def _in_order(found: tuple[tuple[str, Mapping[str, Value]], ...]) -> list[tuple[str, Mapping[str, Value]]]:
-    """The method that was started from first, then those that can be trained."""
+    """The method that was started from first."""
     started = STARTS.get(st.session_state.get("c-w-start", ""))
-    return sorted(found, key=lambda pair: (started is None or pair[0] != started.method, pair[0] not in METHODS))
+    return sorted(found, key=lambda pair: started is None or pair[0] != started.method)
 
 
 def _drawing(
@@ -139,7 +139,7 @@ def _drawing(
     datasets: Mapping[str, Dataset],
     found: list[tuple[str, Mapping[str, Value]]],
 ) -> None:
-    method = ALL_METHODS[found[0][0]] if found else None
+    method = METHODS[found[0][0]] if found else None
     path = spec.path
     if composition.sources == "assistants" and not spec.assistants:
         path = with_method(spec, "takd", {}, datasets)[0].path
@@ -202,11 +202,6 @@ def _card(
         st.markdown(f"**{ui.plain(method.label)}**" + (f" ({ui.plain(settings)})" if settings else ""))
         st.markdown(ui.plain(method.help))
         st.code(method.formula, language=None, wrap_lines=True)
-        if method.name not in METHODS:
-            st.caption(ui.plain(_cost(method, spec.path, max(1, len(spec.assistants)))))
-            st.caption(ui.plain(f"{method.reference}."))
-            st.markdown(":material/hourglass_empty: Not trainable here yet.")
-            return
         adopted, notices = with_method(spec, method.name, options, datasets, view)
         fits = adopted.method == method.name
         st.caption(ui.plain(_cost(method, adopted.path if fits else spec.path, max(1, len(adopted.assistants)))))

@@ -14,7 +14,7 @@ from takd.methods.composer import CONTROLS, TOGETHER, Composition, refusal
 from takd.methods.method import Method
 from takd.methods.options import Value, read_options
 from takd.methods.scale import extra_forwards, extra_trainings
-from takd.methods.table import ALL_METHODS, METHODS, edges, methods_for
+from takd.methods.table import METHODS, edges, methods_for
 from takd.presentation.formats import count
 
 SHORT = {"view": "c-view", "sources": "c-from", "knowledge": "c-what", "schedule": "c-when", "gate": "c-gate"}
@@ -60,7 +60,7 @@ class Start:
 
 def _starts() -> dict[str, Start]:
     found = {}
-    for row in ALL_METHODS.values():
+    for row in METHODS.values():
         for preset in row.presets:
             words = ", ".join(f"{name} {value}" for name, value in preset.options.items())
             label = f"{row.label}, {words}" if words else row.label
@@ -133,7 +133,7 @@ def nearest_methods(composition: Composition) -> tuple[tuple[str, Change], ...]:
         found.append((name, Change(changes, there)))
     least = min(len(change.changes) for _, change in found)
     near = [(name, change) for name, change in found if len(change.changes) == least]
-    return tuple(sorted(near, key=lambda pair: STARTS[pair[0]].method not in METHODS))
+    return tuple(near)
 
 
 @dataclass(frozen=True)

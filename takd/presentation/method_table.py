@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.methods.method import Method
-from takd.methods.table import ALL_METHODS, METHODS
+from takd.methods.table import METHODS
 from takd.presentation import ui
 from takd.presentation.composition import per_assistant
 from takd.presentation.formats import listing
@@ -30,7 +30,7 @@ def overview() -> None:
             "the teacher hands over": ", ".join(need for need in row.needs if need != "labels") or "nothing",
             "published": published(row),
         }
-        for row in ALL_METHODS.values()
+        for row in METHODS.values()
     ]
     st.dataframe(
         pd.DataFrame(rows),
@@ -48,8 +48,8 @@ def overview() -> None:
 
 def details() -> None:
     """Everything the table says of each method."""
-    for row in ALL_METHODS.values():
-        with st.expander(ui.plain(row.label) + ("" if row.name in METHODS else " · not trainable here yet")):
+    for row in METHODS.values():
+        with st.expander(ui.plain(row.label)):
             st.markdown(ui.plain(row.help))
             st.code(row.formula, language=None, wrap_lines=True)
             needs = [need for need in row.needs if need != "labels"]

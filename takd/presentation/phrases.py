@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from takd.analysis.verdicts import LEAST_SEEDS, GapVerdict, Verdict
-from takd.methods.table import ALL_METHODS
+from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS
 from takd.presentation.formats import TRUE_MINUS, count, digits_for, known, points
 from takd.presentation.theme import ARM_LABELS
@@ -113,7 +113,7 @@ def arm_label(arm: str) -> str:
 def method_label(method: str) -> str:
     """`DGKD (gate drop-one)` for `dgkd[gate=drop-one]`, as arm names write a method with its options."""
     name, _, options = method.partition("[")
-    label = ARM_LABELS.get(name) or (ALL_METHODS[name].label if name in ALL_METHODS else name.upper())
+    label = ARM_LABELS.get(name) or (METHODS[name].label if name in METHODS else name.upper())
     chosen = options.removesuffix("]").replace("=", " ").replace(",", ", ")
     chosen = chosen.replace("protocol published", "as published, selected on test images")
     return f"{label} ({chosen})" if chosen else label

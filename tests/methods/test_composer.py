@@ -9,7 +9,7 @@ import pytest
 
 from takd.methods.composer import CONTROLS, Composition, refusal
 from takd.methods.options import read_options
-from takd.methods.table import ALL_METHODS, methods_for
+from takd.methods.table import METHODS, methods_for
 
 ALL = [
     Composition(sources, knowledge, schedule, gate, view)
@@ -25,9 +25,9 @@ def test_five_controls_with_words() -> None:
         assert control.label and control.help.endswith("?") and all(control.choices.values())
 
 
-@pytest.mark.parametrize("name", list(ALL_METHODS))
+@pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_is_a_preset_that_makes_sense_and_leads_back_to_it(name: str) -> None:
-    row = ALL_METHODS[name]
+    row = METHODS[name]
     for preset in row.presets:
         assert refusal(preset.composition) is None
         read_options(row.options, preset.options)

@@ -6,10 +6,9 @@ from itertools import product
 
 import pytest
 
-from takd import spec as spec_module
 from takd.methods.fit import why_unfit
 from takd.methods.shapes import attention_pairs, hint_pair, regressor_for
-from takd.methods.table import ALL_METHODS, METHODS
+from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, stage_shapes
 from takd.spec import CHOOSABLE, read_spec, require_spec, to_json
 
@@ -36,7 +35,7 @@ UNFIT = [
 def test_what_has_nothing_to_look_at_is_refused_with_what_to_change(
     method: str, options: dict[str, object], teacher: str, student: str, words: list[str]
 ) -> None:
-    found = str(why_unfit(ALL_METHODS[method], options, teacher, student, 10))
+    found = str(why_unfit(METHODS[method], options, teacher, student, 10))
     assert found.endswith(".") and len(found) < 300
     assert all(word in found for word in words), found
 
@@ -58,7 +57,7 @@ def test_what_has_nothing_to_look_at_is_refused_with_what_to_change(
     ],
 )
 def test_what_fits_is_let_through(method: str, options: dict[str, object], teacher: str, student: str) -> None:
-    assert why_unfit(ALL_METHODS[method], options, teacher, student, 10) is None
+    assert why_unfit(METHODS[method], options, teacher, student, 10) is None
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -78,7 +77,7 @@ def test_a_pair_is_refused_where_and_only_where_training_could_not_pair_its_stag
     cases = [("at", {}), *(("fitnets", {"stage": stage}) for stage in ("first", "middle", "last"))]
     some = [name for name in CHOOSABLE if NETWORKS[name].size in (2, 4, 8, 10, 13, 18, 256)]
     for (method, options), teacher, student in product(cases, some, some):
-        found = why_unfit(ALL_METHODS[method], options, teacher, student, classes)
+        found = why_unfit(METHODS[method], options, teacher, student, classes)
         assert (found is not None) == raises(method, teacher, student, options.get("stage", "")), found
 
 
@@ -90,9 +89,8 @@ def test_a_pair_is_refused_where_and_only_where_training_could_not_pair_its_stag
     ],
 )
 def test_a_spec_that_cannot_run_becomes_direct_kd_with_the_reason(
-    monkeypatch: pytest.MonkeyPatch, method: str, teacher: str, student: str, words: str
+    method: str, teacher: str, student: str, words: str
 ) -> None:
-    _make_ready(monkeypatch, method)
     wanted = {"dataset": "digits", "teacher": teacher, "student": student, "method": method, "options": ["beta:5"]}
     spec, problems = read_spec(wanted)
     assert (spec.method, spec.options) == ("kd", ())
@@ -100,15 +98,7 @@ def test_a_spec_that_cannot_run_becomes_direct_kd_with_the_reason(
     assert require_spec(to_json(spec)) == spec
 
 
-def test_a_spec_that_can_run_keeps_its_method_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    _make_ready(monkeypatch, "at")
+def test_a_spec_that_can_run_keeps_its_method_and_options() -> None:
     wanted = {"dataset": "digits", "teacher": "cnn8-16", "student": "cnn8-2", "method": "at", "options": ["power:4"]}
     spec, problems = read_spec(wanted)
     assert (spec.method, spec.options, problems) == ("at", (("power", 4),), ())
-
-
-def _make_ready(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """As if its training were there."""
-    choice = spec_module.PARAMETERS["method"]
-    monkeypatch.setitem(METHODS, method, ALL_METHODS[method])
-    monkeypatch.setitem(spec_module.PARAMETERS, "method", spec_module.replace(choice, options=tuple(METHODS)))

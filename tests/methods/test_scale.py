@@ -19,13 +19,13 @@ from takd.methods.scale import (
     largest_multiplier,
     stopping_epoch,
 )
-from takd.methods.table import ALL_METHODS
+from takd.methods.table import METHODS
 from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, answers, labels, tensor
 
 
 def multiplier(name: str, *, lam: float = 0.7, teachers: int = 1, outputs: int = 1, **values: Value) -> float:
-    row = ALL_METHODS[name]
+    row = METHODS[name]
     settings = Settings(lam, read_options(row.options, values), teachers, outputs)
     return gradient_multiplier(row.loss, settings)
 
@@ -63,7 +63,7 @@ def test_dividing_by_the_multiplier_gives_the_gradient_of_kd(how: str, expected:
         terms = make_loss(recipe)(
             Answers((z,)), labels(), [answers(TEACHERS[0])] * teachers, state_at(recipe, settings, 0)[0]
         )
-        (terms["loss"] / gradient_multiplier(ALL_METHODS[name].loss, settings)).backward()
+        (terms["loss"] / gradient_multiplier(METHODS[name].loss, settings)).backward()
         assert z.grad is not None
         gradients.append(z.grad.numpy())
     np.testing.assert_allclose(*gradients, rtol=1e-9)
@@ -83,7 +83,7 @@ def test_gates_count_by_how_often_a_teacher_is_heard() -> None:
 
 def test_the_mean_over_classes_counts_too() -> None:
     """At lam = 0.9 and ten classes the released reduction takes 5.3 times off the step: 0.1 + 0.9 / 10."""
-    row = ALL_METHODS["kd"]
+    row = METHODS["kd"]
     settings = Settings(0.9, {"reduction": "mean"}, classes=10)
     assert gradient_multiplier(row.loss, settings) == pytest.approx(0.19)
     with pytest.raises(ValueError, match="say how many"):
@@ -91,7 +91,7 @@ def test_the_mean_over_classes_counts_too() -> None:
 
 
 def test_the_largest_multiplier_looks_at_every_epoch() -> None:
-    row = ALL_METHODS["dkd"]
+    row = METHODS["dkd"]
     settings = Settings(0.5, read_options(row.options, {"warm_up": 0.5}), epochs=10)
     assert gradient_multiplier(row.loss, settings) == pytest.approx(1 + 9 / 5)
     assert largest_multiplier(row.loss, settings) == pytest.approx(10.0)
@@ -111,7 +111,7 @@ def test_a_longer_student_may_spend_what_assistants_cost() -> None:
 
 def test_what_methods_cost() -> None:
     asked = {"scratch": 0, "kd": 0, "takd": 3, "dgkd": 3, "dih": 0, "dkd": 0, "rco": 0, "ipkd": 0}
-    rows = {name: (ALL_METHODS[name], n) for name, n in asked.items()}
+    rows = {name: (METHODS[name], n) for name, n in asked.items()}
     counts = {name: (extra_trainings(row, n), extra_forwards(row, n)) for name, (row, n) in rows.items()}
     assert counts == {
         "scratch": (0, 0), "kd": (1, 1), "takd": (4, 1), "dgkd": (4, 4), "dih": (2, 1), "dkd": (1, 1), "rco": (1, 1),

@@ -16,21 +16,20 @@ from takd.methods.losses import Answers, make_loss, state_at
 from takd.methods.losses.step import settings_for
 from takd.methods.method import WIRINGS, Loss, Method, Settings, predecessor
 from takd.methods.options import Option, OptionError, Value, given_options, read_options
-from takd.methods.table import ALL_METHODS, LOSSES, METHODS, edges, loss_and_options, recipe_at, why_impossible
+from takd.methods.table import LOSSES, METHODS, edges, loss_and_options, recipe_at, why_impossible
 from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, Array, answers, ce, labels, tensor, value
 
-ROWS = list(ALL_METHODS.values())
+ROWS = list(METHODS.values())
 
 
 def test_every_method_is_there_and_trains_from_end_to_end() -> None:
-    assert METHODS == ALL_METHODS
     asked_for = {
         "scratch", "kd", "takd", "dgkd", "dih", "kd-long", "joint", "ipkd", "ipkd-ta", "dml", "eskd", "early-teacher",
         "rco", "akd", "dkd", "dist", "ls", "normkd", "ats", "fitnets", "at",
     }  # fmt: skip
-    assert set(ALL_METHODS) == asked_for
-    assert all(name == row.name for name, row in ALL_METHODS.items())
+    assert set(METHODS) == asked_for
+    assert all(name == row.name for name, row in METHODS.items())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -71,7 +70,7 @@ def test_terms_functions_take_what_the_row_gives(row: Method) -> None:
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"fitnets", "at"}))
 def test_every_weight_has_its_term_at_every_epoch(name: str) -> None:
     loss, method = LOSSES[name]
-    row = ALL_METHODS[method]
+    row = METHODS[method]
     outputs = 3 if row.wiring in ("sub-models", "cohort") else 1
     teachers = 0 if outputs > 1 or name == "ce" else 3 if name in ("dgkd", "dih") else 1
     recipe = LossSpec(name, 4.0 if "temperature" in loss.uses else None, 0.5)
@@ -90,26 +89,26 @@ def test_every_weight_has_its_term_at_every_epoch(name: str) -> None:
 
 
 def test_who_teaches_whom() -> None:
-    assert edges(ALL_METHODS["takd"], 4) == ((0, 1), (1, 2), (2, 3))
-    assert edges(ALL_METHODS["dgkd"], 4) == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-    assert edges(ALL_METHODS["kd"], 2) == ((0, 1),)
-    assert edges(ALL_METHODS["scratch"], 2) == ()
-    assert len(edges(ALL_METHODS["dgkd"], 9)) == 36, "10-9-...-3-2: the seven-assistant path"
+    assert edges(METHODS["takd"], 4) == ((0, 1), (1, 2), (2, 3))
+    assert edges(METHODS["dgkd"], 4) == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+    assert edges(METHODS["kd"], 2) == ((0, 1),)
+    assert edges(METHODS["scratch"], 2) == ()
+    assert len(edges(METHODS["dgkd"], 9)) == 36, "10-9-...-3-2: the seven-assistant path"
 
 
 def test_published_fault_takd_is_a_chain_and_not_a_mean_of_assistants() -> None:
     """KD_Lib's TAKD teaches the student with the mean of all assistants' logits; the paper's student hears the last
     assistant alone."""
     for position in range(1, 8):
-        assert ALL_METHODS["takd"].teachers_of(position) == (position - 1,)
-    recipe = recipe_at(ALL_METHODS["takd"], {}, 2, 3, temperature=4.0, lam=0.5)
+        assert METHODS["takd"].teachers_of(position) == (position - 1,)
+    recipe = recipe_at(METHODS["takd"], {}, 2, 3, temperature=4.0, lam=0.5)
     loss, state = make_loss(recipe), state_at(recipe, settings_for(recipe, epochs=1), 0)[0]
     with pytest.raises(ValueError, match="hears one teacher, not 2"):
         loss(answers(STUDENT), labels(), [answers(t) for t in TEACHERS[:2]], state)
 
 
 def at(name: str, position: int, length: int, **values: Value) -> LossSpec:
-    return recipe_at(ALL_METHODS[name], values, position, length, temperature=8.0, lam=0.5)
+    return recipe_at(METHODS[name], values, position, length, temperature=8.0, lam=0.5)
 
 
 def test_stages_that_are_the_same_training_have_the_same_loss() -> None:
@@ -153,7 +152,7 @@ def test_methods_whose_options_mean_another_training_have_a_loss_of_their_own() 
 
 def test_defaults_are_part_of_what_a_key_means() -> None:
     """Defaults are left out of a stage's key; if this fails, raise ENGINE_VERSION or give the option a new name."""
-    defaults = {name: {option.name: option.default for option in row.options} for name, row in ALL_METHODS.items()}
+    defaults = {name: {option.name: option.default for option in row.options} for name, row in METHODS.items()}
     assert {name: values for name, values in defaults.items() if values} == {
         "kd": {"reduction": "batchmean", "protocol": "ours"},
         "takd": {"reduction": "batchmean", "protocol": "ours"},
@@ -187,7 +186,7 @@ def test_published_fault_options_are_read_or_refused() -> None:
     for name, values in (("ipkd", {"soft_target": True}), ("kd", {"inplace_distill": True})):
         with pytest.raises(OptionError, match="There is no option"):
             at(name, 0 if name == "ipkd" else 1, 2, **values)
-        assert "There is no option" in str(why_impossible(ALL_METHODS[name], values, lam=0.5, assistants=0))
+        assert "There is no option" in str(why_impossible(METHODS[name], values, lam=0.5, assistants=0))
     with pytest.raises(OptionError, match="There is no loss"):
         loss_and_options(LossSpec("kdd", 4.0, 0.5))
     with pytest.raises(OptionError, match="There is no option"):
@@ -214,7 +213,7 @@ def test_published_fault_options_are_read_or_refused() -> None:
 def test_what_cannot_run_is_refused_with_what_to_change(
     name: str, values: dict[str, object], lam: float, assistants: int, words: str
 ) -> None:
-    assert words in str(why_impossible(ALL_METHODS[name], values, lam=lam, assistants=assistants))
+    assert words in str(why_impossible(METHODS[name], values, lam=lam, assistants=assistants))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -249,7 +248,7 @@ def test_published_fault_a_sweep_over_t_sweeps_t() -> None:
     """A released sweep writes T with an annotation's colon, so T never changes; another leaves a weight None."""
     seen = set()
     for t in (1.0, 2.0, 4.0):
-        recipe = recipe_at(ALL_METHODS["kd"], {}, 1, 2, temperature=t, lam=1.0)
+        recipe = recipe_at(METHODS["kd"], {}, 1, 2, temperature=t, lam=1.0)
         state, _ = state_at(recipe, settings_for(recipe, epochs=1), 0)
         seen.add(value(make_loss(recipe)(answers(STUDENT), labels(), [answers(TEACHERS[0])], state)["loss"]))
     assert len(seen) == 3
@@ -274,7 +273,7 @@ def test_a_made_up_method_is_one_function_and_one_row(monkeypatch: pytest.Monkey
             Option("weight", "float", 2.0, "Weight.", {}, 0.0, 9.0),
         ),
     )  # fmt: skip
-    monkeypatch.setitem(table.ALL_METHODS, row.name, row)
+    monkeypatch.setitem(table.METHODS, row.name, row)
     monkeypatch.setitem(table.LOSSES, loss.name, (loss, row.name))
     recipe = recipe_at(row, {"power": 2}, 1, 2, temperature=4.0, lam=0.5)
     assert recipe == LossSpec("cubic", None, 0.0, {"power": 2})

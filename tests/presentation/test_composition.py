@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from takd.methods.composer import CONTROLS, Composition, refusal
-from takd.methods.table import ALL_METHODS, METHODS, edges, methods_for
+from takd.methods.table import METHODS, edges, methods_for
 from takd.presentation.composition import (
     STARTS,
     Graph,
@@ -48,7 +48,7 @@ def test_bad_answers_are_replaced_with_a_sentence() -> None:
 
 
 def test_every_method_is_a_start() -> None:
-    assert {start.method for start in STARTS.values()} == set(ALL_METHODS)
+    assert {start.method for start in STARTS.values()} == set(METHODS)
     assert len({start.label for start in STARTS.values()}) == len(STARTS)
     for start in STARTS.values():
         assert (start.method, start.options) in methods_for(start.composition)
@@ -92,7 +92,7 @@ def test_nearest_methods_differ_in_the_fewest_answers() -> None:
 def test_every_sensible_combination_has_a_drawing() -> None:
     for c in SENSIBLE:
         found = methods_for(c)
-        for method in [ALL_METHODS[name] for name, _ in found] or [None]:
+        for method in [METHODS[name] for name, _ in found] or [None]:
             graph = teaching_graph(c, PATH, method)
             names = [node.name for node in graph.nodes]
             column = {node.name: node.column for node in graph.nodes}
@@ -128,11 +128,11 @@ def test_chance_concerns_the_student_only() -> None:
 
 def test_methods_of_one_combination_may_be_drawn_differently() -> None:
     inside = Composition("sub-models", "logits", "inside one step")
-    star, chain = (taught(teaching_graph(inside, PATH, ALL_METHODS[name])) for name in ("ipkd", "ipkd-ta"))
+    star, chain = (taught(teaching_graph(inside, PATH, METHODS[name])) for name in ("ipkd", "ipkd-ta"))
     assert star == {("largest", "middle"), ("largest", "smallest")}
     assert chain == {("largest", "middle"), ("middle", "smallest")}
     route = Composition("trajectory", "logits")
-    early, all_of_it = (teaching_graph(route, PATH, ALL_METHODS[name]) for name in ("early-teacher", "rco"))
+    early, all_of_it = (teaching_graph(route, PATH, METHODS[name]) for name in ("early-teacher", "rco"))
     assert (len(taught(early)), len(taught(all_of_it))) == (1, 4)
     assert [a.note for a in all_of_it.arrows if not a.belongs] == ["1", "2", "3", "4"]
     peers = taught(teaching_graph(Composition("peers", "logits", "inside one step"), PATH))
@@ -156,7 +156,7 @@ def test_a_drawing_needs_no_assistant_in_the_question() -> None:
     ],
 )
 def test_cost_in_words(name: str, assistants: int, words: str) -> None:
-    assert words in cost_sentence(ALL_METHODS[name], assistants)
+    assert words in cost_sentence(METHODS[name], assistants)
 
 
 def test_cost_per_assistant() -> None:

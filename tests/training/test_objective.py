@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from takd.methods.losses.step import gates_for
-from takd.methods.table import ALL_METHODS, recipe_at
+from takd.methods.table import METHODS, recipe_at
 from takd.stage import LossSpec, StageSpec
 from takd.training.device import TrainingData
 from takd.training.loop import train
@@ -32,7 +32,7 @@ def tables(count: int, images: int = 1000) -> list[Tensor]:
 
 
 def loss_at(method: str, length: int, **values: object) -> LossSpec:
-    return recipe_at(ALL_METHODS[method], values, length - 1, length, temperature=2.0, lam=0.5)
+    return recipe_at(METHODS[method], values, length - 1, length, temperature=2.0, lam=0.5)
 
 
 def trained(

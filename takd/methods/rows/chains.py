@@ -135,7 +135,6 @@ ROWS = (
         trainings=(0, 0),
         forwards=(0, 0),
         needs=("labels",),
-        ready=True,
     ),
     Method(
         "kd",
@@ -149,7 +148,6 @@ ROWS = (
         KD,
         (Preset(Composition("teacher", "logits")),),
         options=(REDUCTION, PROTOCOL),
-        ready=True,
     ),
     Method(
         "takd",
@@ -164,7 +162,6 @@ ROWS = (
         (Preset(Composition("assistants", "logits")),),
         trainings=(1, 1),
         options=(REDUCTION, PROTOCOL),
-        ready=True,
     ),
     Method(
         "dgkd",
@@ -196,7 +193,6 @@ ROWS = (
             Reading("empty", "Neither source says what a step without any teacher does."),
         ),
         published={"temperature": 5.0, "lam": 1.0},
-        ready=True,
     ),
     Method(
         "dih",
@@ -233,7 +229,6 @@ ROWS = (
             ),
         ),
         published={"temperature": 5.0, "lam": 0.1},
-        ready=True,
     ),
     Method(
         "kd-long",
@@ -267,6 +262,5 @@ ROWS = (
             REDUCTION,
         ),
         spends_assistants=True,
-        ready=True,
     ),
 )

@@ -78,7 +78,6 @@ ROWS = (
             Reading("phases", "The paper learns the hint first; common re-implementations learn both together."),
             Reading("beta", "The paper prints half the squared norm, re-implementations 100 times the mean square."),
         ),
-        ready=True,
     ),
     Method(
         "at",
@@ -123,6 +122,5 @@ ROWS = (
             ),
         ),
         readings=(Reading("form", "The paper prints the norm, its released code takes the mean square."),),
-        ready=True,
     ),
 )

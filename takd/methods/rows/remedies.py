@@ -91,7 +91,6 @@ SCHEDULES = (
             ),
         ),
         readings=(Reading("after", "A summary of the paper says the KD term goes; the labels' weight is not stated."),),
-        ready=True,
     ),
     Method(
         "early-teacher",
@@ -120,7 +119,6 @@ SCHEDULES = (
             ),
         ),
         readings=(Reading("teacher_run", "Which of the two the paper trains could not be checked."),),
-        ready=True,
     ),
     Method(
         "rco",
@@ -143,7 +141,6 @@ SCHEDULES = (
                 "trains on each anchor could not be checked.",
             ),
         ),
-        ready=True,
     ),
     Method(
         "akd",
@@ -176,7 +173,6 @@ SCHEDULES = (
                 "checkpoint that was best on test images; here one schedule runs through and nothing is chosen.",
             ),
         ),
-        ready=True,
     ),
 )
 
@@ -199,7 +195,6 @@ LOSSES = (
             SCALE,
         ),
         published={"temperature": 4.0},
-        ready=True,
     ),
     Method(
         "dist",
@@ -218,7 +213,6 @@ LOSSES = (
             SCALE,
         ),
         published={"temperature": 1.0},
-        ready=True,
     ),
     Method(
         "ls",
@@ -237,7 +231,6 @@ LOSSES = (
             SCALE,
         ),
         published={"temperature": 2.0},
-        ready=True,
     ),
     Method(
         "normkd",
@@ -252,7 +245,6 @@ LOSSES = (
         (Preset(Composition("teacher", "logits")),),
         options=(Option("t_norm", "float", 2.0, "Temperature in standard deviations.", {}, 0.0, 100.0, True),),
         published={"lam": 0.9},
-        ready=True,
     ),
     Method(
         "ats",
@@ -284,7 +276,6 @@ LOSSES = (
         ),
         readings=(Reading("centre", "The released code does not centre the logits."),),
         published={"lam": 0.5},
-        ready=True,
     ),
 )
 

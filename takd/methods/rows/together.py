@@ -81,7 +81,6 @@ ROWS = (
         forwards=(0, 0),
         needs=("labels", "sub-models"),
         options=(SUM,),
-        ready=True,
     ),
     Method(
         "ipkd",
@@ -107,7 +106,6 @@ ROWS = (
         needs=("labels", "logits", "sub-models"),
         options=_in_place_options("largest"),
         published={"temperature": 1.0},
-        ready=True,
     ),
     Method(
         "ipkd-ta",
@@ -143,7 +141,6 @@ ROWS = (
             Reading("sum", "The weights of the terms could not be checked, nor whether T differs from 1."),
         ),
         published={"temperature": 1.0},
-        ready=True,
     ),
     Method(
         "dml",
@@ -183,6 +180,5 @@ ROWS = (
             Reading("order", "The paper's algorithm updates in turn, common implementations together; not checked."),
         ),
         published={"temperature": 1.0},
-        ready=True,
     ),
 )
