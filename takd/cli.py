@@ -208,12 +208,15 @@ def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
             Arm(str(row["method"]), tuple(row["path"]), tuple(sorted(row.get("options", {}).items())))
             for row in rows["arms"]
         )
-        chains = tuple(Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"])) for row in rows["chains"])
+        chains = tuple(
+            Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"]), tuple(row.get("beside", ())))
+            for row in rows["chains"]
+        )
         networks = {name for arm in arms for name in arm.path}
-        fit = all(len(chain.keys) == len(chain.arm.path) > 0 and set(chain.keys) <= set(stages) for chain in chains)
+        fit = all({*c.keys, *c.beside} <= set(stages) and 0 < len(c.keys) <= len(c.arm.path) for c in chains)
     except (KeyError, IndexError, TypeError, ValueError):
         return None
-    if not fit or not networks <= set(NETWORKS):
+    if not fit or not all(name in NETWORKS for name in networks):  # sub-models are found, not listed
         return None
     data = next(iter(stages.values())).data
     families = tuple({NETWORKS[name].family for name in networks})
