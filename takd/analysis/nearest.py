@@ -36,6 +36,8 @@ WEIGHTS: dict[str, float] = {
 }
 _TEACHING = ("teacher", "assistants", "temperature", "lam", "options")  # mean nothing to a student that learns alone
 
+_BETWEEN = ("teacher", "assistants", "lam", "scope")  # mean nothing inside one network
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -91,7 +93,12 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
 
 
 def _asked(spec: ExperimentSpec) -> list[str]:
-    return [name for name in WEIGHTS if spec.method != "scratch" or name not in _TEACHING]
+    unasked = _TEACHING if spec.method == "scratch" else _BETWEEN if _together(spec.method) else ()
+    return [name for name in WEIGHTS if name not in unasked]
+
+
+def _together(method: str) -> bool:
+    return METHODS[method].wiring == "sub-models"
 
 
 def _network(a: str, b: str) -> float:
@@ -115,7 +122,7 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "dataset": lambda a, b: 1.0,
     "student": _network,
     "teacher": _network,
-    "method": lambda a, b: 1.0 if "scratch" in (a, b) else 0.0,
+    "method": lambda a, b: 1.0 if "scratch" in (a, b) or _together(a) != _together(b) else 0.0,
     "assistants": _sets,
     "budget": lambda a, b: 0.0 if "taste" not in (a, b) else 1.0,
     "noise": lambda a, b: abs(a - b) / PARAMETERS["noise"].high,

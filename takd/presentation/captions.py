@@ -72,9 +72,11 @@ def alt_chain(boxes: pd.DataFrame, verdict: Verdict | None = None) -> str:
     for box in boxes.sort_values("position").to_dict("records"):
         done = box["state"] == "done" and known(box["accuracy"])
         result = accuracy(box["accuracy"], box["half"]) if done else _NOT_DONE.get(box["state"], "not trained yet")
-        role = ROLE_LABELS[box["role"]].lower()
+        role = str(box.get("title") or ROLE_LABELS[box["role"]]).lower()
         steps.append(f"{role} {box['network']} ({size(box['params'])} parameters, {result})")
     tail = f" {verdict_sentence(verdict)}" if verdict is not None else ""
+    if (boxes["role"] == "peer").any():
+        return f"Networks that learn at the same time and teach each other: {listing(steps)}.{tail}"
     return f"Chain of networks: {' teaches '.join(steps)}.{tail}"
 
 

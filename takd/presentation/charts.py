@@ -19,10 +19,11 @@ from takd.presentation.chain_strip import chain_strip
 from takd.presentation.formats import percent
 from takd.presentation.gap_chart import gap_chart
 from takd.presentation.marks import fit, message_chart, round_step, slim, spread, steady
+from takd.presentation.parts_chart import parts_chart
 from takd.presentation.phrases import method_label, via_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, color_name, configure, palette, scale_color, text_color
 
-__all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart"]
+__all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart", "parts_chart"]
 
 
 def assistants_chart(
