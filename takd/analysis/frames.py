@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from takd.analysis.statistics import t_interval
-from takd.networks.table import NETWORKS, capacity
+from takd.networks.table import NETWORKS, capacity, sub_models
 from takd.plan import Arm, Chain, Plan
 from takd.spec import size_order
 from takd.stage import StageSpec
@@ -203,7 +203,11 @@ def part_of(result: Mapping[str, Any], part: int | None) -> Mapping[str, Any]:
 
 
 def _mac_epochs(stage: StageSpec) -> float:
-    macs = capacity(stage.network, stage.data.classes).macs
+    """All networks of a stage count: peers, and sub-models that all answer in every step."""
+    classes = stage.data.classes
+    macs = sum(capacity(name, classes).macs for name in (stage.network, *stage.peers))
+    if subs := sub_models(stage.network, classes):
+        macs = subs[-1].macs_with_smaller
     return 3.0 * macs * stage.data.train_images * stage.recipe.last
 
 

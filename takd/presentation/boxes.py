@@ -53,10 +53,11 @@ def _path(shown: Study, store: Store) -> list[dict[str, Any]]:
 def _sub_models(shown: Study, store: Store) -> list[dict[str, Any]]:
     keys = [chain.student for chain in shown.plan.chains_of(shown.chosen)]
     who = teacher_option(shown.chosen)
+    between = "student" if who == "largest" else "assistant"
     rows: list[dict[str, Any]] = []
     for position, sub in enumerate(reversed(shown.sub_models)):
         last = position == len(shown.sub_models) - 1
-        role = "student" if last or not who else "assistant" if position else "teacher"
+        role = "student" if last or not who else "teacher" if not position else between
         rows.append(
             {"position": position, "role": role, "network": sub.label, "label": f"{sub.label} of {sub.network}"}
             | {"title": "Smallest" if last else "Sub-model" if position else "Largest"}

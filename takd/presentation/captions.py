@@ -8,7 +8,7 @@ import pandas as pd
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.formats import accuracy, count, digits_for, duration, known, listing, percent, points, size
-from takd.presentation.phrases import capital, verdict_sentence, via_label
+from takd.presentation.phrases import capital, row_label, verdict_sentence
 from takd.presentation.theme import ROLE_LABELS
 from takd.runs.estimates import Estimate
 from takd.runs.states import STATES
@@ -97,7 +97,7 @@ def alt_assistants(summary: pd.DataFrame) -> str:
     rows = []
     for row in summary.to_dict("records"):
         gain = gain_and_interval(row["mean"], row["low"], row["high"], row["n"])
-        rows.append(f"{via_label(str(row['arm']))} {row['kind']}, {gain}")
+        rows.append(f"{row_label(str(row['arm']))} {row['kind']}, {gain}")
     return f"Points over direct KD by assistant: {'; '.join(rows)}."
 
 

@@ -20,7 +20,7 @@ from takd.presentation.formats import percent
 from takd.presentation.gap_chart import gap_chart
 from takd.presentation.marks import fit, message_chart, round_step, slim, spread, steady
 from takd.presentation.parts_chart import parts_chart
-from takd.presentation.phrases import method_label, via_label
+from takd.presentation.phrases import row_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, color_name, configure, palette, scale_color, text_color
 
 __all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart", "parts_chart"]
@@ -42,7 +42,7 @@ def assistants_chart(
     if summary.empty:
         return message_chart("No chain with an assistant has finished yet", dark, width)
     ground = palette(dark)
-    names = {str(arm): _row_label(str(arm)) for arm in summary["arm"]}
+    names = {str(arm): row_label(str(arm)) for arm in summary["arm"]}
     table, dots = (
         slim(frame[frame["arm"].astype(str).isin(names)]).assign(
             row=lambda f: f["arm"].astype(str).map(names), method=lambda f: f["arm"].astype(str).map(color_name)
@@ -108,15 +108,6 @@ def assistants_chart(
         )
         chart = vega.layer(vega.layer(*plot), empty).settings(resolve={"scale": {"y": "independent"}})
     return configure(chart, dark, width=width or "container", height=step * len(order))
-
-
-def _row_label(arm: str) -> str:
-    """`via 4`; the method is named where it is not the plain chain."""
-    method, via = arm.rpartition(" ")[0], via_label(arm)
-    if method == "takd":
-        return via
-    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
-    return short if via == "direct" else f"{short} {via}"
 
 
 # ------------------------------------------------------------------------------------------------------------ curves

@@ -113,6 +113,9 @@ def arm_label(arm: str) -> str:
         return "the student alone"
     if _together(arm):
         return method_label(method)
+    if method.startswith("dml"):  # nobody comes first; a student beside its copy is named once
+        names = path.split(">")[-1:] if "peers=copies" in method else path.split(">")
+        return f"{method_label(method)} {' + '.join(names)}"
     return f"{method_label(method)} {path.replace('>', ' → ')}".strip()
 
 
@@ -134,6 +137,15 @@ def via_label(arm: str) -> str:
     """The assistants of an arm or path: `takd 10>4>2` is `via 4`; `direct` where there are none."""
     inner = arm.rpartition(" ")[2].split(">")[1:-1]
     return f"via {', '.join(inner)}" if inner else "direct"
+
+
+def row_label(arm: str) -> str:
+    """`via 4`; the method is named where it is not the plain chain."""
+    method, via = arm.rpartition(" ")[0], via_label(arm)
+    if method == "takd":
+        return via
+    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
+    return short if via == "direct" else f"{short} {via}"
 
 
 def teacher_of(arm: str | None, student: str) -> str | None:

@@ -44,7 +44,7 @@ def proposals_for(spec: ExperimentSpec, dataset: Dataset) -> list[Proposal]:
     smaller = list(rungs_between(spec.teacher, spec.student, dataset))
     if smaller:
         kept = [a for a in spec.assistants if a in between(smaller[0], spec.student, dataset)]
-        method = "takd" if kept else ("scratch" if spec.method == "scratch" else "kd")
+        method = spec.method if kept or METHODS[spec.method].assistants[1] == 0 else "kd"
         proposals.append(("Use a smaller teacher", {"teacher": smaller[0], "assistants": kept, "method": method}))
     if spec.assistants:
         proposals.append(("Remove the assistants", {"assistants": [], "method": "kd"}))

@@ -26,7 +26,6 @@ from takd.presentation.phrases import (
     method_label,
     seeds_sentence,
     verdict_label,
-    verdict_sentence,
 )
 from takd.presentation.words import Story
 
@@ -35,7 +34,7 @@ INTRODUCTION = (
     "alone (joint training), taught by the largest (in-place KD), or each by the next larger one (in-place TA chain)."
 )
 _TEACHING = {
-    "": "Every sub-model learns from the labels; none teaches another.",
+    "": "Every sub-model learns from the labels alone; no one teaches another.",
     "largest": "The largest learns from the labels and teaches each of the others, in the same step.",
     "next-larger": "The largest learns from the labels; each one teaches the next smaller one, in the same step.",
     "all-larger": "The largest learns from the labels; each of the others is taught by every larger one, in the same "
@@ -75,14 +74,13 @@ def headline(means: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
 def _beside(verdicts: Sequence[Verdict]) -> str:
     """What else must be beaten before the chosen way deserves the credit; the numbers stand under the figure."""
     groups = {
-        "it also does better than": (HELPS, SLIGHTLY_HELPS),
-        "it makes no real difference to": (NO_DIFFERENCE,),
-        "it does worse than": (HURTS, SLIGHTLY_HURTS),
-        "it cannot be told apart yet from": (CANNOT_TELL,),
+        "Also better than": (HELPS, SLIGHTLY_HELPS),
+        "No real difference to": (NO_DIFFERENCE,),
+        "Worse than": (HURTS, SLIGHTLY_HURTS),
+        "Not yet told apart from": (CANNOT_TELL,),
     }
     found = {text: [_other(v) for v in verdicts if v.n and kind_of(v) in kinds] for text, kinds in groups.items()}
-    told = [f"{text} {listing(others)}" for text, others in found.items() if others]
-    return capital(f"{', '.join(told)}.") if told else ""
+    return " ".join(f"{text} {listing(others)}." for text, others in found.items() if others)
 
 
 def reading(means: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
@@ -121,8 +119,9 @@ def _why(means: pd.DataFrame, at_largest: Verdict | None) -> str:
     shared = "The sub-models share their weights, so what teaches one moves the others."
     top = means[(means["part"] == means["part"].max()) & means["chosen"] & (means["n"] > 0)]
     if at_largest is not None and at_largest.n:
-        where = f"On the largest, {_label(means, int(means['part'].max()))}:"
-        shared += f" {where} {verdict_sentence(at_largest)}"
+        where = f"On the largest, {_label(means, int(means['part'].max()))}, {_way(at_largest.arm)}"
+        found = f"{verdict_label(at_largest).lower()}, {gain_text(at_largest)} ({interval_text(at_largest)})"
+        shared += f" {where} against joint training: {found}."
     elif len(top):
         shared += f" The largest, {top['label'].iloc[0]}, scores {_scored(top.iloc[0])}."
     return f"{shared} Why is not measured here."

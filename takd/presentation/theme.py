@@ -23,6 +23,8 @@ ARM_LABELS = {
     "ipkd": "in-place KD",
     "ipkd-ta": "in-place TA chain",
     "dml": "mutual learning",
+    "rco": "teacher's route",
+    "early-teacher": "early-stopped teacher",
     "rival": "rival loss",
     "kd-long": "longer KD",
     "eskd": "ESKD",
