@@ -68,7 +68,7 @@ def watching(run_id: str) -> None:
 with head:
     if shown is None:
         st.title("Nothing trained yet")
-        st.write("No cached run fits this data set." + (" Choose a chain and press **Run for real**." * (not training)))
+        st.write("No stored run is near these choices." + (" Press **Run for real** to train them." * (not training)))
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         panels.headline(shown, store, differences, stand_in=meanwhile)

@@ -265,7 +265,7 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     """Arms, verdicts, gap and headline as JSON values; accuracies are fractions."""
     from takd.analysis.frames import arm_frame, chain_frame
     from takd.analysis.verdicts import gap, verdicts_for
-    from takd.presentation import words
+    from takd.presentation import sub_words, words
 
     chains = chain_frame(made, store)
     paths = {arm.name: arm.path for arm in made.arms}
@@ -282,7 +282,7 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     spec = made.spec
     method = "" if made.chosen.usual else words.method_label(made.chosen.how)
     facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise, method)
-    headline = words.headline(size, chosen, facts)
+    headline = sub_words.headline_of(made, store, verdicts) or words.headline(size, chosen, facts)
     found: dict[str, Any] = {"arms": arms, "verdicts": judged, "gap": None, "headline": headline}
     if size is not None:
         more = {name: getattr(size, name) for name in ("peak", "largest", "compared", "teacher_monotone", "note")}

@@ -53,10 +53,12 @@ def nearest(
 ) -> tuple[ExperimentSpec, tuple[Difference, ...]] | None:
     """The entry of `library` with the smallest distance (the first of equals) and its differences, weightiest first.
 
-    Entries on data sets outside `datasets` are left out. None when nothing is left; no differences for an entry that
-    answers the question as asked.
+    Entries on data sets outside `datasets` are left out, and a question about sub-models of one network is never
+    answered by one about a row of networks, nor the other way round. None when nothing is left; no differences for an
+    entry that answers the question as asked.
     """
-    entries = [entry for entry in library if entry.dataset in datasets]
+    together = _together(spec.method)
+    entries = [entry for entry in library if entry.dataset in datasets and _together(entry.method) == together]
     if not entries:
         return None
     best = min(entries, key=lambda entry: distance(spec, entry))
@@ -122,7 +124,7 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "dataset": lambda a, b: 1.0,
     "student": _network,
     "teacher": _network,
-    "method": lambda a, b: 1.0 if "scratch" in (a, b) or _together(a) != _together(b) else 0.0,
+    "method": lambda a, b: 1.0 if "scratch" in (a, b) else 0.0,
     "assistants": _sets,
     "budget": lambda a, b: 0.0 if "taste" not in (a, b) else 1.0,
     "noise": lambda a, b: abs(a - b) / PARAMETERS["noise"].high,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import pandas as pd
 
@@ -16,8 +17,8 @@ from takd.presentation.theme import arm_color, configure
 _SHAPES = {"scratch": "triangle-up", "joint": "square", "ipkd": "circle", "ipkd-ta": "diamond"}
 _DASHES = {"joint": [6, 4], "ipkd": [2, 3]}
 _WIDE, _NARROW = 560, 300  # pixels assumed for labels: the real width is only known in the browser
-_LABELS = 175  # of them for names right of the data
-_APART = 7  # pixels between the arms of one sub-model, so that no interval hides another
+_LABELS = 200  # of them for names right of the data
+_APART = 7.0  # pixels between the arms of one sub-model, so that no interval hides another
 
 
 def parts_chart(
@@ -44,12 +45,12 @@ def parts_chart(
     y = accuracy_axis([done["low"], done["high"], done["mean"], dots["value"]], span, count=6)
     arms = [str(arm) for arm in dict.fromkeys(done["arm"])]
     layers: list[vega.Chart] = []
-    names = []
+    names, apart = [], _apart(sorted(set(done["at"])), _NARROW if compact else _WIDE - _LABELS)
     for place, arm in enumerate(arms):
         rows = done[done["arm"] == arm]
         method, chosen = str(rows["method"].iloc[0]), bool(rows["chosen"].iloc[0])
         color, shape = arm_color(method, dark), _SHAPES.get(method, "circle")
-        shift = (place - (len(arms) - 1) / 2) * _APART
+        shift = round((place - (len(arms) - 1) / 2) * apart, 1)
         base = vega.Chart(_told(rows))
         seeds = vega.Chart(dots[dots["arm"] == arm][["at", "value"]])
         dash = _DASHES.get(method, [1, 0])
@@ -70,6 +71,13 @@ def parts_chart(
     return configure(vega.layer(*layers), dark, width=width or "container", height=height)
 
 
+def _apart(places: list[float], width: int) -> float:
+    """Pixels between the arms: less where sub-models themselves stand close together."""
+    closest = min((b - a for a, b in pairwise(places)), default=1.0)
+    across = max(places[-1] - places[0], 0.1)
+    return max(1.5, min(_APART, closest / across * width / 4))
+
+
 def _name(arm: str, compact: bool) -> str:
     """Without the options, which the headline has; shorter where the names stand in one line."""
     if arm.startswith("scratch "):
@@ -86,7 +94,7 @@ def _axis(means: pd.DataFrame, compact: bool) -> tuple[vega.Part, float]:
     across = max(last - first, 0.1)
     room = across * (0.08 if compact else _LABELS / (_WIDE - _LABELS))
     prefix = str(subs["label"].iloc[0]).partition(" ")[0] + " " if compact else ""
-    apart = (across + room) / (_NARROW if compact else _WIDE) * (42 if compact else 64)
+    apart = (across + room) / (_NARROW if compact else _WIDE) * (50 if compact else 64)
     shown: dict[str, list[str]] = {}
     free = first  # where the next label may stand
     for at, label, macs in zip(places, subs["label"], subs["macs"], strict=True):
@@ -100,7 +108,7 @@ def _axis(means: pd.DataFrame, compact: bool) -> tuple[vega.Part, float]:
     )  # fmt: skip
     edge = across * (0.12 if compact else 0.06)
     domain = [first - edge, last + room + (edge if compact else 0)]
-    return vega.field("at:Q", scale=vega.part(domain=domain, nice=False, zero=False), axis=axis), last + 0.035 * across
+    return vega.field("at:Q", scale=vega.part(domain=domain, nice=False, zero=False), axis=axis), last + 0.09 * across
 
 
 _TOOLTIP = [

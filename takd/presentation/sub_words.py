@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from takd.analysis.frames import Store
+from takd.analysis.parts import part_frame, part_means
 from takd.analysis.verdicts import Verdict
+from takd.plan import Plan
 from takd.presentation.formats import accuracy, duration, known, listing, number_word, percent, size
 from takd.presentation.phrases import (
     CANNOT_TELL,
@@ -47,6 +50,11 @@ _TEACHING = {
 def teaching(who: str, hard: bool = False) -> str:
     """Who teaches whom (the method's option `teacher`; empty where nobody does)."""
     return f"{_TEACHING[who]}{' All of them see the labels too.' if who and hard else ''}"
+
+
+def headline_of(plan: Plan, store: Store, verdicts: Sequence[Verdict]) -> str:
+    """The headline of a stored plan; empty where it is not about sub-models."""
+    return headline(part_means(part_frame(plan, store)), verdicts) if plan.chosen.part is not None else ""
 
 
 def headline(means: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
