@@ -3,7 +3,7 @@
     python -m benchmarks.several_teachers [--rounds 5] [--student plain-2]
 
 Contenders take turns; an epoch is the difference of a longer and a shorter training, processor seconds. Teachers are
-untrained: only their answers matter, and those are stored before.
+untrained: only their answers matter, and those are stored before. The heads sit on the first teacher.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from takd.data.cache import data_root
 from takd.stage import LossSpec, StageSpec
 
 TEACHERS = {"plain": ("plain-6", "plain-5", "plain-4"), "mlp": ("mlp-64", "mlp-32", "mlp-16")}
+HEADS = 3  # the place of the first teacher's heads among the teachers
 LOSSES = {
-    "direct KD": (1, LossSpec("kd", 4.0, 0.9)),
-    "dense guidance": (3, LossSpec("dgkd", 4.0, 0.9)),
-    "dense guidance, drop one": (3, LossSpec("dgkd", 4.0, 0.9, (("gate", "drop-one"),))),
-    "DIST": (1, LossSpec("dist", 4.0, 0.0)),
+    "direct KD": ((0,), LossSpec("kd", 4.0, 0.9)),
+    "dense guidance": ((0, 1, 2), LossSpec("dgkd", 4.0, 0.9)),
+    "dense guidance, drop one": ((0, 1, 2), LossSpec("dgkd", 4.0, 0.9, (("gate", "drop-one"),))),
+    "teacher and its heads": ((0, HEADS), LossSpec("dih", 4.0, 0.1)),
+    "DIST": ((0,), LossSpec("dist", 4.0, 0.0)),
 }
 BATCHES, MORE = 40, 6
 
@@ -51,13 +53,15 @@ def main() -> int:
         bosses = [engine.stage(name, data, how) for name in TEACHERS[asked.student.split("-")[0]]]
         for boss in bosses:
             engine.untrained(boss, bare)
-        keys = tuple(boss.key for boss in bosses)
+        heads = StageSpec(bosses[0].network, data, LossSpec("heads", None, 0.0), how, 0, (bosses[0].key,))
+        engine.train([heads], bare)
+        keys = tuple(boss.key for boss in (*bosses, heads))
         pupil = StageSpec(asked.student, data, LOSSES["dense guidance"][1], how, 0, keys)
         known = engine.answers_remembered(bare, Path(folder, "known"), pupil)
 
-        def epoch(count: int, loss: LossSpec) -> Callable[[], Spent]:
+        def epoch(heard: tuple[int, ...], loss: LossSpec) -> Callable[[], Spent]:
             def stages(epochs: int) -> list[StageSpec]:
-                one = replace(pupil, loss=loss, teachers=keys[:count])
+                one = replace(pupil, loss=loss, teachers=tuple(keys[i] for i in heard))
                 return [replace(one, recipe=replace(how, epochs=epochs))]
 
             return lambda: engine.epoch_cost(stages, MORE, [known])

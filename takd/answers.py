@@ -20,14 +20,15 @@ _BYTES = 2  # float16
 def answers_file(data: DataSpec, view: str = "") -> str:
     """Name of a teacher's stored answers on one set of training images, as they are or in one `view` of each. Label
     noise is not in it, as it does not change images."""
-    text = f"{data.fingerprint}/{data.train_images}/{data.split_seed}" + (f"/{view}" if view else "")
+    images = f"{data.train_images}+{data.skip}" if data.skip else f"{data.train_images}"
+    text = f"{data.fingerprint}/{images}/{data.split_seed}" + (f"/{view}" if view else "")
     return f"logits-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
 
 
 def answers_suffice(pupil: StageSpec) -> bool:
-    """Whether a pupil can learn from its teacher's answers to the images as they are: no view differs from another, and
-    it looks at nothing but answers."""
-    return pupil.recipe.augmentation == "none" and not looks_inside(pupil)
+    """Whether a pupil can learn from its teacher's answers to the images as they are: the teacher sees no other view,
+    and the pupil looks at nothing but answers."""
+    return (pupil.recipe.augmentation == "none" or pupil.view == "own") and not looks_inside(pupil)
 
 
 def looks_inside(pupil: StageSpec) -> bool:
@@ -40,12 +41,14 @@ def passes(pupil: StageSpec) -> int:
     recipe = pupil.recipe
     if looks_inside(pupil):
         return recipe.last
+    if pupil.view == "own":
+        return 1
     return {"none": 1, "flip": 2}.get(recipe.augmentation, recipe.last)
 
 
 def keeps_random(pupil: StageSpec, pupils: int) -> bool:
     """Whether answers on random views are stored: somebody else wants them too, and they are not too large."""
-    if looks_inside(pupil):
+    if looks_inside(pupil) or answers_suffice(pupil):
         return False
     size = passes(pupil) * pupil.data.train_images * pupil.data.classes * _BYTES
     return pupils > 1 and size <= MOST_BYTES
@@ -66,6 +69,8 @@ def answers_rule(pupil: StageSpec, pupils: int) -> str:
     kind = pupil.recipe.augmentation
     if looks_inside(pupil):
         return "Hidden layers are looked at for every batch, so the teacher is run in each epoch and nothing is kept."
+    if pupil.view == "own":
+        return "Teachers see images as they are, so each answers an image once, whatever view its student has of it."
     if kind == "none":
         return "An image always looks the same, so each teacher answers it once and its answers serve all its students."
     if kind == "flip":

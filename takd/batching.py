@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 from takd.methods.table import form_of
-from takd.networks.table import NETWORKS
+from takd.networks.table import OWN, family_of
 from takd.stage import StageSpec
 
 MOST_TOGETHER = 256
@@ -22,12 +22,13 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     that train more than one plain network.
 
     MLPs are batched on the CPU and CNNs on a GPU. A CNN on the CPU fills its core by itself, and networks for 8x8
-    images are never sent to a GPU by the worker.
+    images are never sent to a GPU by the worker. A user's own network is trained as it is, alone.
     """
-    if form_of(stage.loss) != "network":
+    if form_of(stage.loss) != "network" or stage.recipe.selection:
         return None
-    small = NETWORKS[stage.network].family == "mlp"
-    if small != (device == "cpu") or (small and not compiled(stage)):
+    family = family_of(stage.network)
+    small = family == "mlp"
+    if family == OWN or small != (device == "cpu") or (small and not compiled(stage)):
         return None
     return stage.network, stage.data.classes, stage.recipe, replace(stage.data, noise=0.0)
 
@@ -37,7 +38,8 @@ def compiled(stage: StageSpec) -> bool:
     same in every step and hears all teachers alike."""
     given = {name for name, _ in stage.loss.options}
     plain = given <= {"dgkd": {"sum"}}.get(stage.loss.name, set()) and stage.loss.name in ("ce", "kd", "dgkd")
-    return plain and stage.recipe.augmentation == "none" and stage.recipe.precision == "fp32"
+    recipe = stage.recipe
+    return plain and recipe.augmentation == "none" and recipe.precision == "fp32" and not recipe.selection
 
 
 def take_together(

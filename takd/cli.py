@@ -20,7 +20,8 @@ from takd.cli_output import Commands, Meter, Refused, Session, common, plain, ta
 from takd.data.cache import DataError
 from takd.data.catalogue import available_datasets, is_ready
 from takd.data.table import Dataset
-from takd.networks.table import NETWORKS
+from takd.networks.own import gone, gone_sentence
+from takd.networks.table import NETWORKS, NetworkError, family_of
 from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
 from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
@@ -47,7 +48,7 @@ _UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here
 class Main(Commands):
     """The group, with the exceptions of the rooms below that carry sentences."""
 
-    refusals = (SpecError, DataError, RunError, StoreError)
+    refusals = (SpecError, DataError, NetworkError, RunError, StoreError)
 
 
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -208,19 +209,18 @@ def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
             Arm(str(row["method"]), tuple(row["path"]), tuple(sorted(row.get("options", {}).items())))
             for row in rows["arms"]
         )
-        chains = tuple(
-            Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"]), tuple(row.get("beside", ())))
-            for row in rows["chains"]
-        )
+        saved = ((r["arm"], int(r["seed"]), tuple(r["keys"]), tuple(r.get("beside", ()))) for r in rows["chains"])
+        chains = tuple(Chain(arms[arm], seed, keys, beside) for arm, seed, keys, beside in saved)
         networks = {name for arm in arms for name in arm.path}
         fit = all({*c.keys, *c.beside} <= set(stages) and 0 < len(c.keys) <= len(c.arm.path) for c in chains)
     except (KeyError, IndexError, TypeError, ValueError):
         return None
-    if not fit or not all(name in NETWORKS for name in networks):  # sub-models are found, not listed
+    if not fit or not all(name in NETWORKS for name in networks):
         return None
     data = next(iter(stages.values())).data
-    families = tuple({NETWORKS[name].family for name in networks})
+    families = tuple({family_of(name) for name in networks})
     row = Dataset(data.name, data.name, families, data.classes, data.train_images, 0, 0, "", "", data.fingerprint)
+    row = replace(available_datasets().get(data.name, row), families=families, classes=data.classes)
     if not isinstance(info.spec.get("dataset"), str):
         return None
     spec = read_spec(info.spec, {data.name: row})[0]
@@ -231,6 +231,8 @@ def _report(session: Session, store: Store, info: RunInfo) -> None:
     """What a run found: a row per arm, then a sentence per comparison."""
     made = _stored_plan(store, info)
     found = _findings(made, store) if made is not None else _NOTHING
+    if missing := gone(info.spec):
+        found = _NOTHING | {"headline": gone_sentence(missing)}
     value = {"run": info.id, "state": info.state, "spec": dict(info.spec), **found}
     value |= {"origin": info.origin, "stages_done": info.stages_done, "stages_total": info.stages_total}
     if info.reason:

@@ -12,7 +12,7 @@ from takd.cli_output import Function, Refused, quoted
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
 from takd.presets import PRESETS
-from takd.spec import PARAMETERS, ExperimentSpec, Parameter, SpecError, from_json, require_spec, to_json
+from takd.spec import CHOOSABLE, PARAMETERS, ExperimentSpec, Parameter, SpecError, from_json, require_spec, to_json
 
 _LARGEST_SPEC = 1_000_000  # bytes of a spec file
 
@@ -23,6 +23,7 @@ def spec_options(function: Function) -> Function:
     for parameter in reversed(PARAMETERS.values()):
         function = click.option(
             f"--{parameter.name}",
+            *(["--data"] if parameter.name == "dataset" else []),
             parameter.name,
             metavar=_METAVARS.get(parameter.kind, "TEXT"),
             multiple=parameter.kind in ("choices", "options"),
@@ -42,9 +43,10 @@ def _help(parameter: Parameter) -> str:
         return f"{parameter.help} {', '.join(DATASETS)}, or an imported folder-NAME."
     if parameter.kind == "options":
         return f"{parameter.help} May be given again. python -m takd methods shows them."
+    own = " Or a network of yours: python -m takd networks --add FILE." if parameter.options == CHOOSABLE else ""
     more = " Separated by commas, or repeat the option; '' for none." if parameter.kind == "choices" else ""
     allowed = parameter.allowed()
-    return f"{parameter.help}{more} {allowed[0].upper() if parameter.low > -1 else allowed[0]}{allowed[1:]}."
+    return f"{parameter.help}{more} {allowed[0].upper() if parameter.low > -1 else allowed[0]}{allowed[1:]}.{own}"
 
 
 def read_choices(

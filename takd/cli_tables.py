@@ -12,8 +12,9 @@ import click
 
 from takd.cli_output import Meter, Refused, Session, common, quoted, table
 from takd.data import folder, sources
-from takd.data.catalogue import available_datasets, damaged, is_ready
+from takd.data.catalogue import available_datasets, damaged, families_of_side, find_dataset, is_ready
 from takd.methods.table import METHODS
+from takd.networks import own
 from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, capacity
 from takd.presets import PRESETS
 from takd.spec import to_json
@@ -23,10 +24,18 @@ CLASSES = (10, 100)
 
 
 @click.command()
+@click.option("--add", metavar="FILE", help="Check a Python file of yours with build(classes) and keep the network.")
+@click.option(
+    "--data", "--dataset", "name", metavar="NAME", default="cifar10", show_default=True,
+    help="With --add: the images it is to read.",
+)  # fmt: skip
 @click.option("--recount", is_flag=True, hidden=True, help="Build every network and refresh counts.json (needs torch).")
 @common
-def networks(session: Session, recount: bool) -> None:
-    """Every network with its family, size, parameters and MACs."""
+def networks(session: Session, add: str | None, name: str, recount: bool) -> None:
+    """Every network with its family, size, parameters and MACs; --add takes in one of your own."""
+    if add is not None:
+        _add(session, add, name)
+        return
     if recount:
         from takd.networks.counting import write_counts  # here, because it builds the networks with torch
 
@@ -53,7 +62,39 @@ def networks(session: Session, recount: bool) -> None:
         + [f"{row[what][str(n)]:,}" for n in CLASSES for what in ("params", "macs")]
         for row in rows
     ]
-    session.answer({"networks": rows}, table(columns, cells, right=counted))
+    yours = own.all_networks()
+    shown: list[Any] = [table(columns, cells, right=counted)]
+    if yours:
+        head = ["own network", "file", "classes", "images", "parameters", "MACs"]
+        lines = [
+            [n.name, n.file, n.classes, _shape(n.input_shape), f"{n.params:,}", f"{n.macs:,}"]
+            for n in sorted(yours, key=lambda n: (n.file, n.name, n.classes))
+        ]
+        shown.append(table(head, lines, right=["classes", "parameters", "MACs"]))
+    shown.append("A network of yours joins with: python -m takd networks --add FILE --data NAME")
+    session.answer({"networks": rows, "own": [_own_row(n) for n in yours]}, *shown)
+
+
+def _add(session: Session, file: str, name: str) -> None:
+    """Check a user's file for a data set; NetworkError carries the refusal."""
+    row, _ = find_dataset(name)
+    session.say(f"Trying {file[:200]} on images of {_shape(row.input_shape)} in {row.classes} classes: some seconds.")
+    found = own.check(file, row.classes, row.input_shape)
+    lines = [
+        f"{found.file} is {found.name}: {found.params:,} parameters, {found.macs:,} MACs per image.",
+        *(f"Note: {note}" for note in found.notes),
+        f"Use it as teacher, assistant or student: python -m takd run --data {name} --teacher {found.name}",
+    ]
+    session.answer(_own_row(found) | {"data": name}, *lines)
+
+
+def _own_row(found: own.OwnNetwork) -> dict[str, Any]:
+    names = ("name", "file", "classes", "input_shape", "params", "macs", "notes")
+    return {name: getattr(found, name) for name in names}
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 @click.command()
@@ -162,27 +203,40 @@ def prepare_apart(name: str) -> None:
         raise Refused(problems, said=True)
 
 
+_SIDE = click.option(
+    "--side",
+    type=int,
+    default=folder.USUAL_SIDE,
+    show_default=True,
+    help="Pixels of the squares the images become: 32, or 64 to 256 for ImageNet's networks, pretrained ones too.",
+)
+
+
 @data.command("import-folder")
 @click.argument("path")
 @click.option("--name", required=True, help="A short name; the data set is then called folder-NAME.")
+@_SIDE
 @common
-def import_folder(session: Session, path: str, name: str) -> None:
+def import_folder(session: Session, path: str, name: str, side: int) -> None:
     """Import PATH, which holds one folder of images per class, or train/ and test/ with such folders."""
-    _import_folder(session, path, name)
+    _import_folder(session, path, name, side)
 
 
 @data.command("import", hidden=True)
 @click.argument("path")
 @click.argument("name")
+@_SIDE
 @common
-def import_short(session: Session, path: str, name: str) -> None:
+def import_short(session: Session, path: str, name: str, side: int) -> None:
     """The short form that error messages name: import PATH as folder-NAME."""
-    _import_folder(session, path, name)
+    _import_folder(session, path, name, side)
 
 
-def _import_folder(session: Session, path: str, name: str) -> None:
+def _import_folder(session: Session, path: str, name: str, side: int) -> None:
+    if not families_of_side(side):
+        raise Refused([f"No network reads images of {side} pixels; use 32, or 64 to 256 for ImageNet's networks."])
     session.say(f"Reading the images in {path[:200]}")
-    meta = folder.import_folder(_as_path(path), name)
+    meta = folder.import_folder(_as_path(path), name, side=side)
     _imported(session, meta)
 
 

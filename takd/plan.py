@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from takd.data.table import Dataset
 from takd.methods.options import Value
+from takd.methods.rows.chains import PUBLISHED
 from takd.methods.table import METHODS
-from takd.networks.table import NETWORKS, sub_models
+from takd.networks.table import NETWORKS, OWN, sub_models
 from takd.spec import ExperimentSpec, between
 from takd.stage import StageSpec
 from takd.wiring import Way, stages_along
@@ -30,7 +31,9 @@ class Arm:
         """Short and unique within an experiment, e.g. `takd 10>4>2`; the family is named once where it changes, and
         options stand behind the method: `dgkd[gate=drop-one] 10>4>2`."""
         rows = [NETWORKS[n] for n in self.path]
-        if len({row.family for row in rows}) == 1 and not any(row.subs or row.part for row in rows):
+        if len({row.family for row in rows}) == 1 and not any(
+            row.subs or row.part or row.family == OWN for row in rows
+        ):
             steps = [str(row.size) for row in rows]
         else:
             steps = list(self.path)
@@ -118,6 +121,8 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
     if spec.assistants:  # what another method makes of these assistants is held against the chain through them
         arms.append(Arm("takd", spec.path))
+    if dict(spec.options).get("protocol") == PUBLISHED:  # a faulty number has its like beside it
+        arms.append(Arm("kd", (spec.teacher, spec.student), (("protocol", PUBLISHED),)))
     arms.append(chosen_arm(spec))
     return tuple(dict.fromkeys(arms))
 

@@ -1,4 +1,4 @@
-"""What a person can choose: one table of parameters, and the frozen ExperimentSpec they make together.
+"""What a person can choose: one table of parameters, and the frozen ExperimentSpec (takd.starts) they make together.
 
 Widgets, URL, JSON files, the command line and validation all read PARAMETERS. `read_spec` turns any mapping of
 values into the nearest valid spec and a list of sentences about what had to change: the web page shows them as
@@ -14,64 +14,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from takd.budgets import BUDGETS
-from takd.data.table import DATASETS, Dataset
-from takd.methods.options import Value, take_options
+from takd.data.table import DATASETS, IMAGENET, Dataset
+from takd.methods.composer import CONTROLS, refusal
+from takd.methods.fit import why_unfit
+from takd.methods.options import take_options
 from takd.methods.table import METHODS, why_impossible
-from takd.networks.table import NETWORKS, Network, capacity, ladder
-
-SCOPES = {
-    "chain": "the chosen chain with its controls",
-    "ladder": "also direct KD from every larger size and a chain through every single assistant",
-}
-
-
-@dataclass(frozen=True)
-class ExperimentSpec:
-    """What the user asked: one chain (teacher > assistants > student), a method with its options where they differ from
-    their defaults, a budget, and how many seeds.
-
-    Every seed trains its own teacher, assistants and student: n seeds are n independent chains. Seed numbers are
-    `seed`, `seed` + 1, ..., `seed` + `seeds` - 1.
-    """
-
-    dataset: str = "cifar10"
-    teacher: str = "plain-10"
-    assistants: tuple[str, ...] = ("plain-4",)
-    student: str = "plain-2"
-    method: str = "takd"
-    budget: str = "standard"
-    seeds: int = 5
-    temperature: float = 8.0
-    lam: float = 0.5
-    noise: float = 0.0
-    seed: int = 0
-    scope: str = "ladder"
-    options: tuple[tuple[str, Value], ...] = ()
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """Networks from teacher to student."""
-        return (self.teacher, *self.assistants, self.student)
-
-
-# Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images (tuned
-# on direct KD, at another budget); those of digits come from an earlier search on other seeds. A folder of images
-# starts like CIFAR-10.
-STARTS: dict[str, ExperimentSpec] = {
-    "cifar10": ExperimentSpec(),
-    "digits": ExperimentSpec(
-        dataset="digits",
-        teacher="mlp-256",
-        assistants=("mlp-16",),
-        student="mlp-8",
-        budget="taste",
-        seeds=8,
-        temperature=1.0,
-        lam=0.9,
-        noise=0.2,
-    ),
-}
-
+from takd.networks.own import is_own, own_networks
+from takd.networks.own import why_unfit as why_own_unfit
+from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
+from takd.starts import SCOPES, ExperimentSpec, start_for
 
 _SHOWN = 30  # of the allowed values in a sentence
 
@@ -131,6 +82,7 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter("seed", "seed", "int", "First seed", "Root of all random streams.", low=0, high=2**31 - 1),
         Parameter("scope", "scope", "choice", "Compare", "Which arms are trained.", tuple(SCOPES)),
+        Parameter("view", "view", "choice", "Data view", CONTROLS["view"].help, tuple(CONTROLS["view"].choices)),
         Parameter("options", "o", "options", "Method options", "Settings of the chosen method, as name:value."),
     )
 }
@@ -144,19 +96,11 @@ class SpecError(ValueError):
         super().__init__(" ".join(self.problems))
 
 
-def start_for(dataset: str) -> ExperimentSpec:
-    """The choices a data set opens with."""
-    return STARTS.get(dataset) or replace(STARTS["cifar10"], dataset=dataset)
-
-
-def size_order(name: str) -> int:
-    """Networks are ordered by MACs, which rise along every ladder (parameters do not, on CIFAR-100)."""
-    return capacity(name, 10).macs
-
-
 def networks_for(dataset: Dataset) -> tuple[Network, ...]:
-    """The networks that read a data set's images, small to large, but for those that hold sub-models."""
-    rows = (n for n in NETWORKS.values() if n.family in dataset.families and not n.subs)
+    """The networks that read a data set's images, small to large, but for those that hold sub-models: those of the
+    table and the user's that were checked for it."""
+    own = (NETWORKS[n.name] for n in own_networks(dataset.classes, dataset.input_shape))
+    rows = (*(n for n in NETWORKS.values() if n.family in dataset.families and not n.subs), *own)
     return tuple(sorted(rows, key=lambda n: size_order(n.name)))
 
 
@@ -166,14 +110,25 @@ def multi_networks_for(dataset: Dataset) -> tuple[Network, ...]:
     return tuple(sorted(rows, key=lambda n: size_order(n.name)))
 
 
+def ladder_family(teacher: str, student: str, dataset: Dataset) -> str:
+    """Whose sizes stand between the two and are swept by the ladder scope: the teacher's.
+
+    A user's own network has no other sizes. Under such a teacher the student's family takes its place: its larger sizes
+    are what the own teacher has to be compared with. Between two own networks it is the family the data set starts
+    with, because known sizes show where the own ones stand. Own networks are never swept, only chosen.
+    """
+    families = (family_of(teacher), family_of(student), family_of(start_for(dataset.name).teacher))
+    return next(family for family in families if family != OWN)
+
+
 def between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ...]:
-    """Possible assistants: networks of the teacher's family strictly between the two, large to small. Sizes between the
-    rungs of the ladder are among them."""
-    family = NETWORKS[teacher].family
+    """Possible assistants: networks of the ladder's family and the user's own strictly between the two, large to small.
+    Sizes between the rungs of the ladder are among them."""
+    families = (ladder_family(teacher, student, dataset), OWN)
     inside = (
         n.name
         for n in networks_for(dataset)
-        if n.family == family and size_order(student) < size_order(n.name) < size_order(teacher)
+        if n.family in families and size_order(student) < size_order(n.name) < size_order(teacher)
     )
     return tuple(reversed(list(inside)))
 
@@ -214,7 +169,13 @@ def read_spec(
     for repair in ({"options": ()}, {"method": "kd", "assistants": (), "options": ()}):
         found = why_impossible(METHODS[spec.method], dict(spec.options), lam=spec.lam, assistants=len(spec.assistants))
         if found:
-            spec, more = replace(spec, **repair), [*more, found]
+            spec, more = replace(spec, **repair), [*more, *({found} - set(more))]
+    misfit = why_unfit(METHODS[spec.method], dict(spec.options), spec.teacher, spec.student, known[name].classes)
+    if misfit:
+        spec, more = replace(spec, method="kd", options=()), [*more, misfit]
+    presets = METHODS[spec.method].presets
+    if found := refusal(replace(presets[0].composition, view=spec.view)):
+        spec, more = replace(spec, view="same"), [*more, f"{METHODS[spec.method].label}: {found}"]
     return spec, (*problems, *more)
 
 
@@ -231,11 +192,11 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
         items = (value,) if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             return default, _refusal(parameter, value)
-        bad = [item for item in items if item not in parameter.options]
-        good = tuple(item for item in items if item in parameter.options)
+        bad = [item for item in items if not _offered(parameter, item)]
+        good = tuple(item for item in items if _offered(parameter, item))
         return good, _refusal(parameter, bad[0]) if bad else None
     if parameter.kind == "choice":
-        ok = isinstance(value, str) and value in parameter.options
+        ok = _offered(parameter, value)
         return (value, None) if ok else (default, _refusal(parameter, value))
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return default, _refusal(parameter, value)
@@ -253,31 +214,44 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
     return (int(clamped) if whole else float(clamped)), problem
 
 
+def _unfit(name: str, dataset: Dataset) -> str:
+    return why_own_unfit(name, dataset.name, dataset.label) or f"does not read {dataset.label} images"
+
+
+def _offered(parameter: Parameter, value: Any) -> bool:
+    """Whether a choice can have this value on some data set. A user's networks and those for larger images are not
+    listed; `_repair_path` then asks whether they fit."""
+    if not isinstance(value, str):
+        return False
+    network = parameter.options == CHOOSABLE and (is_own(value) or (value in NETWORKS and family_of(value) in IMAGENET))
+    return network or value in parameter.options
+
+
 def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str]) -> tuple[ExperimentSpec, list[str]]:
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)
     if METHODS[spec.method].wiring == "sub-models":
         return _one_network(spec, dataset, explicit)
-    fitting = {n.name for n in networks_for(dataset)}
+    order = [n.name for n in networks_for(dataset)]
+    fitting = set(order)
     for role in ("teacher", "student"):
         name = getattr(spec, role)
-        if NETWORKS[name].subs:
+        if not is_own(name) and NETWORKS[name].subs:
             problems.append(
                 f"{PARAMETERS[role].label} {name} holds sub-models that share weights and cannot be one of a row of "
                 f"networks; choose method {' or '.join(_in_place())}, or a network such as {getattr(start, role)}."
             )
             spec = replace(spec, **{role: getattr(start, role)})
         elif name not in fitting:
-            problems.append(
-                f"{PARAMETERS[role].label} {name} does not read {dataset.label} images; "
-                f"choose one of {', '.join(n.name for n in networks_for(dataset))}."
-            )
+            instead = "or choose another network" if is_own(name) else f"choose one of {', '.join(order)}"
+            problems.append(f"{PARAMETERS[role].label} {name} {_unfit(name, dataset)}; {instead}.")
             spec = replace(spec, **{role: getattr(start, role)})
     if spec.method != "scratch" and size_order(spec.teacher) <= size_order(spec.student):
         problems.append(f"Teacher {spec.teacher} must be larger than student {spec.student}.")
-        largest = ladder(NETWORKS[spec.student].family)[-1]
-        ends = (largest, spec.student) if largest != spec.student else (start.teacher, start.student)
+        largest = ladder(ladder_family(spec.student, spec.student, dataset))[-1]
+        larger = size_order(largest) > size_order(spec.student)
+        ends = (largest, spec.student) if larger else (start.teacher, start.student)
         spec = replace(spec, teacher=ends[0], student=ends[1])
     method = METHODS[spec.method]
     least, most = method.assistants
@@ -289,7 +263,7 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     kept: list[str] = []
     for name in spec.assistants:
         if name not in fitting:
-            problems.append(f"Assistant {name} does not read {dataset.label} images; left out.")
+            problems.append(f"Assistant {name} {_unfit(name, dataset)}; left out.")
         elif name in kept:
             problems.append(f"Assistant {name} is named twice; a chain uses each size once.")
         elif not _inside(spec, (name,)):

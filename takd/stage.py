@@ -24,7 +24,8 @@ class DataSpec:
     """Which images a stage learns from.
 
     `train_images` counts images of the published training part; `noise` is the share of training labels replaced by
-    another class, drawn from the stage's seed (never on validation or test images).
+    another class, drawn from the stage's seed (never on validation or test images). `skip` counts images before them
+    that are left to another network.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DataSpec:
     train_images: int
     noise: float
     split_seed: int
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Recipe:
 
     `schedule` is constant, step (a tenth at 1/2 and 3/4) or one-cycle; `augmentation` is none, flip or crop-flip;
     `precision` is fp32 or mixed (bf16 where the device has it). `until` ends the training after so many epochs of the
-    schedule, for a teacher at an earlier epoch of its own training; 0 goes to the end.
+    schedule, for a teacher at an earlier epoch of its own training; 0 goes to the end. `selection` is empty (the last
+    epoch), or `test`: the best epoch on test images, a fault of released code that is shown and never used.
     """
 
     epochs: int
@@ -70,6 +73,7 @@ class Recipe:
     augmentation: str
     precision: str
     until: int = 0
+    selection: str = ""
 
     @property
     def last(self) -> int:
@@ -80,7 +84,8 @@ class Recipe:
 @dataclass(frozen=True)
 class StageSpec:
     """Everything that changes the weights of one training; `teachers` are keys of finished stages, in order, and
-    `peers` names of networks trained beside this one, in the same steps."""
+    `peers` names of networks trained beside this one, in the same steps. `view` is empty (teachers see what the student
+    sees) or `own` (they see images as they are, while the student's views change)."""
 
     network: str
     data: DataSpec
@@ -91,6 +96,7 @@ class StageSpec:
     engine: int = ENGINE_VERSION
     schema: int = STAGE_SCHEMA
     peers: tuple[str, ...] = ()
+    view: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -139,7 +145,14 @@ class StageSpec:
 
 
 # Fields that came later, (part, name): stages of before keep their keys.
-_LATER = (("loss", "options"), ("recipe", "until"), ("stage", "peers"))
+_LATER = (
+    ("loss", "options"),
+    ("recipe", "until"),
+    ("recipe", "selection"),
+    ("data", "skip"),
+    ("stage", "peers"),
+    ("stage", "view"),
+)
 _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": (float, type(None))}
 
 

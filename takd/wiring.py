@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from takd.answers import looks_inside
 from takd.budgets import Budget, budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.method import Method
 from takd.methods.options import Value, read_options
+from takd.methods.rows.chains import PUBLISHED
 from takd.methods.scale import Training, anchor_epochs, equal_cost_epochs, stopping_epoch
 from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
-from takd.networks.table import NETWORKS, capacity, stage_shapes
+from takd.networks.table import capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
 from takd.stage import DataSpec, LossSpec, StageSpec
 
@@ -38,14 +40,30 @@ class Way:
     def row(self) -> Method:
         return METHODS[self.method]
 
+    @property
+    def as_published(self) -> bool:
+        """Whether the released code's behaviour is wanted, faults and all."""
+        return self.options.get("protocol") == PUBLISHED
+
     def loss(self, position: int) -> LossSpec:
         """The loss of the network at a position of the path."""
         spec = self.spec
-        return recipe_at(self.row, self.options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
+        options = {name: value for name, value in self.options.items() if name != "protocol"}
+        if self.as_published:
+            options["reduction"] = "mean"
+        return recipe_at(self.row, options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
 
-    def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = ()) -> StageSpec:
-        """The stage of one network at this seed."""
-        return stage_for(network, teachers, loss, self.seed, self.spec, self.dataset)
+    def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = (), *, first: bool = False) -> StageSpec:
+        """The stage of one network at this seed; `first` for the teacher of a path and what is trained on it."""
+        made = stage_for(network, teachers, loss, self.seed, self.spec, self.dataset)
+        if self.spec.view == "split":
+            half = made.data.train_images // 2
+            made = replace(made, data=replace(made.data, train_images=half, skip=0 if first else half))
+        if self.spec.view == "own" and teachers and made.recipe.augmentation != "none" and not looks_inside(made):
+            made = replace(made, view="own")
+        if self.as_published:
+            return replace(made, recipe=replace(made.recipe, schedule="constant", selection="test"))
+        return made
 
     def add(self, stage: StageSpec) -> str:
         """Keep a stage; its key."""
@@ -63,7 +81,7 @@ def _path(way: Way) -> tuple[str, ...]:
     keys: list[str] = []
     for position, network in enumerate(way.path):
         teachers = tuple(keys[i] for i in way.row.teachers_of(position))
-        stage = way.stage(network, way.loss(position), teachers)
+        stage = way.stage(network, way.loss(position), teachers, first=position == 0 < len(way.path) - 1)
         if way.row.spends_assistants and teachers:
             epochs = whole_budget(way.options, way.path, way.spec, way.dataset)
             stage = replace(stage, recipe=replace(stage.recipe, epochs=epochs))
@@ -74,15 +92,15 @@ def _path(way: Way) -> tuple[str, ...]:
 def _heads(way: Way) -> tuple[str, ...]:
     """The student hears the teacher and heads on it, which are a stage and so trained once for all students."""
     teacher, student = way.path
-    first = way.add(way.stage(teacher, way.loss(0)))
-    heads = way.add(way.stage(teacher, heads_recipe(way.row, way.options), (first,)))
+    first = way.add(way.stage(teacher, way.loss(0), first=True))
+    heads = way.add(way.stage(teacher, heads_recipe(way.row, way.options), (first,), first=True))
     return first, way.add(way.stage(student, way.loss(1), (first, heads)))
 
 
 def _trajectory(way: Way) -> tuple[str, ...]:
     """The student hears its teacher at earlier epochs, one or several in order of epoch."""
     teacher, student = way.path
-    whole = way.stage(teacher, way.loss(0))
+    whole = way.stage(teacher, way.loss(0), first=True)
     options = read_options(way.row.options, way.options)
     epochs = whole.recipe.epochs
     if "anchors" in options:
@@ -127,7 +145,7 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     experiment, or heads on the teacher. `options` are those of the equal-cost control."""
 
     def training(network: str) -> Training:
-        budget = budget_for(NETWORKS[network].family, spec.budget)
+        budget = budget_for(family_of(network), spec.budget, _available(dataset))
         return Training(budget.recipe.epochs, capacity(network, dataset.classes).macs, images=_images(budget, dataset))
 
     values = read_options(METHODS["kd-long"].options, options)
@@ -139,8 +157,12 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     return equal_cost_epochs(training(path[-1]), extra, str(values["measure"]))
 
 
+def _available(dataset: Dataset) -> int:
+    return dataset.train_pool - dataset.validation - dataset.test
+
+
 def _images(budget: Budget, dataset: Dataset) -> int:
-    available = dataset.train_pool - dataset.validation - dataset.test
+    available = _available(dataset)
     return min(budget.train_images or available, available)
 
 
@@ -148,7 +170,7 @@ def stage_for(
     network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
 ) -> StageSpec:
     """The stage of one network given its teachers' keys and its loss."""
-    budget = budget_for(NETWORKS[network].family, spec.budget)
+    budget = budget_for(family_of(network), spec.budget, _available(dataset))
     data = DataSpec(
         name=dataset.name,
         fingerprint=str(dataset.fingerprint),

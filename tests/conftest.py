@@ -17,7 +17,8 @@ settings.load_profile("untimed")
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test gets its own store and data folder, and no cached runs unless it asks for them."""
+    """Every test gets its own store, data and networks folder, and no cached runs unless it asks for them."""
     monkeypatch.setenv("TAKD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TAKD_NETWORKS", str(tmp_path / "networks"))
     monkeypatch.setenv("TAKD_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "no-cached-runs"))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
+from takd.networks import own
 from takd.plan import build_plan
 from takd.presentation.study import study
 from takd.runs import files
@@ -18,6 +20,7 @@ from takd.runs.store import Store
 from takd.runs.submit import write_plan
 from takd.spec import to_json
 
+from .own_files import DIGITS, LARGE, check_here, keep
 from .pages_support import SMALL, charts_of, link, open_page, seeds, train_here
 
 REPO = Path(__file__).parents[1]
@@ -178,6 +181,76 @@ def test_a_smaller_teacher_takes_the_student_along() -> None:
     assert (link(at, "t"), link(at, "s"), link(at, "m")) == (["mlp-8"], ["mlp-4"], ["kd"])
 
 
+def checked_on_page(path: Path) -> AppTest:
+    at = open_page({"d": ["digits"]})
+    at.text_input(key="own-path").set_value(str(path)).run()
+    at.button(key="own-check").click().run()
+    assert not at.exception
+    return at
+
+
+def test_a_network_of_the_visitor_is_checked_and_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "_try", check_here)
+    file = tmp_path / "my*net.py"
+    file.write_text(LARGE)
+    at = checked_on_page(file)
+    (found,) = own.own_networks(10, DIGITS)
+    assert found.name in at.success[0].value
+    assert "my\\*net.py can be used" in at.success[0].value
+    shown = next(o for o in at.selectbox(key="w-teacher").options if found.name in o)
+    assert "my*net.py" in shown
+    at.selectbox(key="w-teacher").select(found.name).run()
+    assert (link(at, "t"), link(at, "ta")) == ([found.name], [])  # the start's assistant still fits
+    at.selectbox(key="w-student").select("mlp-128").run()
+    assert not at.exception
+    other = open_page({"d": ["digits"], "t": [found.name], "s": ["mlp-16"], "m": ["kd"]})
+    assert not other.exception and not other.warning
+    (own.own_root() / f"{found.sha256}.py").unlink()
+    gone = open_page({"d": ["digits"], "t": [found.name], "s": ["mlp-16"], "m": ["kd"]})
+    assert not gone.exception
+    assert "not an own network of this machine" in gone.warning[0].value
+
+
+def test_a_file_that_cannot_be_used_gets_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "_try", check_here)
+    (tmp_path / "bad.py").write_text("def build(classes):\n    raise ValueError('<b>![x](http://e.example)')")
+    at = checked_on_page(tmp_path / "bad.py")
+    assert "ValueError" in at.error[0].value
+    assert "](" not in at.error[0].value.replace("\\](", "")
+    assert "cannot be read" in checked_on_page(tmp_path / "none.py").error[0].value
+    at = open_page({"d": ["digits"]})
+    at.button(key="own-check").click().run()
+    assert "path" in at.error[0].value
+
+
+@pytest.mark.parametrize("name", ["TAKD_READ_ONLY", "TAKD_PUBLIC"])
+def test_a_public_server_takes_no_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    at = open_page({"d": ["digits"]})
+    assert not at.exception
+    assert not at.text_input
+    assert not [b for b in at.button if b.key == "own-check"]
+
+
+def test_a_finished_run_whose_network_is_gone_is_not_shown_as_another(tmp_path: Path) -> None:
+    found = keep("mine.py", 1_000_000)
+    spec = replace(SMALL, teacher=found.name, assistants=(), method="kd")
+    store = Store(tmp_path / "store")
+    folder = store.root / "runs" / "20260101-000000-0001"
+    folder.mkdir(parents=True)
+    write_plan(store, folder, build_plan(spec, available_datasets()["digits"]))
+    row = {"schema": 1, "spec": to_json(spec), "created": "2026-01-01T00:00:00", "asked_by": ""}
+    (folder / "experiment.json").write_text(json.dumps(row))
+    (folder / "status.json").write_text(json.dumps({"schema": 1, "state": "done"}))
+    assert len(open_page(page=str(REPO / "pages" / "runs.py")).dataframe) == 1
+    (own.own_root() / f"{found.sha256}.py").unlink()
+    runs = open_page(page=str(REPO / "pages" / "runs.py"))
+    assert not runs.exception
+    assert not runs.dataframe
+    assert any(found.name in caption.value for caption in runs.caption)
+    assert not open_page({"d": ["digits"]}).exception
+
+
 def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
     at = open_page()
@@ -188,7 +261,14 @@ def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not at.info  # the first page answers its own question, not a neighbour's
 
 
-@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.assistants[0]])
+def test_a_method_that_does_not_fit_the_networks_says_so() -> None:
+    at = open_page({"d": ["digits"]})
+    at.selectbox(key="w-method").set_value("at").run()
+    assert not at.exception and link(at, "m") == ["kd"]
+    assert any("Attention" in warning.value for warning in (*at.warning, *at.info))
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.assistants[0] and name != "at"])
 def test_every_method_without_assistants_can_be_chosen(name: str) -> None:
     at = open_page({"d": ["digits"]})
     at.selectbox(key="w-method").set_value(name).run()

@@ -107,7 +107,7 @@ def valid_specs(draw: st.DrawFn) -> ExperimentSpec:
     dataset = DATASETS[draw(st.sampled_from(list(DATASETS)))]
     order = [n.name for n in networks_for(dataset)]
     student, teacher = sorted(
-        draw(st.lists(st.sampled_from(order), min_size=2, max_size=2, unique=True)), key=size_order
+        draw(st.lists(st.sampled_from(order), min_size=2, max_size=2, unique_by=size_order)), key=size_order
     )
     inside = between(teacher, student, dataset)
     assistants = tuple(a for a in inside if draw(st.booleans()))
@@ -233,3 +233,47 @@ def test_what_no_option_can_mend_is_refused_with_what_to_change() -> None:
     spec, problems = read_spec({**DGKD, "assistants": ["mlp-16"], "options": {"gate": "drop-one", "protect": True}})
     assert spec.options == ()
     assert "add an assistant" in problems[0]
+
+
+IMPOSSIBLE = [
+    ({"method": "takd", "assistants": []}, ["takd", "at least 1 assistant"]),
+    ({"method": "dgkd", "assistants": []}, ["dgkd", "at least 1 assistant"]),
+    ({"method": "kd-long", "assistants": []}, ["whole budget", "add one"]),
+    ({"method": "dgkd", "teacher": "mlp-16", "student": "mlp-8"}, ["dgkd", "at least 1 assistant"]),  # neighbours
+    ({"options": {"gate": "bernoulli", "p": 0}}, ["p '0'", "greater than 0"]),
+    ({"options": ["gate:weaken", "p:0"]}, ["p '0'", "greater than 0"]),
+    ({"options": ["gate:bernoulli", "p:-0.5"]}, ["p '-0.5'", "up to 1"]),
+    ({"options": ["gate:bernoulli", "p:1.01"]}, ["p '1.01'", "up to 1"]),
+    ({"assistants": ["mlp-16"], "options": ["gate:drop-one", "protect:true"]}, ["Dropping one", "add an assistant"]),
+    ({"lam": 1, "options": ["gate:bernoulli", "empty:labels"]}, ["lam = 1", "lam below 1", "empty = one"]),
+    ({"options": {"gate": "bernoulli", "p": math.nan}}, ["p 'nan'", "greater than 0"]),
+    ({"options": {"gate": "bernoulli", "p": math.inf}}, ["p 'inf'", "greater than 0"]),
+    ({"method": "dkd", "assistants": [], "options": ["beta:nan"]}, ["beta 'nan'", "from 0 up to 100"]),
+    ({"method": "dkd", "assistants": [], "options": ["alpha:1e999"]}, ["alpha '1e999'", "from 0 up to 100"]),
+    ({"method": "dist", "assistants": [], "options": {"gamma": -math.inf}}, ["gamma '-inf'", "from 0 up to 100"]),
+    ({"method": "akd", "assistants": [], "options": {"max_t": 2.5}}, ["max_t '2.5'", "whole numbers"]),
+    ({"options": {"gatte": "none"}}, ["no option 'gatte'", "gate"]),
+    ({"method": "scratch", "assistants": [], "options": ["p:0.5"]}, ["no option 'p'", "none at all"]),
+    ({"options": ["alpha:2"]}, ["no option 'alpha'", "sum, gate, p"]),
+    ({"method": "takd", "options": ["gate:drop-one"]}, ["no option 'gate'", "reduction"]),
+    ({"method": "dkd", "assistants": [], "options": ["t_norm:2"]}, ["no option 't_norm'", "alpha"]),
+    ({"method": "scratch", "assistants": [], "view": "split"}, ["Without a source", "choose 'same'"]),
+    ({"method": "dml", "assistants": [], "view": "own"}, ["Peers share every step's images"]),
+    ({"method": "ipkd", "assistants": [], "student": "mlp-8"}, ["sub-models of one network", "slim-mlp-64"]),
+    ({"method": "kd", "assistants": [], "student": "slim-mlp-64"}, ["holds sub-models", "ipkd", "mlp-8"]),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), IMPOSSIBLE)
+def test_a_method_that_cannot_run_is_refused_before_training(values: dict, words: list[str]) -> None:
+    wanted = {**DGKD, **values}
+    if "teacher" in values:
+        del wanted["assistants"]
+    with pytest.raises(SpecError) as caught:
+        require_spec(wanted)
+    assert all(problem.endswith(".") and len(problem) < 300 for problem in caught.value.problems)
+    text = " ".join(caught.value.problems)
+    assert all(word in text for word in words), text
+    spec, problems = read_spec(wanted)
+    assert problems == caught.value.problems
+    assert require_spec(to_json(spec)) == spec

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from takd.analysis.statistics import t_interval
-from takd.networks.table import NETWORKS, capacity, sub_models
+from takd.costs import looking_macs, step_macs
+from takd.networks.table import NETWORKS, capacity
 from takd.plan import Arm, Chain, Plan
 from takd.spec import size_order
 from takd.stage import StageSpec
@@ -158,7 +159,7 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
     done: the student is finished. test_acc, val_acc: the student's, at the last epoch. teacher: first network of the
     path, missing for scratch; teacher_test_acc: its accuracy. seconds: sum over the chain's distinct trainings, NaN
     unless all of them are known. trainings: how many there are. mac_epochs: planned cost, the sum of
-    3 * MACs * training images * epochs (a backward pass costs about two forward passes). origin: `cached` if every
+    MACs of a step per image (takd.costs) * training images * epochs. origin: `cached` if every
     stage is, `live` otherwise, missing until done.
     """
     results = {key: store.result(key) for key in plan.stages}
@@ -186,7 +187,7 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
                 else math.nan,
                 "seconds": sum(_number((results[key] or {}).get("seconds")) for key in keys),
                 "trainings": len(keys),
-                "mac_epochs": sum(_mac_epochs(plan.stages[key]) for key in keys),
+                "mac_epochs": sum(_mac_epochs(plan.stages[key], plan.stages) for key in keys),
                 "origin": ("cached" if cached else "live") if done else None,
                 "student_key": chain.student,
             }
@@ -202,13 +203,8 @@ def part_of(result: Mapping[str, Any], part: int | None) -> Mapping[str, Any]:
     return rows[part] if isinstance(rows, list) and part < len(rows) and isinstance(rows[part], dict) else {}
 
 
-def _mac_epochs(stage: StageSpec) -> float:
-    """All networks of a stage count: peers, and sub-models that all answer in every step."""
-    classes = stage.data.classes
-    macs = sum(capacity(name, classes).macs for name in (stage.network, *stage.peers))
-    if subs := sub_models(stage.network, classes):
-        macs = subs[-1].macs_with_smaller
-    return 3.0 * macs * stage.data.train_images * stage.recipe.last
+def _mac_epochs(stage: StageSpec, stages: Mapping[str, StageSpec]) -> float:
+    return (step_macs(stage) + looking_macs(stage, stages)) * stage.data.train_images * stage.recipe.last
 
 
 def arm_frame(chains: pd.DataFrame) -> pd.DataFrame:

@@ -30,11 +30,19 @@ WEIGHTS: dict[str, float] = {
     "temperature": 4,
     "lam": 4,
     "options": 4,
+    "view": 4,
     "seeds": 1,
     "scope": 0.5,
     "seed": 0.25,
 }
-_TEACHING = ("teacher", "assistants", "temperature", "lam", "options")  # mean nothing to a student that learns alone
+_TEACHING = (
+    "teacher",
+    "assistants",
+    "temperature",
+    "lam",
+    "options",
+    "view",
+)  # mean nothing to a student that learns alone
 
 _BETWEEN = ("teacher", "assistants", "lam", "scope")  # mean nothing inside one network
 

@@ -147,6 +147,7 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     no_chain = Arm("kd", plan.chosen.path[-2:])
     chain = Arm("takd", plan.spec.path)
     wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
+    wanted += [(plan.chosen, arm) for arm in plan.arms if arm.method == "kd" and arm.options]
     wanted += [*((arm, direct) for arm in family), (direct, scratch)]
     if plan.chosen.part is not None:
         wanted = _in_one_network(plan)

@@ -76,13 +76,14 @@ def write_cache(
     label: str | None = None,
     expected_fingerprint: str | None = None,
     note: str = "",
+    side: int | None = None,
 ) -> dict[str, Any]:
     """Put a data set into the cache and return its meta.
 
     Images are (N, H, W, C) uint8, labels (N,) integers in [0, len(class_names)). The folder appears complete by one
     rename. If another process prepared the same images meanwhile, its folder is kept; different or damaged content
     under the same name is replaced. Raises DataError when arrays do not fit together, when the fingerprint is not the
-    expected one, or when the disk refuses.
+    expected one, or when the disk refuses. `side` is written down where a reader cannot know it from the name.
     """
     target = _folder(name, data_root(root))
     arrays: dict[str, np.ndarray] = {}
@@ -111,6 +112,8 @@ def write_cache(
     }
     if note:
         meta["note"] = note
+    if side is not None:
+        meta["side"] = side
     try:
         _write_folder(target, arrays, meta)
     except OSError as error:
@@ -210,6 +213,9 @@ def _meta_problem(meta: Any, name: str) -> str | None:
         return "meta.json has no label"
     if not isinstance(meta.get("fingerprint"), str) or not _HEX64.fullmatch(meta["fingerprint"]):
         return "meta.json has no fingerprint"
+    side = meta.get("side", 32)
+    if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= 1024:
+        return "meta.json does not name the side of its images"
     for part in PARTS:
         count = meta.get(part)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:

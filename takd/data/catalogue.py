@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from takd.data.cache import DataError, data_root, read_meta
-from takd.data.table import DATASETS, FOLDER_PREFIX, RGB_32, Dataset
+from takd.data.table import DATASETS, FOLDER_PREFIX, IMAGENET, RGB_32, Dataset
+from takd.networks.table import FAMILIES
 
 
 def available_datasets(root: Path | None = None) -> dict[str, Dataset]:
@@ -19,7 +20,7 @@ def available_datasets(root: Path | None = None) -> dict[str, Dataset]:
     found = {name: _filled(row, _usable_meta(name, root)) for name, row in DATASETS.items()}
     for name in _folder_names(root):
         meta = _usable_meta(name, root)
-        if meta is not None:
+        if meta is not None and families_of_side(meta.get("side", 32)):
             found[name] = folder_dataset(meta)
     return found
 
@@ -70,7 +71,7 @@ def folder_dataset(meta: dict[str, Any]) -> Dataset:
     return Dataset(
         name=meta["name"],
         label=meta["label"],
-        families=RGB_32,
+        families=families_of_side(meta.get("side", 32)),
         classes=meta["classes"],
         train_pool=meta["train"],
         validation=max(1, meta["train"] // 10),
@@ -78,7 +79,19 @@ def folder_dataset(meta: dict[str, Any]) -> Dataset:
         source="folder",
         download="nothing to download",
         fingerprint=meta["fingerprint"],
+        input_shape=(3, meta.get("side", 32), meta.get("side", 32)),
     )
+
+
+def families_of_side(side: int) -> tuple[str, ...]:
+    """The ladders offered on RGB squares of that many pixels; none for sides that no network here reads."""
+    return tuple(name for name in (*RGB_32, *IMAGENET) if FAMILIES[name].reads((3, side, side)))
+
+
+def folder_shape(name: str) -> tuple[int, int, int] | None:
+    """Shape of an imported folder's images, None where it is not here."""
+    meta = _usable_meta(name, None) if name.startswith(FOLDER_PREFIX) else None
+    return None if meta is None else folder_dataset(meta).input_shape
 
 
 def _filled(row: Dataset, meta: dict[str, Any] | None) -> Dataset:

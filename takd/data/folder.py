@@ -19,6 +19,7 @@ from PIL import Image
 from takd.data.cache import DataError, write_cache
 from takd.data.table import FOLDER_PREFIX
 
+USUAL_SIDE = 32  # what most networks read; it is not written down, so that older imports stay what they are
 LEAST_IMAGES = 10  # of the training part and of the test part: fewer tell nothing
 LARGEST_PIXELS = 50_000_000  # per image; a small file that claims more is a decompression bomb
 _SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -63,7 +64,16 @@ def import_folder(path: Path, name: str, root: Path | None = None, side: int = 3
                 f"The {part} part of {top} has {len(labels)} images; at least {LEAST_IMAGES} are needed. Add images."
             )
     return write_cache(
-        f"{FOLDER_PREFIX}{name}", train_x, train_y, test_x, test_y, names, root, label=f"Folder: {name}", note=note
+        f"{FOLDER_PREFIX}{name}",
+        train_x,
+        train_y,
+        test_x,
+        test_y,
+        names,
+        root,
+        label=f"Folder: {name}",
+        note=note,
+        side=None if side == USUAL_SIDE else side,
     )
 
 

@@ -41,19 +41,20 @@ class TrainingArrays:
 
 
 def load_training(data: DataSpec, seed: int, root: Path | None = None) -> TrainingArrays:
-    """The first `data.train_images` images of the training part with `data.noise` of their labels made wrong.
+    """The first `data.train_images` images of the training part behind `data.skip`, with `data.noise` of their labels
+    made wrong.
 
     Raises DataError when the set is not prepared, is not the one `data` names, or has fewer images than asked.
     """
     dataset = prepared(data, root)
     x, y = read_arrays(data.name, root, "train")
     parts = split(dataset, len(y), data.split_seed)
-    if not 1 <= data.train_images <= len(parts.train):
+    end = data.skip + data.train_images
+    if data.skip < 0 or data.train_images < 1 or end > len(parts.train):
         raise DataError(
-            f"{data.train_images} training images were asked of {data.name}, which has {len(parts.train)}; "
-            "ask for fewer."
+            f"{end} training images were asked of {data.name}, which has {len(parts.train)}; ask for fewer."
         )
-    chosen = parts.train[: data.train_images]
+    chosen = parts.train[data.skip : end]
     train_x, clean_y = x[chosen], y[chosen]
     scale = scale_of(data.name)
     mean, std = channel_statistics(train_x, scale)

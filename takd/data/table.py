@@ -14,6 +14,7 @@ FOLDER_PREFIX = "folder-"
 GREY_8 = ("mlp", "cnn8", "slim-mlp")
 _LADDERS_32 = ("plain", "resnet", "wrn-16", "wrn-28", "wrn-40", "vgg", "resnet4")
 RGB_32 = (*_LADDERS_32, "slim-plain", "slim-mobilenet", "msdnet")
+IMAGENET = ("imagenet-resnet", "imagenet-mobilenet", "pretrained-resnet", "pretrained-mobilenet")  # of 64 to 256 pixels
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Dataset:
 
     `families` are the ladders that read its images. `validation` and `test` count images carved for those splits
     (`test` is 0 where the source brings its own test part). `fingerprint` is known for sets whose pixels are
-    published and fixed, None where it is computed on first preparation.
+    published and fixed, None where it is computed on first preparation. `input_shape` is (C, H, W) of an image.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dataset:
     source: str
     download: str
     fingerprint: str | None = None
+    input_shape: tuple[int, int, int] = (3, 32, 32)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -51,6 +53,7 @@ DATASETS: dict[str, Dataset] = {
             "scikit-learn",
             "nothing to download",
             fingerprint="9482c93555043c7120886ba27042ba5a41e4a0cb07a475c2dd2225caefbe72f3",
+            input_shape=(1, 8, 8),
         ),
         Dataset(
             "cifar10",

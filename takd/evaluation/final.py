@@ -32,7 +32,7 @@ def evaluate(
     Always in fp32, whatever the training used: bf16 logits are so coarse that the two best classes tie on up to half
     a percent of the images. `teachers` maps a teacher's key to its test logits (N, classes).
     """
-    images = _test_images(replace(stage.data, noise=0.0), data.mean, data.std, data.scale, data.train.pixels.device)
+    images = test_images(stage.data, data, data.train.pixels.device)
     labels = images.labels.cpu()
     if isinstance(network, Trainee) and network.parts:
         every = predict(Every(network), images, bf16=False).cpu()
@@ -55,6 +55,11 @@ def evaluate(
     result["agreement"] = {key: value["agreement"] for key, value in with_teachers.items()}
     result["kl"] = {key: value["kl"] for key, value in with_teachers.items()}
     return result, pack_logits(logits, every)
+
+
+def test_images(spec: DataSpec, data: TrainingData, device: torch.device) -> Images:
+    """The test part, normalised like the training images."""
+    return _test_images(replace(spec, noise=0.0), data.mean, data.std, data.scale, device)
 
 
 @lru_cache(maxsize=1)

@@ -31,7 +31,7 @@ CONTROLS: dict[str, Control] = {
             "Which images do teacher and student look at?",
             {
                 "same": "the same view of every image",
-                "own": "each its own random view of the image, as with stored answers and random views for the student",
+                "own": "each its own: students their random views, finished teachers the image as it is",
                 "split": "different images: the teacher learns from one part, the student from the other",
             },
         ),

@@ -19,9 +19,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from takd.networks.table import OWN, NetworkError
 
@@ -96,16 +98,80 @@ def find(name: str, classes: int | None = None) -> OwnNetwork | None:
 
     With `classes`, what was measured for the nearest number of classes it was checked for.
     """
-    match = _NAME.fullmatch(name)
-    digests = _digests(match.group(1)) if match else []
-    good = [v for digest in digests for v in _verdicts(digest) if not v.problem and _copy(digest).is_file()]
+    if not is_own(name):
+        return None
+    good = [v for v in _usable_ones() if v.name == name]
     return min(good, key=lambda v: abs(v.classes - (classes or v.classes)), default=None)
+
+
+def is_own(name: str) -> bool:
+    """Whether this is how a user's network is called, here or elsewhere."""
+    return _NAME.fullmatch(name) is not None
 
 
 def own_networks(classes: int, input_shape: tuple[int, int, int]) -> tuple[OwnNetwork, ...]:
     """Checked networks that fit these classes and images, small to large in MACs."""
-    found = (v for digest in _digests("") for v in _verdicts(digest) if not v.problem and _copy(digest).is_file())
-    return tuple(sorted((v for v in found if _case(v) == (classes, input_shape)), key=lambda v: (v.macs, v.sha256)))
+    found = (v for v in _usable_ones() if _case(v) == (classes, input_shape))
+    return tuple(sorted(found, key=lambda v: (v.macs, v.sha256)))
+
+
+def all_networks() -> tuple[OwnNetwork, ...]:
+    """Every usable verdict of this machine: a file that was checked for two kinds of images is there twice."""
+    return _usable_ones()
+
+
+def why_unfit(name: str, data: str, label: str) -> str:
+    """Why a user's network cannot be used on a data set, called `label`, that it was not checked for, and what to do;
+    the name of the network comes before it. Empty for other names."""
+    if not is_own(name):
+        return ""
+    again = f"(python -m takd networks --add FILE --data {data})"
+    file = next((n.file for n in _usable_ones() if n.name == name), None)
+    if file is None:
+        return f"is not an own network of this machine. Check its file again {again}"
+    printable = "".join(c if c.isprintable() else "?" for c in file)
+    return f"({printable}) was not checked for {label} images. Check its file for them {again}"
+
+
+def gone(choices: Mapping[str, Any]) -> tuple[str, ...]:
+    """The user's networks that stored choices name and this machine does not have: what was found with them cannot be
+    shown, because their sizes are not known."""
+    among = choices.get("assistants")
+    named = [choices.get("teacher"), *(among if isinstance(among, (list, tuple)) else ()), choices.get("student")]
+    return tuple(n for n in named if isinstance(n, str) and is_own(n) and find(n) is None)
+
+
+def gone_sentence(names: tuple[str, ...]) -> str:
+    """Why results are not shown, and what to do."""
+    listed = ", ".join(dict.fromkeys(names))
+    return f"The size of {listed} is not known: its file is not on this machine. Check the file again to see this run."
+
+
+class _Seen(NamedTuple):
+    root: Path
+    changed: int
+    usable: tuple[OwnNetwork, ...]
+
+
+_SETTLED = 2_000_000_000  # ns: the clock of some file systems ticks in seconds, so a younger change may not be the last
+_seen: _Seen | None = None
+
+
+def _usable_ones() -> tuple[OwnNetwork, ...]:
+    """All usable verdicts. A page asks hundreds of times, so they are read again only after the folder has changed:
+    every file in it appears and disappears by a rename, which changes the folder's time."""
+    global _seen
+    root, seen = own_root(), _seen
+    try:
+        changed = root.stat().st_mtime_ns
+    except OSError:
+        return ()
+    if seen is not None and (seen.root, seen.changed) == (root, changed):
+        return seen.usable
+    usable = tuple(v for d in _digests("") if _copy(d).is_file() for v in _verdicts(d) if not v.problem)
+    if time.time_ns() - changed > _SETTLED:
+        _seen = _Seen(root, changed, usable)
+    return usable
 
 
 def kept_file(name: str) -> Path:
@@ -113,8 +179,8 @@ def kept_file(name: str) -> Path:
     found = find(name)
     if found is None:
         raise NetworkError(
-            f"The network {name} is not on this machine. Check the file it was made from again, on the page or with "
-            "takd.networks.own.check."
+            f"The network {name} is not on this machine. Check the file it was made from again, on the page or on "
+            "the command line (python -m takd networks --add FILE --data NAME)."
         )
     try:
         raw = _copy(found.sha256).read_bytes()

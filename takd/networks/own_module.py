@@ -8,10 +8,23 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
-from torch import nn
+from torch import Tensor, nn
 
 from takd.networks.own import kept_file
 from takd.networks.table import NetworkError
+
+
+class Own(nn.Module):
+    """A user's network as training sees it: a box around it. What is known about layers holds for the networks of this
+    package; a user's modules may use theirs in other ways than they stand in a row, so no engine takes them apart."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        return logits
 
 
 def load(file: Path, name: str) -> ModuleType:
@@ -24,7 +37,7 @@ def load(file: Path, name: str) -> ModuleType:
     return module
 
 
-def own_network(name: str, classes: int) -> nn.Module:
+def own_network(name: str, classes: int) -> Own:
     """Build the checked network `name`. Raises NetworkError when its file is not here or does not build any more."""
     file = kept_file(name)
     try:
@@ -36,4 +49,4 @@ def own_network(name: str, classes: int) -> nn.Module:
         ) from error
     if not isinstance(network, nn.Module):
         raise NetworkError(f"{name} does not build a torch.nn.Module for {classes} classes; check it for that number.")
-    return network
+    return Own(network)

@@ -137,7 +137,7 @@ class _Networks(dict[str, Network]):
         found = find(name) if isinstance(name, str) else None
         if found is None:
             raise KeyError(name)
-        return Network(name, OWN, 0, "own_module:own_network", found.file)
+        return Network(name, OWN, 0, "own_module:own_network", found.file, rung=False)
 
     def __contains__(self, name: object) -> bool:
         return self.get(name) is not None
@@ -157,6 +157,11 @@ NETWORKS: dict[str, Network] = _Networks(
         for name in [f"{family}-{n}"]
     }
 )
+
+
+def family_of(name: str) -> str:
+    """The family of a network. Of a user's own it is known from the name, whether or not its file is here."""
+    return OWN if name.startswith(f"{OWN}-") else NETWORKS[name].family
 
 
 @dataclass(frozen=True)
@@ -208,12 +213,39 @@ def capacity(name: str, classes: int) -> Capacity:
         found = find(name, classes)
         if found is None:
             raise KeyError(name)
-        return Capacity(found.params, found.macs)
+        return Capacity(found.params, max(1, found.macs))  # 0 for layers that multiply nothing
     if part := NETWORKS[name].part:
         alone = sub_models(name.partition("@")[0], classes)[part - 1]
         return Capacity(alone.params, alone.macs)
     row = _counts()[name][layout(classes)]
     return Capacity(_at(row["params"], classes), _at(row["macs"], classes))
+
+
+def capacity_or_least(name: str, classes: int) -> Capacity:
+    """As capacity; next to nothing for a user's network whose file is gone, because its training will not begin."""
+    try:
+        return capacity(name, classes)
+    except KeyError:
+        if family_of(name) != OWN:
+            raise
+        return Capacity(1, 1)
+
+
+def size_order(name: str) -> float:
+    """What networks are ordered by: MACs per pixel of the images they are counted at.
+
+    MACs rise along every ladder (parameters do not, on CIFAR-100). On one data set all networks see the same number of
+    pixels, so the order is that of their MACs there, also for networks that read images of several sizes.
+    """
+    if family_of(name) == OWN:
+        from takd.networks.own import find
+
+        found = find(name, 10)
+        if found is None:
+            raise KeyError(name)
+        return found.macs / (found.input_shape[1] * found.input_shape[2])
+    _, height, width = FAMILIES[NETWORKS[name].family].input_shape
+    return capacity(name, 10).macs / (height * width)
 
 
 def sub_models(name: str, classes: int) -> tuple[SubModel, ...]:
@@ -242,13 +274,13 @@ def ladder(family: str) -> tuple[str, ...]:
 
 def is_tiny(name: str) -> bool:
     """Whether a network is too small to gain from a GPU: those for 8x8 images."""
-    return FAMILIES[NETWORKS[name].family].input_shape == _GREY
+    return FAMILIES[family_of(name)].input_shape == _GREY
 
 
 def build(name: str, classes: int) -> Any:
     """Build a network (needs torch). Raises NetworkError when a file it needs is not on this machine."""
-    row = NETWORKS[name]
-    module, function = row.builder.split(":")
+    own = family_of(name) == OWN
+    module, function = ("own_module:own_network" if own else NETWORKS[name].builder).split(":")
     make = getattr(importlib.import_module(f"takd.networks.{module}"), function)
-    made = make(row.name if row.family == OWN else row.size, classes)
-    return made.sub(row.part - 1) if row.part else made
+    made = make(name if own else NETWORKS[name].size, classes)
+    return made.sub(NETWORKS[name].part - 1) if not own and NETWORKS[name].part else made

@@ -14,12 +14,13 @@ import streamlit as st
 
 from takd.budgets import BUDGETS
 from takd.data.table import Dataset
+from takd.methods.composer import CONTROLS
 from takd.methods.method import Settings
-from takd.methods.options import read_options
+from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, capacity
-from takd.presentation import ui, words
+from takd.presentation import own_network, ui, words
 from takd.presets import PRESETS
 from takd.spec import (
     PARAMETERS,
@@ -37,22 +38,24 @@ from takd.spec import (
     to_query,
 )
 
-_SPEC, _WRITTEN, _NOTICES = "spec", "query-written", "notices"
+_SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
 _SUB_MODELS = "One network whose smaller versions share its weights; the smallest is what you want to use."
-IN_MORE = ("temperature", "lam", "noise", "seed", "scope")
+IN_MORE = ("temperature", "lam", "noise", "seed", "scope", "view")
 
 
 def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
     """The spec of this session and the sentences about what had to be repaired (shown once).
 
-    A URL that changed since it was last written here wins over the session.
+    A URL that changed since it was last written here wins over the session. The navigation empties it, which is no
+    change of mind: a visitor who comes from another page finds the choices as they were.
     """
     state = st.session_state
     query = {name: st.query_params.get_all(name) for name in _ours()}
     query = {name: values for name, values in query.items() if values}
-    if _SPEC not in state or query != state.get(_WRITTEN):
+    arrived = state.get(_VISIT) != ui.visit()
+    if _SPEC not in state or (query != state.get(_WRITTEN) and (query or not arrived)):
         spec, notices = from_query(query, datasets)
         _keep(spec, notices)
     return state[_SPEC], state.pop(_NOTICES, ())
@@ -65,7 +68,7 @@ def write_url(spec: ExperimentSpec) -> None:
     now = {name: st.query_params.get_all(name) for name in st.query_params if name in _ours()}
     if now != wanted:
         st.query_params.from_dict({**others, **wanted})
-    st.session_state[_WRITTEN] = wanted
+    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, ui.visit()
 
 
 def _ours() -> list[str]:
@@ -86,6 +89,29 @@ def adopt(spec: ExperimentSpec) -> None:
     _keep(spec)
 
 
+def with_method(
+    spec: ExperimentSpec,
+    method: str,
+    options: Mapping[str, Value],
+    datasets: Mapping[str, Dataset],
+    view: str = "same",
+) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    """The same question under another method and data view. Assistants come and go as it needs them; where the networks
+    leave no room for one, the spec says direct KD."""
+    values = {**to_json(spec), "method": method, "options": dict(options), "view": view}
+    fitted = _fitting(values, datasets)
+    if fitted["method"] != method:
+        del fitted["options"]
+    return read_spec(fitted, datasets)
+
+
+def carry(spec: ExperimentSpec, notices: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Make a spec the session's for a visit to the Playground, which shows `notices`; the URL it needs there."""
+    _keep(spec, notices)
+    st.session_state[_WRITTEN] = to_query(spec)
+    return st.session_state[_WRITTEN]
+
+
 def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     """Callback of every widget: one choice changed, the rest follows where it must."""
     state, old = st.session_state, st.session_state[_SPEC]
@@ -95,10 +121,11 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     if name == "dataset":
         _keep(start_for(value))
         return
-    values = {**to_json(old), name: value}
     if name == "method":
-        values.pop("options", None)  # they were the other method's
-    if name in ("teacher", "student", "method"):
+        _keep(*with_method(old, value, {}, datasets, old.view))  # options were the other method's
+        return
+    values = {**to_json(old), name: value}
+    if name in ("teacher", "student"):
         values = _fitting(values, datasets)
     spec, notices = read_spec(values, datasets)
     _keep(spec, notices)
@@ -159,7 +186,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 
     def network_label(name: str) -> str:
         size = capacity(name, dataset.classes)
-        return f"{name} · {words.size(size.params)} parameters"
+        return f"{own_network.label(name)} · {words.size(size.params)} parameters"
 
     def change(name: str) -> dict[str, Any]:
         parameter = PARAMETERS[name]
@@ -192,7 +219,8 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         why = "The sub-models of the network teach each other, or nobody does: see the method."
         first[3].selectbox("Teacher", ["inside the network"], key="w-no-teacher", help=why, disabled=True)
     else:
-        first[2].selectbox(options=names[:-1], format_func=network_label, **change("teacher"))
+        teachers = [n for n in names if size_order(n) > size_order(names[-1])]
+        first[2].selectbox(options=teachers, format_func=network_label, **change("teacher"))
         first[3].selectbox(
             options=[n for n in names if size_order(n) < size_order(spec.teacher)],
             format_func=network_label,
@@ -202,14 +230,16 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     methods = [name for name, row in METHODS.items() if row.wiring != "sub-models" or multi_networks_for(dataset)]
     second[0].selectbox(options=methods, format_func=lambda name: METHODS[name].label, **change("method"))
     second[1].pills(
-        "Assistants: none, sub-models take their place" if together else "Assistants",
+        "Assistants: the sub-models" if together else "Assistants",
         options=list(inside),
         selection_mode="multi",
-        format_func=lambda name: str(NETWORKS[name].size) if len(inside) > 5 else name,  # all in one line
+        format_func=own_network.pill_labels(inside),
         key="w-assistants",
         on_change=_set_assistants,
         args=(datasets,),
-        help="Sizes between teacher and student. None: the teacher teaches the student directly.",
+        help="Sub-models between the largest and the smallest can teach; there are no others."
+        if together
+        else "Sizes between teacher and student. None: the teacher teaches the student directly.",
         disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside,
     )
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
@@ -224,6 +254,9 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], disabled=together, **change("scope"))
+        views = CONTROLS["view"].choices
+        st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
+        own_network.form(dataset)
 
 
 def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:

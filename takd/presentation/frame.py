@@ -19,10 +19,12 @@ ICON = Path(__file__).with_name("icon.png")
 page = st.navigation(
     [
         st.Page(PAGES / "playground.py", title="Playground", default=True),
+        st.Page(PAGES / "methods.py", title="Methods", url_path="methods"),
         st.Page(PAGES / "runs.py", title="Runs", url_path="runs"),
     ],
     position="top",
 )
 st.set_page_config(page_title=f"{page.title} · TAKD Explorer", page_icon=str(ICON), layout="wide")
 ui.style()
+ui.enter(page.url_path)
 page.run()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from takd.networks.table import OWN
 from takd.presentation import vega
 from takd.presentation.formats import known, percent, short_size
 from takd.presentation.marks import accuracy_axis, end_labels, heading, legend, message_chart, slim
@@ -203,7 +204,7 @@ def _told(gap: pd.DataFrame, what: str) -> pd.DataFrame:
     chosen = gap["chosen"].astype(bool) if "chosen" in gap else pd.Series(False, index=gap.index)
     return gap[["at", "x", "mean", "low", "high", "n"]].assign(
         what=[f"{what} {v}" if v != "direct" else what for v in via],
-        via=[v.removeprefix("via ").replace(", ", "·") for v in via],
+        via=[v.replace(", ", "·") for v in _without_family([v.removeprefix("via ") for v in via])],
         size=[190 if c else 95 for c in chosen],
         top=gap["high"].fillna(gap["mean"]),
         accuracy=[percent(mean) for mean in gap["mean"]],
@@ -212,6 +213,15 @@ def _told(gap: pd.DataFrame, what: str) -> pd.DataFrame:
             for low, high, ok, n in zip(gap["low"], gap["high"], ends, gap["n"], strict=True)
         ],
     )
+
+
+def _without_family(paths: list[str]) -> list[str]:
+    """Sizes alone where all assistants are of one family: arms between families name them in full, which is too long
+    for labels side by side."""
+    families = {name.rpartition("-")[0] for path in paths for name in path.split(", ")}
+    if len(families) != 1 or families & {"", OWN}:
+        return paths
+    return [path.replace(f"{next(iter(families))}-", "") for path in paths]
 
 
 def _thinned(told: pd.DataFrame) -> pd.DataFrame:
@@ -234,7 +244,7 @@ def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool)
 
 def _sizes(chains: pd.DataFrame) -> str:
     """`4, 6, 8` or `14 … 56`: the sizes of the single assistants, then how many longer chains there are."""
-    via = [via_label(str(arm)).removeprefix("via ") for arm in chains["arm"]]
+    via = _without_family([via_label(str(arm)).removeprefix("via ") for arm in chains["arm"]])
     single = [v for v in via if "," not in v]
     text = ", ".join(single) if len(single) <= 3 else f"{single[0]} … {single[-1]}"
     return text if len(single) == len(via) else f"{text} and more" if text else ", ".join(via[:1])

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.data.catalogue import damaged
+from takd.networks.own import gone, gone_sentence
 from takd.presentation import live, ui, words
 from takd.presentation.study import Study, study
 from takd.runs.states import RunInfo, list_runs
@@ -28,8 +29,12 @@ def attention(store: Store) -> None:
 
 def table(store: Store) -> None:
     """Every finished run, newest first; a row opens on the Playground."""
-    done = [run for run in list_runs(store) if run.state == "done"]
+    every = [run for run in list_runs(store) if run.state == "done"]
+    done = [run for run in every if not gone(run.spec)]
     st.subheader("Library", anchor=False)
+    for run in every:
+        if missing := gone(run.spec):
+            st.caption(f"Run {run.id} is not shown. {gone_sentence(missing)}")
     if not done:
         st.info("No finished run yet.", icon=":material/inventory_2:")
         return

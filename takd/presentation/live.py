@@ -11,6 +11,7 @@ from takd.analysis.curves import CurveReader
 from takd.answers import answers_rules
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
+from takd.networks.own import gone, gone_sentence
 from takd.presentation import ui, words
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
@@ -116,6 +117,8 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             st.caption(_current(key, progress, store))
         if run.state == "queued" and run.position is not None:
             st.caption(words.run_sentence("queued", position=run.position))
+        if missing := gone(run.spec):
+            st.caption(f"This is not its question. {gone_sentence(missing)}")
         if run.reason:
             st.caption(ui.plain(run.reason))
         if not run.look.active and run.state != "done":

@@ -13,6 +13,8 @@ from takd.analysis.curves import curve_frame
 from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
+from takd.networks.own import gone
 from takd.presentation import charts, live, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option
 from takd.presentation.study import Study, assistant_rows, origin_of, plan_of, study
@@ -29,7 +31,7 @@ INTRODUCTION = (
 
 def library(store: Store) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
-    return [live.spec_of(run) for run in list_runs(store) if run.state == "done"]
+    return [live.spec_of(run) for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
 
 
 _STUDIES_KEPT = 24
@@ -183,7 +185,8 @@ def _curves(shown: Study, store: Store, picked: str | None, caption: str, later:
     if shown.several:  # nobody teaches the largest, and the store keeps the curves of no other
         del names["loss_kl"]
         caption = f"{caption} Accuracy of the largest sub-model; the loss is summed over all of them."
-    learned = "the largest sub-model" if shown.several else picked or "the chain"
+    alone = METHODS[shown.chosen.method].wiring == "cohort"  # the store keeps the student's curves and not its peer's
+    learned = "the largest sub-model" if shown.several else picked or ("the student" if alone else "the chain")
     st.subheader(f"How {learned} learned", anchor=False)
     metric = st.segmented_control(
         "Curve",

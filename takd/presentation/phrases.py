@@ -130,6 +130,7 @@ def method_label(method: str) -> str:
     name, _, options = method.partition("[")
     label = ARM_LABELS.get(name) or (ALL_METHODS[name].label if name in ALL_METHODS else name.upper())
     chosen = options.removesuffix("]").replace("=", " ").replace(",", ", ")
+    chosen = chosen.replace("protocol published", "as published, selected on test images")
     return f"{label} ({chosen})" if chosen else label
 
 
@@ -156,6 +157,11 @@ def teacher_of(arm: str | None, student: str) -> str | None:
     if first in NETWORKS or student not in NETWORKS:
         return first
     return f"{NETWORKS[student].family}-{first}"
+
+
+def size_name(first: str) -> str:
+    """A network as arm names write it, in a sentence: `size 10`, or its name where the path is of several families."""
+    return f"size {first}" if first.isdigit() else first
 
 
 def capital(text: str) -> str:

@@ -56,6 +56,19 @@ def fade(key: str, faded: bool) -> None:
     st.html(f"<style>.st-key-{key} [data-testid=stVegaLiteChart] {{ opacity: {0.45 if faded else 1}; }}</style>")
 
 
+def enter(page: str) -> None:
+    """Note which page is shown. Going to another one counts as a new visit."""
+    state = st.session_state
+    if state.get("page-shown") != page:
+        state["page-shown"], state["visit"] = page, visit() + 1
+
+
+def visit() -> int:
+    """The number of this visit to a page. The navigation drops the URL's parameters, so the first run of a visit may
+    not read a missing one as a choice."""
+    return int(st.session_state.get("visit", 0))
+
+
 @st.cache_resource
 def store() -> Store:
     """The store of this server; it keeps parsed results of finished stages in memory."""

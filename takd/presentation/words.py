@@ -52,6 +52,7 @@ from takd.presentation.phrases import (
     kind_of,
     method_label,
     seeds_sentence,
+    size_name,
     teacher_of,
     verdict_badge,
     verdict_label,
@@ -166,7 +167,7 @@ def shortcut_sentence(shortcut: Verdict | None) -> str:
     """What direct KD from the chain's own last assistant does without the chain; empty where it was not compared."""
     if shortcut is None or shortcut.n == 0:
         return ""
-    small = f"Direct KD from size {shortcut.against.removeprefix('kd ').split('>')[0]}, without a chain,"
+    small = f"Direct KD from {size_name(shortcut.against.removeprefix('kd ').split('>')[0])}, without a chain,"
     around = f"(chain minus it: {gain_text(shortcut)}, {interval_text(shortcut)})"
     if kind_of(shortcut) in (HELPS, SLIGHTLY_HELPS):
         return f"{small} does less {around}."
@@ -206,7 +207,7 @@ def _gap_clause(gap: GapVerdict) -> str:
 
 def _teacher_name(arm: str | None) -> str:
     """The teacher of a direct-KD arm as arm names write it, e.g. `10` of `kd 10>2`."""
-    return f"size {arm.removeprefix('kd ').split('>')[0]}" if arm else "the largest"
+    return size_name(arm.removeprefix("kd ").split(">")[0]) if arm else "the largest"
 
 
 def _chain_clause(gap: GapVerdict | None, chain: Verdict, facts: Facts) -> str:

@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from takd.answers import passes
 from takd.batching import compiled
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, NETWORKS, capacity, is_tiny, layout
+from takd.networks.table import FAMILIES, NETWORKS, OWN, capacity_or_least, family_of, is_tiny, layout
 from takd.plan import Plan
 from takd.runs import files
-from takd.runs.memory import peak_mb
+from takd.runs.memory import image_shape, peak_mb
 from takd.runs.store import Store
 from takd.runs.warm import is_warm
 from takd.stage import StageSpec, canonical_json
@@ -129,7 +129,7 @@ def _processes(todo: Mapping[str, StageSpec], seconds: float, device: str) -> in
 
 def only_mlps(stages: Mapping[str, StageSpec]) -> bool:
     """Whether every network is an MLP: one process trains many of them at once."""
-    return all(NETWORKS[stage.network].family == "mlp" for stage in stages.values())
+    return all(family_of(stage.network) == "mlp" for stage in stages.values())
 
 
 def only_tiny(stages: Mapping[str, StageSpec]) -> bool:
@@ -183,11 +183,13 @@ def _stage_seconds(
     stage: StageSpec, teachers: list[str], classes: int, known: Mapping[str, float], device: str
 ) -> tuple[float, bool]:
     rate, sure = _rate(stage.network, classes, known, device)
+    if not sure and (family := FAMILIES[family_of(stage.network)]).sides is not None:
+        rate *= (family.input_shape[1] / image_shape(stage)[1]) ** 2  # its MACs are those at the family's own side
     images = stage.data.train_images
     row = DATASETS.get(stage.data.name)
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
     total = (training_images(stage) + tested / _FORWARD) / rate
-    if _step_by_step(stage):
+    if _step_by_step(stage) or (family_of(stage.network) == OWN and not sure):  # calls may cost more than products
         steps = stage.recipe.last * max(1, images // stage.recipe.batch)
         total, sure = max(total, steps * _LOOP_STEP_SECONDS), False
     for teacher in teachers:
@@ -199,11 +201,11 @@ def _stage_seconds(
 
 def _step_by_step(stage: StageSpec) -> bool:
     """Whether this is an MLP that the compiled engine cannot train: each of its steps is a round of torch's calls."""
-    return NETWORKS[stage.network].family == "mlp" and not compiled(stage)
+    return family_of(stage.network) == "mlp" and not compiled(stage)
 
 
 def _overhead(stage: StageSpec) -> float:
-    return _SMALL_STAGE_SECONDS if NETWORKS[stage.network].family == "mlp" else _STAGE_SECONDS
+    return _SMALL_STAGE_SECONDS if family_of(stage.network) == "mlp" else _STAGE_SECONDS
 
 
 def training_images(stage: StageSpec) -> float:
@@ -236,18 +238,19 @@ def _rate(network: str, classes: int, known: Mapping[str, float], device: str) -
     own = known.get(rate_name(network, classes))
     if own:
         return own, True
-    measured = {name: rate for name, rate in known.items() if _family(name) == NETWORKS[network].family}
-    cost = capacity(network, classes).macs
+    measured = {name: rate for name, rate in known.items() if _family(name) == family_of(network)}
+    cost = capacity_or_least(network, classes).macs
     if measured:
         nearest = min(measured, key=lambda name: abs(math.log(_macs(name) / cost)))
         return measured[nearest] * _times_as_fast(network, nearest, cost), False
     if layout(classes) == "small" and network in _CPU_RATES:
         rate = _CPU_RATES[network]
     else:
-        family = [name for name in _CPU_RATES if _family(name) == NETWORKS[network].family]
-        nearest = min(family or _CPU_RATES, key=lambda name: abs(math.log(_macs(name) / cost)))
+        family = [name for name in _CPU_RATES if _family(name) == family_of(network)]
+        others = [name for name in _CPU_RATES if _family(name) != "mlp"]  # nothing is as fast as they are
+        nearest = min(family or others, key=lambda name: abs(math.log(_macs(name) / cost)))
         rate = _CPU_RATES[nearest] * _times_as_fast(network, nearest, cost)
-    if device.startswith("cuda") and NETWORKS[network].family != "mlp":
+    if device.startswith("cuda") and family_of(network) != "mlp":
         rate = min(rate * _CUDA_FACTOR, _CUDA_LIMIT)
     return rate, False
 
@@ -272,7 +275,7 @@ def _family(name: str) -> str:
 
 def _macs(name: str) -> int:
     network, _, large = name.partition("/")
-    return capacity(network, 100 if large else 10).macs
+    return capacity_or_least(network, 100 if large else 10).macs
 
 
 def likely_device(known: Mapping[str, Mapping[str, float]], stages: Mapping[str, StageSpec]) -> str:

@@ -21,11 +21,12 @@ _MATTERS = (
 
 
 def worker_environment(store: Store) -> dict[str, str]:
-    """The environment of every worker of a store: one thread a process, the same cached stores and images (a worker
-    has another working folder)."""
+    """The environment of every worker of a store: one thread a process, the same cached stores, images and own
+    networks (a worker has another working folder)."""
     fixed = {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0", "TAKD_CACHED": os.pathsep.join(map(str, store.cached))}
-    if chosen := os.environ.get("TAKD_DATA"):
-        fixed["TAKD_DATA"] = os.path.abspath(os.path.expanduser(chosen))
+    for name in ("TAKD_DATA", "TAKD_NETWORKS"):
+        if chosen := os.environ.get(name):
+            fixed[name] = os.path.abspath(os.path.expanduser(chosen))
     return {**os.environ, **fixed}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
 
+from takd.data.catalogue import folder_shape
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, NETWORKS, capacity
+from takd.networks.table import FAMILIES, NETWORKS, capacity_or_least, family_of
 from takd.stage import StageSpec
 
 _MB = 2**20
@@ -34,16 +36,32 @@ def peak_mb(stages: Iterable[StageSpec], device: str) -> float:
     return max((_peak(stage, device) for stage in stages), default=0.0) / _MB
 
 
-def _peak(stage: StageSpec, device: str) -> float:
-    family = NETWORKS[stage.network].family
-    cost = capacity(stage.network, stage.data.classes)
-    pixels = prod(FAMILIES[family].input_shape)
+def image_shape(stage: StageSpec) -> tuple[int, int, int]:
+    """Shape (C, H, W) of the images a stage is trained on."""
     row = DATASETS.get(stage.data.name)
+    if row is not None:
+        return row.input_shape
+    return _folder_shape(stage.data.name, stage.data.fingerprint) or FAMILIES[family_of(stage.network)].input_shape
+
+
+@lru_cache(maxsize=64)
+def _folder_shape(name: str, fingerprint: str) -> tuple[int, int, int] | None:
+    return folder_shape(name)
+
+
+def _peak(stage: StageSpec, device: str) -> float:
+    family = family_of(stage.network)
+    cost = capacity_or_least(stage.network, stage.data.classes)
+    row = DATASETS.get(stage.data.name)
+    pixels = prod(image_shape(stage))
     validation = row.validation if row is not None else stage.data.train_images // 9
     pool = row.train_pool if row is not None else stage.data.train_images + validation
     tested = ((row.test if row is not None else 0) or _TEST_IMAGES) * pixels * 5
     images = (stage.data.train_images + validation) * pixels * 4
-    batch = min(stage.recipe.batch, stage.data.train_images) * cost.macs * _per_mac(stage.network)
+    macs = cost.macs
+    if FAMILIES[family].sides is not None:  # its MACs are those at the family's own side
+        macs = round(macs * pixels / prod(FAMILIES[family].input_shape))
+    batch = min(stage.recipe.batch, stage.data.train_images) * macs * _per_mac(stage.network)
     total = images + _PER_PARAMETER * cost.params + max(tested, batch)
     if device != "cpu":
         return total
@@ -51,7 +69,7 @@ def _peak(stage: StageSpec, device: str) -> float:
 
 
 def _per_mac(network: str) -> float:
-    row = NETWORKS[network]
-    if row.family.startswith("wrn-"):
-        return _PER_MAC["resnet"] / row.size
-    return _PER_MAC.get(row.family, _OTHER_PER_MAC)
+    family = family_of(network)
+    if family.startswith("wrn-"):
+        return _PER_MAC["resnet"] / NETWORKS[network].size
+    return _PER_MAC.get(family, _OTHER_PER_MAC)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from takd.data.table import Dataset
+from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
 from takd.runs.errors import RunError
@@ -47,6 +48,7 @@ def submit(
     dataset = (_datasets() if datasets is None else datasets).get(spec.dataset)
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
+    _require_weights(store, spec, dataset)
     folder = None
     stopping = replaces is not None and _stop(store, replaces)
     try:
@@ -68,6 +70,15 @@ def submit(
         wait_until_idle(store, _STOPS_WITHIN)
     start_worker(store, folder.name)
     return folder.name
+
+
+def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> None:
+    """A pretrained network is trained further from a file that has to be here; trained stages need it no more."""
+    if not any(missing_weights(name) for name in spec.path) or dataset.fingerprint is None:
+        return
+    for stage in build_plan(spec, dataset).stages.values():
+        if (problem := missing_weights(stage.network)) and not store.is_done(stage.key):
+            raise RunError(problem)
 
 
 def write_plan(store: Store, folder: Path, plan: Plan) -> None:

@@ -9,16 +9,17 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from takd.networks.own_module import Own
 from takd.networks.resnet import BasicBlock
 
 
 def folded(network: nn.Module) -> nn.Module:
     """A frozen copy in evaluation mode that answers the same up to rounding, without its batch norms; the network
-    itself where it has none.
+    itself where it has none, and a user's network as it is.
 
     Only a batch norm that directly follows its convolution is folded: in a Sequential, or as a BasicBlock wires it.
     """
-    if next(_pairs(network), None) is None:
+    if isinstance(network, Own) or next(_pairs(network), None) is None:
         return network
     twin = copy.deepcopy(network).eval()
     for owner, first, second in list(_pairs(twin)):

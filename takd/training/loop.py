@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from takd.data.augment import draws, views
 from takd.methods.losses.answers import Answers
+from takd.networks.own_module import Own
 from takd.runs.errors import StageStopped
 from takd.stage import StageSpec
 from takd.training.device import TrainingData
@@ -25,7 +26,7 @@ from takd.training.progress import REPORT_SECONDS, Hooks, Progress, diverged
 from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
 from takd.training.step import Step, epoch_row, sgd_, zero_momenta
-from takd.training.streams import epoch_order, stream_seed
+from takd.training.streams import epoch_order, seed_layers, stream_seed
 from takd.training.teachers import Teacher, TeacherLogits, begin_epoch
 from takd.training.trainees import Trainee, parts
 
@@ -73,6 +74,8 @@ def why_step_by_step(network: nn.Module, stage: StageSpec) -> str:
     """Why the steps of this stage cannot be recorded; empty where they can."""
     if isinstance(network, Trainee):
         return "it trains more than one plain network"
+    if isinstance(network, Own):
+        return "nobody knows what its code does between two steps"
     return "its loss is not the same in every step" if changes(stage.loss) else ""
 
 
@@ -133,6 +136,7 @@ def _loop(
     earlier, last_report = progress.seconds, 0.0
     for epoch in range(progress.epochs, recipe.last):
         network.train()
+        seed_layers(stage.seed, stage.network, epoch, device)
         step.begin_epoch()
         epoch_began, rate = time.perf_counter(), recipe.lr
         objective.begin_epoch(epoch, steps)

@@ -20,7 +20,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from takd.batching import compiled
 from takd.methods.losses.step import settings_for, state_at
-from takd.networks.table import NETWORKS
+from takd.networks.table import family_of
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
 from takd.training.device import TrainingData
@@ -56,7 +56,7 @@ def fits(stage: StageSpec, device: str) -> bool:
     numba it can train nothing."""
     if importlib.util.find_spec("numba") is None:
         return False
-    small = NETWORKS[stage.network].family == "mlp" and device == "cpu"
+    small = family_of(stage.network) == "mlp" and device == "cpu"
     return small and compiled(stage)
 
 

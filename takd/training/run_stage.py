@@ -13,9 +13,10 @@ from torch import nn
 
 from takd.answers import looks_inside
 from takd.data.cache import DataError
+from takd.evaluation import selection
 from takd.evaluation.final import evaluate, unpack_logits
 from takd.methods.table import form_of
-from takd.networks.table import NETWORKS
+from takd.networks.table import NetworkError, family_of
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -127,6 +128,8 @@ class _Named:
             self.failed[self.key] = error
         elif isinstance(error, DataError):
             self.failed[self.key] = StageFailed("bad-data", str(error))
+        elif isinstance(error, NetworkError):
+            self.failed[self.key] = StageFailed("bad-network", str(error))
         elif isinstance(error, StoreError):
             self.failed[self.key] = StageFailed("bad-parent", str(error))
         elif isinstance(error, torch.OutOfMemoryError):
@@ -162,7 +165,7 @@ def _trainee(store: Store, stage: StageSpec, device: torch.device) -> nn.Module:
 def _earlier(store: Store, stage: StageSpec, network: nn.Module) -> Progress | None:
     """Where another stage has ended that is this one's own training up to some epoch: from there it goes on, as if it
     had been interrupted. Only for networks that take longer than looking for it."""
-    if stage.teachers or NETWORKS[stage.network].family == "mlp" or form_of(stage.loss) != "network":
+    if stage.teachers or family_of(stage.network) == "mlp" or form_of(stage.loss) != "network":
         return None
     for epoch in range(stage.recipe.last - 1, 0, -1):
         key = replace(stage, recipe=replace(stage.recipe, until=epoch)).key
@@ -282,6 +285,8 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 
     def epoch_done(progress: Progress) -> None:
         nonlocal checkpointed, written, stored
+        if job.stage.recipe.selection:
+            selection.look(store, job.stage, job.network, job.data, progress)
         now = time.monotonic()
         if now - checkpointed > CHECKPOINT_SECONDS:
             store.save_checkpoint(key, checkpoint_bytes(job.network, progress))
@@ -296,6 +301,9 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Evaluate on the test part: the result and the files of a trained stage."""
     stage, rows = job.stage, job.progress.rows
+    selected = {}
+    if stage.recipe.selection:
+        selected = {"selected_on_test": selection.take_best(store, stage, job.network, job.progress)}
     teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, teachers)
     if stage.recipe.until:
@@ -305,6 +313,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
     result = {
         "epochs": len(rows),
         **metrics,
+        **selected,
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],

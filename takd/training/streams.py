@@ -15,7 +15,7 @@ from takd.networks.table import build
 
 
 def stream_seed(seed: int, network: str, purpose: str, epoch: int = 0) -> int:
-    """A 63-bit seed. Purposes in use: init, order, augment."""
+    """A 63-bit seed. Purposes in use: init, order, augment, layers."""
     digest = hashlib.sha256(f"{seed}/{network}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -25,6 +25,14 @@ def initial_network(name: str, classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, name, "init"))  # torch.manual_seed also looks for GPUs
         return build(name, classes)
+
+
+def seed_layers(seed: int, network: str, epoch: int, device: torch.device) -> None:
+    """What layers draw while they train (dropout) also follows from the epoch, not from what was trained before."""
+    root = stream_seed(seed, network, "layers", epoch)
+    torch.default_generator.manual_seed(root)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(root)
 
 
 def epoch_order(images: int, seed: int, network: str, epoch: int) -> torch.Tensor:

@@ -78,7 +78,8 @@ def teachers_of(
     found: list[TeacherLogits] = []
     for key in stage.teachers:
         if live:
-            found += _live(load_teacher(store, key, device), bf16)
+            asked = _live(load_teacher(store, key, device), bf16)
+            found += [partial(_as_they_are, one, data) for one in asked] if stage.view == "own" else asked
         else:
             found += _stored(_Source(store, key, stage, data, device, bf16), pupils.get(key, 1))
     return found
@@ -102,6 +103,11 @@ def _stored(source: _Source, pupils: int) -> list[TeacherLogits]:
     of_epoch = None if answers is None else lru_cache(maxsize=1)(answers)  # asked once for all heads
     each = [None if of_epoch is None else partial(_one_head, of_epoch, k) for k in range(first.shape[1])]
     return [StoredTeacher(first[:, k].contiguous(), answer) for k, answer in enumerate(each)]
+
+
+def _as_they_are(teacher: TeacherLogits, data: TrainingData, index: Tensor, _: Tensor) -> Tensor:
+    """A teacher that is asked about the images as they are, not about the student's view of them."""
+    return teacher(index, data.train.batch(index))
 
 
 def _one_head(answers: Callable[[int], Tensor], head: int, epoch: int) -> Tensor:

@@ -101,7 +101,12 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("path", "title"), [("/runs", "Runs · TAKD Explorer"), ("/?d=digits", "Playground · TAKD Explorer")]
+    ("path", "title"),
+    [
+        ("/runs", "Runs · TAKD Explorer"),
+        ("/methods?c-from=heads", "Methods · TAKD Explorer"),
+        ("/?d=digits", "Playground · TAKD Explorer"),
+    ],
 )
 def test_a_cold_deep_link_opens_right(server: Server, visitor: Any, path: str, title: str) -> None:
     page = visitor()
@@ -116,7 +121,14 @@ def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(server: Server, vi
     for width in (1280, 390):
         for theme in ("light", "dark"):
             page = visitor(width, theme)
-            for path in ("/", "/?d=digits", "/runs", "/?t=nonsense&T=0"):
+            for path in (
+                "/",
+                "/?d=digits",
+                "/methods",
+                "/methods?c-gate=bernoulli&c-when=all-at-once",
+                "/runs",
+                "/?t=nonsense&T=0",
+            ):
                 page.goto(server.url + path)
                 settled(page)
                 page.locator("h1").wait_for()

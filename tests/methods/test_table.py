@@ -155,10 +155,11 @@ def test_defaults_are_part_of_what_a_key_means() -> None:
     """Defaults are left out of a stage's key; if this fails, raise ENGINE_VERSION or give the option a new name."""
     defaults = {name: {option.name: option.default for option in row.options} for name, row in ALL_METHODS.items()}
     assert {name: values for name, values in defaults.items() if values} == {
-        "kd": {"reduction": "batchmean"},
-        "takd": {"reduction": "batchmean"},
+        "kd": {"reduction": "batchmean", "protocol": "ours"},
+        "takd": {"reduction": "batchmean", "protocol": "ours"},
         "dgkd": {
             "sum": "mean", "gate": "none", "p": 0.75, "protect": False, "empty": "one", "reduction": "batchmean",
+            "protocol": "ours",
         },
         "dih": {"sum": "mean", "pooling": "flatten"},
         "kd-long": {"measure": "trainings", "spends": "assistants", "reduction": "batchmean"},

@@ -15,11 +15,20 @@ import jsonschema
 import pandas as pd
 import pytest
 
+from takd.methods.composer import Composition
 from takd.presentation import charts, theme
+from takd.presentation.composition import Graph, teaching_graph
 from takd.presentation.marks import spread, steady
+from takd.presentation.teaching_chart import teaching_chart
 from tests.presentation import samples
 
 CHAIN = ("plain-10", "plain-4", "plain-2")
+
+
+def taught(*answers: str) -> Graph:
+    return teaching_graph(Composition(*answers), ("plain-10", "plain-8", "plain-4", "plain-2"))
+
+
 CHARTS = {
     "strip": lambda **k: charts.chain_strip(samples.chain_boxes(CHAIN), **k),
     "strip partial": lambda **k: charts.chain_strip(samples.chain_boxes(CHAIN, ("done", "training", "waiting")), **k),
@@ -42,6 +51,11 @@ CHARTS = {
     "curves live": lambda **k: charts.curves_chart(samples.curve_rows(reached=12), "loss", epochs=30, **k),
     "curves n=1": lambda **k: charts.curves_chart(samples.curve_rows(1), "train_acc", **k),
     "curves empty": lambda **k: charts.curves_chart(samples.curve_rows(0), epochs=30, **k),
+    "teaching, dense": lambda **k: teaching_chart(taught("assistants", "logits", "all at once", "bernoulli"), **k),
+    "teaching, heads": lambda **k: teaching_chart(taught("heads", "logits", "all at once"), **k),
+    "teaching, route": lambda **k: teaching_chart(taught("trajectory", "logits"), **k),
+    "teaching, peers": lambda **k: teaching_chart(taught("peers", "logits", "inside one step"), **k),
+    "teaching, labels": lambda **k: teaching_chart(taught("none", "labels"), **k),
 }  # fmt: skip
 
 

@@ -47,6 +47,18 @@ REDUCTION = Option(
         "mean": "averaged over classes too, as in the released TAKD and DGKD code: the term is `classes` times smaller",
     },
 )
+PUBLISHED = "published"
+PROTOCOL = Option(
+    "protocol",
+    "choice",
+    "ours",
+    "Which mistakes of the released TAKD and DGKD code are made on purpose, to see what they do.",
+    {
+        "ours": "none: the formula, the budget's schedule, and the last epoch of every training",
+        PUBLISHED: "as released: the KL is averaged over classes too, the learning rate is never lowered, and every "
+        "network is kept at the epoch that does best on test images, so its number is too high by construction",
+    },
+)
 GATED = ("bernoulli", "drop-one")
 KD_FORMULA = "(1 - lam) CE(z_s, y) + lam T^2 KL(p_T(z_t) || p_T(z_s))"
 
@@ -105,6 +117,7 @@ DGKD_OPTIONS = (
         student_only=True,
     ),
     REDUCTION,
+    PROTOCOL,
 )
 
 ROWS = (
@@ -135,7 +148,7 @@ ROWS = (
         "The student learns from the labels and from the teacher's softened answers.",
         KD,
         (Preset(Composition("teacher", "logits")),),
-        options=(REDUCTION,),
+        options=(REDUCTION, PROTOCOL),
         ready=True,
     ),
     Method(
@@ -150,7 +163,7 @@ ROWS = (
         KD,
         (Preset(Composition("assistants", "logits")),),
         trainings=(1, 1),
-        options=(REDUCTION,),
+        options=(REDUCTION, PROTOCOL),
         ready=True,
     ),
     Method(
