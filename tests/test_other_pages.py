@@ -12,7 +12,9 @@ import streamlit as st
 from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.plan import build_plan
+from takd.presentation import sub_words
 from takd.presentation.boxes import box_frame, curve_lines
+from takd.presentation.parts_chart import parts_chart
 from takd.presentation.proposals import proposals_for
 from takd.presentation.study import Study, study
 from takd.runs.store import Store
@@ -173,3 +175,19 @@ def test_a_teacher_that_stopped_early_says_so(tmp_path: Path) -> None:
     assert title.startswith("Teacher, epoch ") and title.lower() in said(at)
     teachers = shown.gap[(shown.gap["panel"] == "teacher") & (shown.gap["x"] == "mlp-32")]
     assert teachers["n"].tolist() == [3]
+
+
+@pytest.mark.parametrize("done", [(), ("joint",), ("scratch", "ipkd-ta")])
+def test_a_half_trained_network_is_told_as_far_as_it_is(done: tuple[str, ...], tmp_path: Path) -> None:
+    spec, digits = question("ipkd-ta", seeds=1), available_datasets()["digits"]
+    whole = fill(spec, tmp_path / "whole")
+    store, plan = Store(tmp_path / "store"), build_plan(spec, digits)
+    for chain in (chain for chain in plan.chains if chain.arm.method in done):
+        store.ensure(plan.stages[chain.student], own=True)
+        store.commit(chain.student, whole.result(chain.student) or {}, {})
+    shown = study(spec, digits, store)
+    assert box_frame(shown, store)["state"].eq("done" if "ipkd-ta" in done else "waiting").all()
+    texts = [shown.headline, *shown.story, sub_words.reading(shown.part_means, shown.verdicts)]
+    texts.append(sub_words.alt_parts(shown.part_means))
+    assert all(texts) and not any("nan" in text for text in texts)
+    assert parts_chart(shown.part_means, shown.parts).to_dict()
