@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from takd.presentation import vega
@@ -153,6 +154,10 @@ def curves_chart(
     ends = means.loc[means.groupby("line", observed=True, sort=False)["epoch"].idxmax()]
     gap = 17 * (high - low) / height
     heights = spread([float(v) for v in ends[metric]], gap, low + gap / 2, high - gap / 2)
+    if compact and len(ends) > 2 and share and float(np.ptp(ends[metric])) < gap * len(ends):
+        # Lines that end side by side would run through names that stand on them; below them there is room.
+        ranks = ends[metric].rank(ascending=False, method="first")
+        heights = [float(ends[metric].min()) - gap * (0.6 + float(rank)) for rank in ranks]
     layers = []
     for line, role in roles.items():
         stroke, color = ROLE_STROKES[role], arm_color(how[line], dark)

@@ -12,6 +12,8 @@ from takd.presentation import vega
 from takd.presentation.captions import METRICS
 from takd.presentation.theme import arm_color, configure, palette, text_color
 
+_LEGEND = 318.0  # pixels a legend may take: what a chart has on a narrow phone
+
 
 def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> vega.Chart:
     """What stands where there is nothing to draw yet."""
@@ -96,9 +98,14 @@ def key(chart: vega.Chart, method: str, shape: str, dark: bool) -> vega.Chart:
 
 
 def legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[vega.Chart]:
-    """Names in one line above the panel, for places too narrow for names beside the data."""
+    """Names in one line above the panel, in two where they are long, for places too narrow for names beside the
+    data."""
     marks, left = [], 6.0
+    if sum(6.1 * len(text) + 30 for text, *_ in labels) > _LEGEND:
+        top -= 3
     for text, method, shape, _ in labels:
+        if left > 6.0 and left + 6.1 * len(text) + 11 > _LEGEND:
+            left, top = 6.0, top + 15
         spot = vega.Chart(pd.DataFrame({"text": [text]}))
         name = spot.mark("text", align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
         marks += [
