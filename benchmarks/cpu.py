@@ -21,7 +21,7 @@ from benchmarks import cnn_rows, memory_row, mlp_rows
 from benchmarks.cnn_rows import Options
 from benchmarks.images import Source
 from benchmarks.report import Row, report, text, write_json
-from takd.data.cache import data_root
+from takd.data.meta import data_root
 from takd.training.device import environment, pick_device, uses_bf16
 
 ROWS: dict[str, Callable[[Options], Row]] = {

@@ -24,7 +24,7 @@ from benchmarks.cpu import load, machine
 from benchmarks.gpu_rows import QUICK, ROWS, Size, Work
 from benchmarks.images import Source
 from benchmarks.report import Row, report, row_lines, text, write_json
-from takd.data.cache import data_root
+from takd.data.meta import data_root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

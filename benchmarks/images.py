@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from takd.data.cache import DataError, read_arrays, write_cache
+from takd.data.cache import read_arrays, write_cache
 from takd.data.catalogue import folder_dataset
+from takd.data.meta import DataError
 from takd.data.table import FOLDER_PREFIX, SPLIT_SEED
 from takd.stage import DataSpec
 

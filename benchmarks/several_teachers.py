@@ -22,7 +22,7 @@ import torch
 from benchmarks import engine
 from benchmarks.clock import Spent, in_turns
 from benchmarks.images import Source, small_set
-from takd.data.cache import data_root
+from takd.data.meta import data_root
 from takd.stage import LossSpec, StageSpec
 
 TEACHERS = {"plain": ("plain-6", "plain-5", "plain-4"), "mlp": ("mlp-64", "mlp-32", "mlp-16")}

@@ -17,8 +17,8 @@ from takd import __version__, cli_bench, cli_serve, cli_tables
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
-from takd.data.cache import DataError
 from takd.data.catalogue import available_datasets, is_ready
+from takd.data.meta import DataError
 from takd.data.table import Dataset
 from takd.networks.own import gone, gone_sentence
 from takd.networks.table import NETWORKS, NetworkError, family_of

@@ -31,7 +31,7 @@ CORE = 1
 
 WEB = ("app", "pages", "takd.presentation", "takd.analysis", "takd.runs")
 TORCH_ROOMS = ("takd.networks", "takd.data", "takd.methods.losses", "takd.training", "takd.evaluation")
-TORCH_FREE = ("takd.networks.table", "takd.data.table", "takd.data.catalogue", "takd.data.cache")
+TORCH_FREE = ("takd.networks.table", "takd.data.table", "takd.data.catalogue", "takd.data.cache", "takd.data.meta")
 WORKER = "takd.runs.worker"
 TEST_ARRAYS = {"test_x", "test_y", "test_x.npy", "test_y.npy"}
 

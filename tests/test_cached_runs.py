@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from takd.data.cache import DataError
 from takd.data.catalogue import available_datasets
+from takd.data.meta import DataError
 from takd.data.sources import import_npz
 from takd.data.test_part import load_test
 from takd.plan import build_plan

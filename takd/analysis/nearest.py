@@ -142,4 +142,5 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "scope": lambda a, b: 0.0 if b == "ladder" else 1.0,  # a ladder holds the chain's arms as well
     "seed": lambda a, b: 1.0,
     "options": lambda a, b: 1.0,
+    "view": lambda a, b: 1.0,
 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from takd.data.cache import DataError, data_root, read_meta
+from takd.data.meta import DataError, data_root, read_meta
 from takd.data.table import DATASETS, FOLDER_PREFIX, IMAGENET, RGB_32, Dataset
 from takd.networks.table import FAMILIES
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from takd.data.cache import DataError, write_cache
+from takd.data.cache import write_cache
+from takd.data.meta import DataError
 from takd.data.table import FOLDER_PREFIX
 
 USUAL_SIDE = 32  # what most networks read; it is not written down, so that older imports stay what they are

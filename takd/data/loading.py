@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from takd.data.cache import DataError, not_prepared, read_arrays
+from takd.data.cache import read_arrays
 from takd.data.catalogue import find_dataset
+from takd.data.meta import DataError, not_prepared
 from takd.data.splits import split
 from takd.data.table import Dataset
 from takd.stage import DataSpec

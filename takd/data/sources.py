@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from takd.data.cache import DataError, data_root, write_cache
+from takd.data.cache import write_cache
 from takd.data.catalogue import is_ready
+from takd.data.meta import DataError, data_root
 from takd.data.table import DATASETS, Dataset
 
 Progress = Callable[[str, float | None], None]  # what is happening, and the share done where it is known

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from takd.data.cache import DataError
+from takd.data.meta import DataError
 from takd.data.table import Dataset
 
 

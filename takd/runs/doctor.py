@@ -18,8 +18,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from takd.data.cache import data_root
 from takd.data.catalogue import available_datasets, damaged, is_ready
+from takd.data.meta import data_root
 from takd.runs import files
 from takd.runs.estimates import host_key
 from takd.runs.history import kept, quartiles

@@ -16,8 +16,10 @@ from filelock import FileLock, Timeout
 
 from takd.answers import passes
 from takd.batching import compiled
+from takd.costs import times_as_much
 from takd.data.table import DATASETS
-from takd.networks.table import FAMILIES, NETWORKS, OWN, capacity_or_least, family_of, is_tiny, layout
+from takd.methods.table import form_of
+from takd.networks.table import FAMILIES, NETWORKS, capacity_or_least, family_of, is_tiny, layout
 from takd.plan import Plan
 from takd.runs import files
 from takd.runs.memory import image_shape, peak_mb
@@ -188,10 +190,12 @@ def _stage_seconds(
     images = stage.data.train_images
     row = DATASETS.get(stage.data.name)
     tested = (row.test if row is not None else 0) or _TEST_IMAGES
-    total = (training_images(stage) + tested / _FORWARD) / rate
-    if _step_by_step(stage) or (family_of(stage.network) == OWN and not sure):  # calls may cost more than products
+    total = (training_images(stage) * times_as_much(stage) + tested / _FORWARD) / rate
+    sure = sure and form_of(stage.loss) == "network"
+    if _step_by_step(stage) or not sure:  # calls may cost more than products
         steps = stage.recipe.last * max(1, images // stage.recipe.batch)
-        total, sure = max(total, steps * _LOOP_STEP_SECONDS), False
+        networks = max(1, len(NETWORKS[stage.network].subs)) + len(stage.peers)
+        total, sure = max(total, networks * steps * _LOOP_STEP_SECONDS * (not _in_one_pass(stage))), False
     for teacher in teachers:
         teacher_rate, teacher_sure = _rate(teacher, classes, known, device)
         total += passes(stage) * images / (_FORWARD * teacher_rate)
@@ -202,6 +206,11 @@ def _stage_seconds(
 def _step_by_step(stage: StageSpec) -> bool:
     """Whether this is an MLP that the compiled engine cannot train: each of its steps is a round of torch's calls."""
     return family_of(stage.network) == "mlp" and not compiled(stage)
+
+
+def _in_one_pass(stage: StageSpec) -> bool:
+    """Whether this is an MLP of the compiled engine, which makes no calls in a step."""
+    return family_of(stage.network) == "mlp" and compiled(stage)
 
 
 def _overhead(stage: StageSpec) -> float:
@@ -225,7 +234,7 @@ def measured_rate(stages: Sequence[StageSpec], results: Sequence[Mapping[str, An
     shares = [result.get("seconds") for result in results]
     if not stages or not all(_is_rate(share) for share in shares):
         return 0.0
-    if any(_step_by_step(stage) for stage in stages):
+    if any(_step_by_step(stage) or form_of(stage.loss) != "network" for stage in stages):
         return 0.0  # says nothing of the network's usual speed
     total = sum(share for share in shares if _is_rate(share))
     if len(stages) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from math import prod
 
+from takd.costs import times_as_much
 from takd.data.catalogue import folder_shape
 from takd.data.table import DATASETS
 from takd.networks.table import FAMILIES, NETWORKS, capacity_or_least, family_of
@@ -61,7 +62,8 @@ def _peak(stage: StageSpec, device: str) -> float:
     macs = cost.macs
     if FAMILIES[family].sides is not None:  # its MACs are those at the family's own side
         macs = round(macs * pixels / prod(FAMILIES[family].input_shape))
-    batch = min(stage.recipe.batch, stage.data.train_images) * macs * _per_mac(stage.network)
+    many = max(1.0, times_as_much(stage))  # all networks of a stage go forward before any goes backward
+    batch = many * min(stage.recipe.batch, stage.data.train_images) * macs * _per_mac(stage.network)
     total = images + _PER_PARAMETER * cost.params + max(tested, batch)
     if device != "cpu":
         return total

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from takd.answers import looks_inside
-from takd.data.cache import DataError
+from takd.data.meta import DataError
 from takd.evaluation import selection
 from takd.evaluation.final import evaluate, unpack_logits
 from takd.methods.table import form_of

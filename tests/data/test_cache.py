@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from takd.data import cache
-from takd.data.cache import DataError, canonical_order, data_root, digests, fingerprint, read_arrays, read_meta
+from takd.data.cache import canonical_order, digests, fingerprint, read_arrays
+from takd.data.meta import DataError, data_root, read_meta
 from takd.data.table import DATASETS
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from takd.data import catalogue
-from takd.data.cache import DataError, write_cache
+from takd.data.cache import write_cache
 from takd.data.catalogue import available_datasets, damaged, dataset_fingerprint, find_dataset, is_ready
+from takd.data.meta import DataError
 from takd.data.table import DATASETS, RGB_32
 
 

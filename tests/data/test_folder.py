@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from takd.data import folder
-from takd.data.cache import DataError, data_root, read_arrays, read_meta
+from takd.data.cache import read_arrays
 from takd.data.catalogue import available_datasets
 from takd.data.folder import carve_test, import_folder
 from takd.data.loading import load_training
+from takd.data.meta import DataError, data_root, read_meta
 from takd.data.table import RGB_32
 from takd.data.test_part import load_test
 from takd.stage import DataSpec

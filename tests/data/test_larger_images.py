@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from takd.data.cache import data_root
 from takd.data.catalogue import available_datasets, damaged, families_of_side
+from takd.data.meta import data_root
 from takd.data.table import DATASETS, IMAGENET, RGB_32
 from takd.networks import weights
 from takd.networks.table import FAMILIES

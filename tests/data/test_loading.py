@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from takd.data.cache import DataError, data_root, read_arrays, write_cache
+from takd.data.cache import read_arrays, write_cache
 from takd.data.catalogue import available_datasets
 from takd.data.loading import channel_statistics, load_training, noisy_labels, scale_of
+from takd.data.meta import DataError, data_root
 from takd.data.splits import split
 from takd.data.table import DATASETS
 from takd.data.test_part import load_test

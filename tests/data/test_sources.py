@@ -13,7 +13,8 @@ import torch
 import torchvision.datasets
 
 from takd.data import sources
-from takd.data.cache import DataError, read_arrays, read_meta
+from takd.data.cache import read_arrays
+from takd.data.meta import DataError, read_meta
 from takd.data.sources import DOWNLOADS, grey_to_rgb32, import_npz, prepare
 from takd.data.table import DATASETS
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from takd.data.cache import DataError
+from takd.data.meta import DataError
 from takd.data.splits import split
 from takd.data.table import DATASETS
 
