@@ -5,6 +5,7 @@ import streamlit as st
 from takd.analysis.nearest import Difference
 from takd.presentation import live, live_mode, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
+from takd.presentation.proposals import try_next
 from takd.presentation.study import Study, nearest_study
 
 store, datasets = ui.store(), ui.datasets()
@@ -41,7 +42,7 @@ form = st.container()
 with form:
     choices(spec, datasets)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        panels.try_next(spec, datasets)
+        try_next(spec, datasets)
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             live_mode.switch(mode, answered=run is None and shown is not None and differences is None)
             if training:
@@ -67,7 +68,7 @@ def watching(run_id: str) -> None:
 with head:
     if shown is None:
         st.title("Nothing trained yet")
-        st.write("No cached run fits this data set." + (" Choose a chain and press **Run for real**." * (not training)))
+        st.write("No stored run is near these choices." + (" Press **Run for real** to train them." * (not training)))
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         panels.headline(shown, store, differences, stand_in=meanwhile)

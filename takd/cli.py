@@ -209,9 +209,10 @@ def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
             Arm(str(row["method"]), tuple(row["path"]), tuple(sorted(row.get("options", {}).items())))
             for row in rows["arms"]
         )
-        chains = tuple(Chain(arms[row["arm"]], int(row["seed"]), tuple(row["keys"])) for row in rows["chains"])
+        saved = ((r["arm"], int(r["seed"]), tuple(r["keys"]), tuple(r.get("beside", ()))) for r in rows["chains"])
+        chains = tuple(Chain(arms[arm], seed, keys, beside) for arm, seed, keys, beside in saved)
         networks = {name for arm in arms for name in arm.path}
-        fit = all(len(chain.keys) == len(chain.arm.path) > 0 and set(chain.keys) <= set(stages) for chain in chains)
+        fit = all({*c.keys, *c.beside} <= set(stages) and 0 < len(c.keys) <= len(c.arm.path) for c in chains)
     except (KeyError, IndexError, TypeError, ValueError):
         return None
     if not fit or not all(name in NETWORKS for name in networks):
@@ -266,7 +267,7 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     """Arms, verdicts, gap and headline as JSON values; accuracies are fractions."""
     from takd.analysis.frames import arm_frame, chain_frame
     from takd.analysis.verdicts import gap, verdicts_for
-    from takd.presentation import words
+    from takd.presentation import sub_words, words
 
     chains = chain_frame(made, store)
     paths = {arm.name: arm.path for arm in made.arms}
@@ -283,7 +284,7 @@ def _findings(made: Plan, store: Store) -> dict[str, Any]:
     spec = made.spec
     method = "" if made.chosen.usual else words.method_label(made.chosen.how)
     facts = words.Facts(spec.teacher, spec.student, made.chosen.path[1:-1], spec.noise, method)
-    headline = words.headline(size, chosen, facts)
+    headline = sub_words.headline_of(made, store, verdicts) or words.headline(size, chosen, facts)
     found: dict[str, Any] = {"arms": arms, "verdicts": judged, "gap": None, "headline": headline}
     if size is not None:
         more = {name: getattr(size, name) for name in ("peak", "largest", "compared", "teacher_monotone", "note")}

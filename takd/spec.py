@@ -232,7 +232,12 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     problems: list[str] = []
     start = start_for(dataset.name)
     if METHODS[spec.method].wiring == "sub-models":
-        return _one_network(spec, dataset, explicit)
+        if multi_networks_for(dataset):
+            return _one_network(spec, dataset, explicit)
+        problems.append(
+            f"Method {spec.method} trains a network with sub-models, and none reads {dataset.label} images."
+        )
+        spec = replace(spec, method="kd", assistants=())
     order = [n.name for n in networks_for(dataset)]
     fitting = set(order)
     for role in ("teacher", "student"):

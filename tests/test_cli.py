@@ -506,7 +506,16 @@ def test_a_tiny_study_from_end_to_end(tmp_path: Path) -> None:
     assert (plan["trained"], plan["new"]) == (5, 0)
 
 
-def test_a_stored_plan_keeps_the_options_of_its_arms(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"method": "dkd", "options": {"scale": "equal"}},
+        {"method": "dml"},  # the peer has no stage of its own
+        {"method": "rco"},  # stages beside the path
+        {"method": "ipkd-ta", "student": "slim-mlp-64"},
+    ],
+)
+def test_a_stored_plan_is_the_one_that_was_made(choices: dict[str, Any], tmp_path: Path) -> None:
     from takd.cli import _stored_plan
     from takd.data.catalogue import available_datasets
     from takd.plan import build_plan
@@ -515,7 +524,7 @@ def test_a_stored_plan_keeps_the_options_of_its_arms(tmp_path: Path) -> None:
     from takd.runs.submit import write_plan
     from takd.spec import require_spec, to_json
 
-    spec = require_spec({"dataset": "digits", "method": "dkd", "seeds": 1, "options": {"scale": "equal"}})
+    spec = require_spec({"dataset": "digits", "seeds": 1, **choices})
     store, folder = Store(tmp_path), tmp_path / "runs" / "20260101-000000-abcd"
     folder.mkdir(parents=True)
     write_run_file(folder, "experiment.json", {"spec": to_json(spec), "created": "2026-01-01T00:00:00"})

@@ -277,3 +277,10 @@ def test_a_method_that_cannot_run_is_refused_before_training(values: dict, words
     spec, problems = read_spec(wanted)
     assert problems == caught.value.problems
     assert require_spec(to_json(spec)) == spec
+
+
+def test_a_data_set_no_network_with_sub_models_reads_gets_direct_kd() -> None:
+    large = replace(DATASETS["cifar10"], name="large", families=("imagenet-resnet",))
+    spec, problems = read_spec({"dataset": "large", "method": "joint"}, {"large": large})
+    assert spec.method == "kd" and spec.assistants == ()
+    assert any("none reads" in sentence for sentence in problems)

@@ -253,7 +253,7 @@ def gap_seed_frame(plan: Plan, store: Store) -> pd.DataFrame:
             for x in teachers:
                 add("student", x, "scratch", arm.name, chain, chain.student)
             continue
-        if len(chain.keys) == len(arm.path) and chain.keys[0] not in seen:  # one teacher serves several arms
+        if arm.usual and chain.keys[0] not in seen:  # one teacher serves several arms; another's may have stopped early
             seen.add(chain.keys[0])
             add("teacher", arm.path[0], "teacher alone", f"scratch {path_label(arm.path[:1])}", chain, chain.keys[0])
         group = arm.method if arm.usual else "other"

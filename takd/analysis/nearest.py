@@ -44,6 +44,8 @@ _TEACHING = (
     "view",
 )  # mean nothing to a student that learns alone
 
+_BETWEEN = ("teacher", "assistants", "lam", "scope")  # mean nothing inside one network
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -59,10 +61,12 @@ def nearest(
 ) -> tuple[ExperimentSpec, tuple[Difference, ...]] | None:
     """The entry of `library` with the smallest distance (the first of equals) and its differences, weightiest first.
 
-    Entries on data sets outside `datasets` are left out. None when nothing is left; no differences for an entry that
-    answers the question as asked.
+    Entries on data sets outside `datasets` are left out, and a question about sub-models of one network is never
+    answered by one about a row of networks, nor the other way round. None when nothing is left; no differences for an
+    entry that answers the question as asked.
     """
-    entries = [entry for entry in library if entry.dataset in datasets]
+    together = _together(spec.method)
+    entries = [entry for entry in library if entry.dataset in datasets and _together(entry.method) == together]
     if not entries:
         return None
     best = min(entries, key=lambda entry: distance(spec, entry))
@@ -99,7 +103,12 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
 
 
 def _asked(spec: ExperimentSpec) -> list[str]:
-    return [name for name in WEIGHTS if spec.method != "scratch" or name not in _TEACHING]
+    unasked = _TEACHING if spec.method == "scratch" else _BETWEEN if _together(spec.method) else ()
+    return [name for name in WEIGHTS if name not in unasked]
+
+
+def _together(method: str) -> bool:
+    return METHODS[method].wiring == "sub-models"
 
 
 def _network(a: str, b: str) -> float:

@@ -136,6 +136,10 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     chain with assistants against direct KD; direct KD against scratch. The chains against direct KD are one family for
     Holm's correction: arms that are not finished count as tests that found nothing, so the correction does not loosen
     while a run goes on.
+
+    Ways to train the sub-models of one network are compared on the smallest: the chosen one against joint training,
+    in-place KD from the largest, the same method with its usual options and the smallest trained alone; then in-place
+    KD against joint training and joint training against alone.
     """
     scratch = Arm("scratch", (plan.spec.student,))
     direct = Arm("kd", (plan.spec.teacher, plan.spec.student))
@@ -145,6 +149,8 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
     wanted += [(plan.chosen, arm) for arm in plan.arms if arm.method == "kd" and arm.options]
     wanted += [*((arm, direct) for arm in family), (direct, scratch)]
+    if plan.chosen.part is not None:
+        wanted = _in_one_network(plan)
     pairs = [
         (arm, other)
         for arm, other in dict.fromkeys(wanted)
@@ -156,6 +162,15 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     for pair, p, adjusted in zip(members, raw, holm([1.0 if math.isnan(p) else p for p in raw]), strict=True):
         verdicts[pair] = replace(verdicts[pair], p_holm=p if math.isnan(p) else adjusted)
     return list(verdicts.values())
+
+
+def _in_one_network(plan: Plan) -> list[tuple[Arm, Arm]]:
+    chosen, network = plan.chosen, plan.chosen.path
+    joint, in_place = Arm("joint", network), Arm("ipkd", network)
+    alone = next(arm for arm in plan.arms if arm.method == "scratch")
+    taught = () if chosen.method == "joint" else (in_place,)
+    others = (joint, *taught, Arm(chosen.method, network), alone)
+    return [*((chosen, other) for other in others), (in_place, joint), (joint, alone)]
 
 
 def gap(chains: pd.DataFrame, student: str | None = None, margin: float = MARGIN) -> GapVerdict:

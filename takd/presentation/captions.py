@@ -8,7 +8,7 @@ import pandas as pd
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.formats import accuracy, count, digits_for, duration, known, listing, percent, points, size
-from takd.presentation.phrases import capital, verdict_sentence, via_label
+from takd.presentation.phrases import capital, row_label, verdict_sentence
 from takd.presentation.theme import ROLE_LABELS
 from takd.runs.estimates import Estimate
 from takd.runs.states import STATES
@@ -72,9 +72,11 @@ def alt_chain(boxes: pd.DataFrame, verdict: Verdict | None = None) -> str:
     for box in boxes.sort_values("position").to_dict("records"):
         done = box["state"] == "done" and known(box["accuracy"])
         result = accuracy(box["accuracy"], box["half"]) if done else _NOT_DONE.get(box["state"], "not trained yet")
-        role = ROLE_LABELS[box["role"]].lower()
+        role = str(box.get("title") or ROLE_LABELS[box["role"]]).lower()
         steps.append(f"{role} {box['network']} ({size(box['params'])} parameters, {result})")
     tail = f" {verdict_sentence(verdict)}" if verdict is not None else ""
+    if (boxes["role"] == "peer").any():
+        return f"Networks that learn at the same time and teach each other: {listing(steps)}.{tail}"
     return f"Chain of networks: {' teaches '.join(steps)}.{tail}"
 
 
@@ -95,7 +97,7 @@ def alt_assistants(summary: pd.DataFrame) -> str:
     rows = []
     for row in summary.to_dict("records"):
         gain = gain_and_interval(row["mean"], row["low"], row["high"], row["n"])
-        rows.append(f"{via_label(str(row['arm']))} {row['kind']}, {gain}")
+        rows.append(f"{row_label(str(row['arm']))} {row['kind']}, {gain}")
     return f"Points over direct KD by assistant: {'; '.join(rows)}."
 
 

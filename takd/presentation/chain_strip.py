@@ -22,7 +22,8 @@ def chain_strip(
     """Boxes along a path, left to right, or top to bottom where `compact`.
 
     Columns: position (0 is the teacher), role, network, label, params, macs, accuracy (mean), half, n, state (done,
-    training, waiting), progress (0-1), ratio (MACs of the previous network over this one's; NaN for the first).
+    training, waiting), progress (0-1), ratio (MACs of the previous network over this one's; NaN for the first);
+    optional: title (the word for the box, else its role's), arrow (whether the one before teaches it, else it does).
     `method` colours every network but the teacher, which learned from labels alone. A click on a box selects its
     network: the selection is called `box`, its field `network`.
     """
@@ -60,7 +61,7 @@ def _look(row: dict[str, Any], dark: bool, method: str) -> dict[str, Any]:
         "dash": list(stroke.dash) if done else [3, 3],
         "tint": 0.1 if done else 0.0,
         "done": done,
-        "title": ROLE_LABELS[role],
+        "title": row.get("title") or ROLE_LABELS[role],
         "params_text": size(row["params"]),
         "macs_text": size(row["macs"]),
         "result": percent(row["accuracy"]) if done else _WAITING.get(row["state"], "not trained yet"),
@@ -78,7 +79,7 @@ def _shares(rows: list[dict[str, Any]], most: float) -> list[float]:
 
 
 def _columns(rows: list[dict[str, Any]], dark: bool, method: str) -> list[dict[str, Any]]:
-    arrow = 0.1 if len(rows) <= 3 else 0.075
+    arrow = 0.1 if len(rows) <= 3 else 0.075 if len(rows) <= 5 else 0.05
     shares = _shares(rows, 1.7 if len(rows) <= 4 else 1.25)
     room = min(1 - arrow * (len(rows) - 1), 0.32 * len(rows)) if rows else 0
     left = (1 - room - arrow * (len(rows) - 1)) / 2
@@ -227,18 +228,31 @@ def _hatch(placed: list[dict[str, Any]], scales: dict[str, Any], color: str) -> 
 
 
 def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, compact: bool) -> list[vega.Chart]:
-    """An arrow into every box but the first, labelled with how many times fewer MACs the box has."""
+    """Between two boxes how many times fewer MACs the second has, and an arrow where it is taught by the first."""
     ground, rows = palette(dark), []
     for before, box in pairwise(placed):
-        text = ratio(box["ratio"])
+        text, teaches = ratio(box["ratio"]), bool(box.get("arrow", True))
         if compact:
             x, y, y2 = 0.07, before["y2"] + 5, box["y"] - 6
-            rows.append({"x": x, "x2": x, "y": y, "y2": y2, "tip": y2 - 2, "tx": x, "ty": (y + y2) / 2, "ratio": text})
+            rows.append(
+                {
+                    "teaches": teaches,
+                    "x": x,
+                    "x2": x,
+                    "y": y,
+                    "y2": y2,
+                    "tip": y2 - 2,
+                    "tx": x,
+                    "ty": (y + y2) / 2,
+                    "ratio": text,
+                }
+            )
         else:
             x, x2, y = before["x2"] + 0.009, box["x"] - 0.011, (box["y"] + box["y2"]) / 2
-            rows.append({"x": x, "x2": x2, "y": y, "y2": y, "tip": y, "tx": (x + x2) / 2, "ty": y, "ratio": text})
-    frame = pd.DataFrame(rows, columns=["x", "x2", "y", "y2", "tip", "tx", "ty", "ratio"])
-    base, y = vega.Chart(frame), scales["y"]
+            rows.append({"teaches": teaches, "x": x, "x2": x2, "y": y, "y2": y, "tip": y})
+            rows[-1] |= {"tx": (x + x2) / 2, "ty": y, "ratio": text}
+    frame = pd.DataFrame(rows, columns=["teaches", "x", "x2", "y", "y2", "tip", "tx", "ty", "ratio"])
+    base, taught, y = vega.Chart(frame), vega.Chart(frame[frame["teaches"].astype(bool)]), scales["y"]
     at = {
         "x": vega.field("tx:Q", scale=scales["x"]["scale"], axis=None),
         "y": vega.field("ty:Q", scale=y["scale"], axis=None),
@@ -249,8 +263,8 @@ def _arrows(placed: list[dict[str, Any]], scales: dict[str, Any], dark: bool, co
     }
     shape = "triangle-down" if compact else "triangle-right"
     marks = [
-        base.mark("rule", color=ground.faint, strokeWidth=1.5).encode(**scales, x2="x2:Q", y2="y2:Q"),
-        base.mark("point", shape=shape, filled=True, size=70, color=ground.faint, opacity=1).encode(**tip),
+        taught.mark("rule", color=ground.faint, strokeWidth=1.5).encode(**scales, x2="x2:Q", y2="y2:Q"),
+        taught.mark("point", shape=shape, filled=True, size=70, color=ground.faint, opacity=1).encode(**tip),
     ]
     if compact:
         label = base.calculate(shown="datum.ratio ? datum.ratio + ' MACs' : ''")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from takd.presentation import vega
@@ -19,10 +20,11 @@ from takd.presentation.chain_strip import chain_strip
 from takd.presentation.formats import percent
 from takd.presentation.gap_chart import gap_chart
 from takd.presentation.marks import fit, message_chart, round_step, slim, spread, steady
-from takd.presentation.phrases import method_label, via_label
+from takd.presentation.parts_chart import parts_chart
+from takd.presentation.phrases import row_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, color_name, configure, palette, scale_color, text_color
 
-__all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart"]
+__all__ = ["assistants_chart", "chain_strip", "curves_chart", "gap_chart", "message_chart", "parts_chart"]
 
 
 def assistants_chart(
@@ -41,7 +43,7 @@ def assistants_chart(
     if summary.empty:
         return message_chart("No chain with an assistant has finished yet", dark, width)
     ground = palette(dark)
-    names = {str(arm): _row_label(str(arm)) for arm in summary["arm"]}
+    names = {str(arm): row_label(str(arm)) for arm in summary["arm"]}
     table, dots = (
         slim(frame[frame["arm"].astype(str).isin(names)]).assign(
             row=lambda f: f["arm"].astype(str).map(names), method=lambda f: f["arm"].astype(str).map(color_name)
@@ -109,15 +111,6 @@ def assistants_chart(
     return configure(chart, dark, width=width or "container", height=step * len(order))
 
 
-def _row_label(arm: str) -> str:
-    """`via 4`; the method is named where it is not the plain chain."""
-    method, via = arm.rpartition(" ")[0], via_label(arm)
-    if method == "takd":
-        return via
-    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
-    return short if via == "direct" else f"{short} {via}"
-
-
 # ------------------------------------------------------------------------------------------------------------ curves
 
 
@@ -161,6 +154,10 @@ def curves_chart(
     ends = means.loc[means.groupby("line", observed=True, sort=False)["epoch"].idxmax()]
     gap = 17 * (high - low) / height
     heights = spread([float(v) for v in ends[metric]], gap, low + gap / 2, high - gap / 2)
+    if compact and len(ends) > 2 and share and float(np.ptp(ends[metric])) < gap * len(ends):
+        # Lines that end side by side would run through names that stand on them; below them there is room.
+        ranks = ends[metric].rank(ascending=False, method="first")
+        heights = [float(ends[metric].min()) - gap * (0.6 + float(rank)) for rank in ranks]
     layers = []
     for line, role in roles.items():
         stroke, color = ROLE_STROKES[role], arm_color(how[line], dark)

@@ -19,7 +19,7 @@ from takd.methods.method import Settings
 from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
-from takd.networks.table import capacity
+from takd.networks.table import NETWORKS, capacity
 from takd.presentation import own_network, ui, words
 from takd.presets import PRESETS
 from takd.spec import (
@@ -28,6 +28,7 @@ from takd.spec import (
     ExperimentSpec,
     between,
     from_query,
+    multi_networks_for,
     networks_for,
     read_spec,
     rungs_between,
@@ -40,6 +41,7 @@ from takd.spec import (
 _SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
+_SUB_MODELS = "One network whose smaller versions share its weights; the smallest is what you want to use."
 IN_MORE = ("temperature", "lam", "noise", "seed", "scope", "view")
 
 
@@ -132,6 +134,11 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
 def _fitting(values: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """Let the student and the assistants follow a moved teacher or a changed method without complaint."""
     dataset = datasets[values["dataset"]]
+    together = METHODS[values["method"]].wiring == "sub-models"
+    fits = bool(NETWORKS[values["student"]].subs) == together
+    if together or not fits:  # what is not named here starts anew, and nothing is said about it
+        values = {name: value for name, value in values.items() if name not in ("teacher", "assistants")}
+        return values if fits else {name: value for name, value in values.items() if name != "student"}
     if size_order(values["teacher"]) <= size_order(values["student"]):
         smaller = [n.name for n in networks_for(dataset) if size_order(n.name) < size_order(values["teacher"])]
         values = {**values, "student": smaller[-1]}
@@ -201,25 +208,38 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         help="Ready questions; every choice below can then be changed.",
     )
     first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
-    teachers = [n for n in names if size_order(n) > size_order(names[-1])]
-    first[2].selectbox(options=teachers, format_func=network_label, **change("teacher"))
-    first[3].selectbox(
-        options=[n for n in names if size_order(n) < size_order(spec.teacher)],
-        format_func=network_label,
-        **change("student"),
-    )
+    together = METHODS[spec.method].wiring == "sub-models"
+    inside = () if together else between(spec.teacher, spec.student, dataset)
+    if together:
+        first[2].selectbox(
+            options=[n.name for n in reversed(multi_networks_for(dataset))],
+            format_func=network_label,
+            **change("student") | {"label": "Network with sub-models", "help": _SUB_MODELS},
+        )
+        why = "The sub-models of the network teach each other, or nobody does: see the method."
+        first[3].selectbox("Teacher", ["inside the network"], key="w-no-teacher", help=why, disabled=True)
+    else:
+        teachers = [n for n in names if size_order(n) > size_order(names[-1])]
+        first[2].selectbox(options=teachers, format_func=network_label, **change("teacher"))
+        first[3].selectbox(
+            options=[n for n in names if size_order(n) < size_order(spec.teacher)],
+            format_func=network_label,
+            **change("student"),
+        )
     second = st.columns([1.5, 2.0, 1.6, 0.75, 0.85], vertical_alignment="bottom")
-    second[0].selectbox(options=list(METHODS), format_func=lambda name: METHODS[name].label, **change("method"))
-    inside = between(spec.teacher, spec.student, dataset)
+    methods = [name for name, row in METHODS.items() if row.wiring != "sub-models" or multi_networks_for(dataset)]
+    second[0].selectbox(options=methods, format_func=lambda name: METHODS[name].label, **change("method"))
     second[1].pills(
-        "Assistants",
+        "Assistants: the sub-models" if together else "Assistants",
         options=list(inside),
         selection_mode="multi",
         format_func=own_network.pill_labels(inside),
         key="w-assistants",
         on_change=_set_assistants,
         args=(datasets,),
-        help="Sizes between teacher and student. None: the teacher teaches the student directly.",
+        help="Sub-models between the largest and the smallest can teach; there are no others."
+        if together
+        else "Sizes between teacher and student. None: the teacher teaches the student directly.",
         disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside,
     )
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
@@ -230,10 +250,10 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     with second[4].popover("More", icon=":material/tune:", width="stretch"):
         _method_options(spec, datasets)
         st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
-        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam"))
+        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", disabled=together, **change("lam"))
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
-        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope"))
+        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], disabled=together, **change("scope"))
         views = CONTROLS["view"].choices
         st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
         own_network.form(dataset)
@@ -266,13 +286,26 @@ def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> No
         else:
             least = option.low + 0.01 if option.open_low else option.low
             st.number_input(min_value=float(least), max_value=float(option.high), step=0.05, format="%g", **shared)
-    pull = largest_multiplier(
-        method.loss, Settings(spec.lam, values, len(spec.assistants) + 1, 1, 0, 100, datasets[spec.dataset].classes)
-    )
-    if pull > 1.05:
-        st.caption(
-            f"The weights of this loss add up to {pull:.3g}, those of KD to 1. That acts like a higher learning rate, "
-            "and all arms train at the same one: read a difference with that in mind."
-        )
+    _pull(spec, datasets[spec.dataset], values)
     for reading in (reading for reading in method.readings if reading.option not in hidden):
         st.caption(ui.plain(f"Sources leave {reading.option.replace('_', ' ')} open: {reading.why}"))
+
+
+def _pull(spec: ExperimentSpec, dataset: Dataset, values: Mapping[str, Any]) -> None:
+    """The warning where a loss pulls harder than what it is compared with."""
+    method, subs = METHODS[spec.method], len(NETWORKS[spec.student].subs)
+    settings = Settings(spec.lam, values, len(spec.assistants) + 1, max(subs, 1), 0, 100, dataset.classes)
+    pull = largest_multiplier(method.loss, settings)
+    if pull <= 1.05:
+        return
+    if subs:
+        st.caption(
+            f"The losses of the {subs} sub-models add up to a weight of {pull:.3g} on what they share; a sub-model "
+            "trained alone has 1. That acts like a higher learning rate, and all train at the same one: read a "
+            "difference with that in mind."
+        )
+        return
+    st.caption(
+        f"The weights of this loss add up to {pull:.3g}, those of KD to 1. That acts like a higher learning rate, "
+        "and all arms train at the same one: read a difference with that in mind."
+    )

@@ -141,7 +141,8 @@ def _drawing(
 ) -> None:
     method = METHODS[found[0][0]] if found else None
     path = spec.path
-    if composition.sources == "assistants" and not spec.assistants:
+    one = spec.teacher == spec.student and composition.sources != "sub-models"  # the question on screen has no row
+    if one or (composition.sources == "assistants" and not spec.assistants):
         path = with_method(spec, "takd", {}, datasets)[0].path
     graph = facts.teaching_graph(composition, path, method)
     color = method.name if method is not None else "rival"

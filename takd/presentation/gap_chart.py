@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pandas as pd
 from takd.networks.table import OWN
 from takd.presentation import vega
 from takd.presentation.formats import known, percent, short_size
-from takd.presentation.marks import fit, heading, message_chart, slim, spread
+from takd.presentation.marks import accuracy_axis, end_labels, heading, legend, message_chart, slim
 from takd.presentation.phrases import method_label, via_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
 
@@ -108,7 +107,7 @@ def _teacher_panel(
 ) -> vega.Chart:
     color, stroke = arm_color("scratch", dark), ROLE_STROKES["teacher"]
     seeds = dots[dots["panel"] == "teacher"]
-    y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=3)
+    y = accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=3)
     base = vega.Chart(_told(gap, "teacher alone"))
     return vega.layer(
         _seed_dots(seeds, x, y, "square", dark),
@@ -131,7 +130,7 @@ def _student_panel(
 ) -> vega.Chart:
     seeds = dots[(dots["panel"] == "student") & (dots["group"] != "scratch")]
     alone, direct, chains, others = (gap[gap["group"] == group] for group in ("scratch", "kd", "takd", "other"))
-    y = _accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=5)
+    y = accuracy_axis([gap["low"], gap["high"], gap["mean"], seeds["value"]], span, count=5)
     color = {group: arm_color(group, dark) for group in ("scratch", "kd", "takd")}
     layers: list[Any] = []
     if len(alone):
@@ -185,7 +184,7 @@ def _student_panel(
         ("alone" if compact else "student alone", "scratch", "stroke", alone),
     ]
     labels = [(text, method, shape, float(rows["mean"].iloc[-1])) for text, method, shape, rows in entries if len(rows)]
-    layers += _legend(labels, span[0] - 20, dark) if compact else _end_labels(labels, x, end, y, span, dark)
+    layers += legend(labels, span[0] - 20, dark) if compact else end_labels(labels, x, end, y, span, dark)
     return vega.layer(*layers)
 
 
@@ -243,62 +242,9 @@ def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool)
     return mark.encode(x=x, y=y("value"), color=vega.field("method:N", scale=scale_color(dark), legend=None))
 
 
-def _accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count: int) -> Any:
-    """A y encoding on a scale fitted to all of `series`, drawn between the two pixels of `span`."""
-    low, high = fit(series, least=0.02)
-    low, high = max(low, 0.0), min(high, 1.0)  # an interval may reach beyond what an accuracy can be
-    scale = vega.part(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False, clamp=True)
-    digits = 0 if high - low > 0.011 * count * 1.4 else 1
-    shown = f"format(100 * datum.value, '.{digits}f') + ' %'"
-    axis = vega.part(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)
-    return lambda field: vega.field(f"{field}:Q", scale=scale, axis=axis)
-
-
 def _sizes(chains: pd.DataFrame) -> str:
     """`4, 6, 8` or `14 … 56`: the sizes of the single assistants, then how many longer chains there are."""
     via = _without_family([via_label(str(arm)).removeprefix("via ") for arm in chains["arm"]])
     single = [v for v in via if "," not in v]
     text = ", ".join(single) if len(single) <= 3 else f"{single[0]} … {single[-1]}"
     return text if len(single) == len(via) else f"{text} and more" if text else ", ".join(via[:1])
-
-
-def _key(chart: vega.Chart, method: str, shape: str, dark: bool) -> vega.Chart:
-    color = arm_color(method, dark)
-    return chart.mark("point", shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)
-
-
-def _legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[vega.Chart]:
-    """Names in one line above the panel, for places too narrow for names beside the data."""
-    marks, left = [], 6.0
-    for text, method, shape, _ in labels:
-        spot = vega.Chart(pd.DataFrame({"text": [text]}))
-        name = spot.mark("text", align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
-        marks += [
-            _key(spot, method, shape, dark).encode(x=vega.value(left), y=vega.value(top)),
-            name.encode(x=vega.value(left + 11), y=vega.value(top + 0.5), text="text:N"),
-        ]
-        left += 6.1 * len(text) + 30
-    return marks
-
-
-def _end_labels(
-    labels: list[tuple[str, str, str, float]], x: vega.Part, end: float, y: Any, span: tuple[float, float], dark: bool
-) -> list[vega.Chart]:
-    """Coloured names right of the data, at the height of what they name, moved apart where they would touch."""
-    low, high = y("v")["scale"]["domain"]
-    gap = 18 * (high - low) / (span[1] - span[0])
-    heights = spread([value for *_, value in labels], gap, low + gap / 2, high - gap / 2)
-    marks = []
-    for (text, method, shape, _), height in zip(labels, heights, strict=True):
-        spot = vega.Chart(pd.DataFrame({"at": [end], "v": [height], "text": [text]})).encode(x=x, y=y("v"))
-        name = spot.mark(
-            "text",
-            align="left",
-            baseline="middle",
-            dx=10,
-            fontSize=12.5,
-            fontWeight=600,
-            color=text_color(method, dark),
-        )
-        marks += [_key(spot, method, shape, dark), name.encode(text="text:N")]
-    return marks

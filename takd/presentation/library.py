@@ -48,8 +48,9 @@ def table(store: Store) -> None:
         },
     )
     st.caption(
-        "Gain is the chosen arm minus its control (direct KD for a chain, the student alone for direct KD), paired by "
-        "seed; n counts seeds. ■ cached runs come with the program, ● live ones were trained here."
+        "Gain is the chosen arm minus its control (direct KD for a chain, the student alone for direct KD, joint "
+        "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
+        "the program, ● live ones were trained here."
     )
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from takd.analysis.curves import CurveReader
 from takd.answers import answers_rules
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
 from takd.presentation import ui, words
 from takd.presentation.study import plan_of
@@ -182,10 +183,12 @@ def _current(key: str, progress: dict[str, Any], store: Store) -> str:
 def describe(spec: ExperimentSpec) -> str:
     """A question in one line."""
     label = ui.datasets()[spec.dataset].label if spec.dataset in ui.datasets() else spec.dataset
-    path = spec.student if spec.method == "scratch" else " > ".join(spec.path)
+    together = METHODS[spec.method].wiring == "sub-models"
+    path = spec.student if spec.method == "scratch" or together else " > ".join(spec.path)
     noise = f", {100 * spec.noise:g} % label noise" if spec.noise else ""
-    ladder = ", whole ladder" if spec.scope == "ladder" else ""
-    softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}, lam {spec.lam:g}"
+    ladder = ", whole ladder" if spec.scope == "ladder" and not together else ""
+    softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}"
+    softening += "" if spec.method == "scratch" or together else f", lam {spec.lam:g}"
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
     return f"{label}{noise}: {spec.method}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
 from takd.presentation import vega
 from takd.presentation.captions import METRICS
-from takd.presentation.theme import configure, palette
+from takd.presentation.theme import arm_color, configure, palette, text_color
+
+_LEGEND = 318.0  # pixels a legend may take: what a chart has on a narrow phone
 
 
 def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> vega.Chart:
@@ -76,3 +79,61 @@ def spread(values: list[float], gap: float, low: float, high: float) -> list[flo
     for i, value in zip(order, placed, strict=True):
         result[i] = value
     return result
+
+
+def accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count: int) -> Any:
+    """A y encoding on a scale fitted to all of `series`, drawn between the two pixels of `span`."""
+    low, high = fit(series, least=0.02)
+    low, high = max(low, 0.0), min(high, 1.0)  # an interval may reach beyond what an accuracy can be
+    scale = vega.part(domain=[low, high], range=[span[1], span[0]], nice=False, zero=False, clamp=True)
+    digits = 0 if high - low > 0.011 * count * 1.4 else 1
+    shown = f"format(100 * datum.value, '.{digits}f') + ' %'"
+    axis = vega.part(labelExpr=shown, title=None, tickCount=count, orient="left", minExtent=40)
+    return lambda field: vega.field(f"{field}:Q", scale=scale, axis=axis)
+
+
+def key(chart: vega.Chart, method: str, shape: str, dark: bool) -> vega.Chart:
+    color = arm_color(method, dark)
+    return chart.mark("point", shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)
+
+
+def legend(labels: list[tuple[str, str, str, float]], top: float, dark: bool) -> list[vega.Chart]:
+    """Names in one line above the panel, in two where they are long, for places too narrow for names beside the
+    data."""
+    marks, left = [], 6.0
+    if sum(6.1 * len(text) + 30 for text, *_ in labels) > _LEGEND:
+        top -= 3
+    for text, method, shape, _ in labels:
+        if left > 6.0 and left + 6.1 * len(text) + 11 > _LEGEND:
+            left, top = 6.0, top + 15
+        spot = vega.Chart(pd.DataFrame({"text": [text]}))
+        name = spot.mark("text", align="left", baseline="middle", fontSize=12, color=text_color(method, dark))
+        marks += [
+            key(spot, method, shape, dark).encode(x=vega.value(left), y=vega.value(top)),
+            name.encode(x=vega.value(left + 11), y=vega.value(top + 0.5), text="text:N"),
+        ]
+        left += 6.1 * len(text) + 30
+    return marks
+
+
+def end_labels(
+    labels: list[tuple[str, str, str, float]], x: vega.Part, end: float, y: Any, span: tuple[float, float], dark: bool
+) -> list[vega.Chart]:
+    """Coloured names right of the data, at the height of what they name, moved apart where they would touch."""
+    low, high = y("v")["scale"]["domain"]
+    gap = 18 * (high - low) / (span[1] - span[0])
+    heights = spread([value for *_, value in labels], gap, low + gap / 2, high - gap / 2)
+    marks = []
+    for (text, method, shape, _), height in zip(labels, heights, strict=True):
+        spot = vega.Chart(pd.DataFrame({"at": [end], "v": [height], "text": [text]})).encode(x=x, y=y("v"))
+        name = spot.mark(
+            "text",
+            align="left",
+            baseline="middle",
+            dx=10,
+            fontSize=12.5,
+            fontWeight=600,
+            color=text_color(method, dark),
+        )
+        marks += [key(spot, method, shape, dark), name.encode(text="text:N")]
+    return marks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -13,22 +13,15 @@ from takd.analysis.curves import curve_frame
 from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import charts, live, ui, words
-from takd.presentation.choices import adopt
-from takd.presentation.study import (
-    Study,
-    assistant_rows,
-    box_frame,
-    curve_lines,
-    origin_of,
-    plan_of,
-    study,
-)
+from takd.presentation import charts, live, sub_words, ui, words
+from takd.presentation.boxes import box_frame, curve_lines, teacher_option
+from takd.presentation.study import Study, assistant_rows, origin_of, plan_of, study
 from takd.presets import PRESETS
 from takd.runs.states import list_runs
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec, between, networks_for, read_spec, rungs_between, to_json, to_query
+from takd.spec import ExperimentSpec, to_query
 
 INTRODUCTION = (
     "A small network, the student, is taught by a big one, the teacher: directly (KD), or through assistants of sizes "
@@ -69,7 +62,7 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)
-    st.caption(INTRODUCTION)
+    st.caption(sub_words.INTRODUCTION if shown.several else INTRODUCTION)
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -94,40 +87,18 @@ HOLD = 6.0  # seconds a live page keeps a drawing that changes with every finish
 
 
 def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool) -> None:
-    """Chain strip, capacity gap, learning curves."""
+    """Chain strip, capacity gap (or what each sub-model reaches), learning curves."""
     hold = HOLD if live_run else 0.0
     later: list[Callable[[], None]] = []
-    boxes = box_frame(shown, store)
     caption = ui.plain(_origin_line(shown, store))
     with st.container(key="results"):
-        picked = ui.figure(
-            "strip",
-            lambda compact, dark: charts.chain_strip(boxes, dark, compact, shown.chosen.method),
-            words.alt_chain(boxes, shown.verdict),
-            boxes,
-            later=later,
-            depends=(shown.chosen.method,),
-            title="the chain",
-            caption="Click a box to see how that network learned under each way of teaching it.",
-            select=True,
-        )
+        picked = _strip(shown, store, later)
         left, right = st.columns([1.25, 1])
         with left:
-            st.subheader("Does a bigger teacher still help?", anchor=False)
-            ui.figure(
-                "gap",
-                lambda compact, dark: charts.gap_chart(
-                    shown.gap, shown.gap_seeds, dark, compact, picked or shown.spec.teacher
-                ),
-                words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
-                shown.gap,
-                later=later,
-                depends=(shown.gap_seeds, picked or shown.spec.teacher),
-                hold=hold,
-                title="capacity gap",
-                caption=f"{caption} Bars: 95 % intervals; dots: seeds; grey band: the student alone.",
-            )
-            st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
+            if shown.several:
+                _parts(shown, caption, later, hold)
+            else:
+                _gap(shown, picked, caption, later, hold)
         with right:
             _curves(shown, store, picked, caption, later)
         rows, summary = assistant_rows(shown)
@@ -149,9 +120,74 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
         narrow()
 
 
+_CLICK = "Click a box to see how that network learned under each way of teaching it."
+
+
+def _strip(shown: Study, store: Store, later: list[Callable[[], None]]) -> str | None:
+    """The networks as boxes; the one that was clicked, where boxes are networks of their own."""
+    boxes, method = box_frame(shown, store), shown.chosen.method
+    taught, alt = "", words.alt_chain(boxes, shown.verdict)
+    if "peer" in set(boxes["role"]):
+        taught = "Both learn at the same time, each from the labels and from the other's answers."
+    if shown.several:
+        taught = sub_words.teaching(teacher_option(shown.chosen), bool(dict(shown.chosen.options).get("hard")))
+        alt = sub_words.alt_boxes(boxes, shown.spec.student, taught)
+    return ui.figure(
+        "strip",
+        lambda compact, dark: charts.chain_strip(boxes, dark, compact, method),
+        alt,
+        boxes,
+        later=later,
+        depends=(method,),
+        title=f"sub-models of {shown.spec.student}" if shown.several else "the chain",
+        caption=" ".join(filter(None, (taught, "" if shown.several else _CLICK))),
+        select=not shown.several,
+    )
+
+
+def _parts(shown: Study, caption: str, later: list[Callable[[], None]], hold: float) -> None:
+    """What each sub-model reaches under every way to train them, and the chosen way on the smallest in words."""
+    reading = sub_words.reading(shown.part_means, shown.verdicts)
+    st.subheader("What does each sub-model reach?", anchor=False)
+    ui.figure(
+        "parts",
+        lambda compact, dark: charts.parts_chart(shown.part_means, shown.parts, dark, compact),
+        sub_words.alt_parts(shown.part_means, reading),
+        shown.part_means,
+        later=later,
+        depends=(shown.parts,),
+        hold=hold,
+        title="accuracy by MACs of the sub-model",
+        caption=f"{caption} Bars: 95 % intervals; dots: seeds; large marks: the chosen way.",
+    )
+    st.markdown(ui.plain(reading))
+
+
+def _gap(shown: Study, picked: str | None, caption: str, later: list[Callable[[], None]], hold: float) -> None:
+    """The capacity gap: the student by its teacher's size."""
+    st.subheader("Does a bigger teacher still help?", anchor=False)
+    ui.figure(
+        "gap",
+        lambda compact, dark: charts.gap_chart(shown.gap, shown.gap_seeds, dark, compact, picked or shown.spec.teacher),
+        words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
+        shown.gap,
+        later=later,
+        depends=(shown.gap_seeds, picked or shown.spec.teacher),
+        hold=hold,
+        title="capacity gap",
+        caption=f"{caption} Bars: 95 % intervals; dots: seeds; grey band: the student alone.",
+    )
+    st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
+
+
 def _curves(shown: Study, store: Store, picked: str | None, caption: str, later: list[Callable[[], None]]) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
-    st.subheader(f"How {picked or 'the chain'} learned", anchor=False)
+    if shown.several:  # nobody teaches the largest, and the store keeps the curves of no other
+        del names["loss_kl"]
+        caption = f"{caption} Accuracy of the largest sub-model; the loss is summed over all of them."
+    alone = METHODS[shown.chosen.method].wiring == "cohort"  # the store keeps the student's curves and not its peer's
+    learned = "the largest sub-model" if shown.several else picked or ("the student" if alone else "the chain")
+    st.subheader(f"How {learned} learned", anchor=False)
     metric = st.segmented_control(
         "Curve",
         list(names),
@@ -182,27 +218,47 @@ def story(shown: Study) -> None:
     for column, title, text in zip(st.columns(3), titles, told, strict=True):
         column.markdown(f"**{title}**")
         column.markdown(ui.plain(text))
-    stored = any(replace(p.spec, seeds=shown.spec.seeds) == shown.spec for p in PRESETS.values())
-    if caveat := words.noise_caveat(shown.spec.noise, stored and shown.spec.dataset == "digits"):
+    if shown.several:
+        caveat = sub_words.noise_caveat(shown.spec.noise)
+    else:
+        caveat = words.noise_caveat(shown.spec.noise, _stored_digits(shown))
+    if caveat:
         st.caption(f":material/info: {ui.plain(caveat)}")
+
+
+def _stored_digits(shown: Study) -> bool:
+    stored = any(replace(p.spec, seeds=shown.spec.seeds) == shown.spec for p in PRESETS.values())
+    return stored and shown.spec.dataset == "digits"
+
+
+_CHAINS = (
+    "Each seed is an independent chain: its own teacher, assistants and student. Arms of one seed share the student's "
+    "initial weights and batch order."
+)
+
+_BEST_TEACHER = (
+    ", and the comparison of teachers a wider one that allows for the best smaller teacher having been chosen"
+)
 
 
 def details(shown: Study) -> None:
     """The numbers behind the figures, as tables."""
     with st.expander("All numbers: arms, verdicts, how this was measured", icon=":material/table_chart:"):
         st.dataframe(_arm_table(shown), hide_index=True)
+        if shown.several:
+            st.dataframe(_part_table(shown), hide_index=True)
         st.dataframe(_verdict_table(shown), hide_index=True)
         stage = shown.plan.stages[shown.plan.chains_of(shown.chosen)[0].student]
         recipe = stage.recipe
         st.markdown(
             ui.plain(
-                f"Each seed is an independent chain: its own teacher, assistants and student. Arms of one seed share "
-                f"the student's initial weights and batch order. Students are judged on test images after the last of "
+                f"{sub_words.how_measured(len(shown.sub_models)) if shown.several else _CHAINS} "
+                f"All are judged on test images after the last of "
                 f"{recipe.epochs} epochs over {stage.data.train_images:,} training images (batch {recipe.batch}, "
                 f"{recipe.schedule} rate {recipe.lr:g}, weight decay {recipe.weight_decay:g}, augmentation "
                 f"{recipe.augmentation}); nothing is selected on test images. Gains carry 95 % t intervals of paired "
-                f"differences, accuracies 95 % t intervals of their own mean, and the comparison of teachers a wider "
-                f"one that allows for the best smaller teacher having been chosen. None covers the choice of images. "
+                f"differences, accuracies 95 % t intervals of their own mean"
+                f"{'' if shown.several else _BEST_TEACHER}. None covers the choice of images. "
                 + " ".join(answers_rules(shown.plan.stages))
             )
         )
@@ -210,18 +266,36 @@ def details(shown: Study) -> None:
 
 def _arm_table(shown: Study) -> pd.DataFrame:
     arms = shown.arms[shown.arms["n"] > 0]
-    return pd.DataFrame(
+    student = "smallest" if shown.several else "student"
+    table = pd.DataFrame(
         {
             "arm": [words.capital(words.arm_label(str(a))) for a in arms["arm"]],
             "n": arms["n"],
-            "student, test %": (100 * arms["mean"]).round(2),
+            f"{student}, test %": (100 * arms["mean"]).round(2),
             "± 95 %": (100 * arms["half"]).round(2),
-            "student, validation %": (100 * arms["val_mean"]).round(2),
+            f"{student}, validation %": (100 * arms["val_mean"]).round(2),
             "teacher, test %": (100 * arms["teacher_mean"]).round(2),
             "trainings": arms["trainings"],
             "seconds per seed": arms["seconds"].round(1),
             "GMAC-epochs": (arms["mac_epochs"] / 1e9).round(1),
             "from": arms["origin"],
+        }
+    )
+    return table.drop(columns="teacher, test %") if shown.several else table
+
+
+def _part_table(shown: Study) -> pd.DataFrame:
+    means = shown.part_means[shown.part_means["n"] > 0]
+    return pd.DataFrame(
+        {
+            "trained": [words.capital(words.arm_label(str(a))) for a in means["arm"]],
+            "sub-model": means["label"].astype(str),
+            "parameters": means["params"],
+            "MACs": means["macs"],
+            "n": means["n"],
+            "test %": (100 * means["mean"]).round(2),
+            "± 95 %": (100 * means["half"]).round(2),
+            "from": means["origin"],
         }
     )
 
@@ -241,31 +315,6 @@ def _verdict_table(shown: Study) -> pd.DataFrame:
             "seeds needed": [v.seeds_needed for v in rows],
         }
     )
-
-
-def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
-    """Three one-change questions, each a button."""
-    dataset = datasets[spec.dataset]
-    proposals: list[tuple[str, dict[str, object]]] = []
-    names = [n.name for n in networks_for(dataset)]
-    smaller = list(rungs_between(spec.teacher, spec.student, dataset))
-    if smaller:
-        kept = [a for a in spec.assistants if a in between(smaller[0], spec.student, dataset)]
-        method = "takd" if kept else ("scratch" if spec.method == "scratch" else "kd")
-        proposals.append(("Use a smaller teacher", {"teacher": smaller[0], "assistants": kept, "method": method}))
-    if spec.assistants:
-        proposals.append(("Remove the assistants", {"assistants": [], "method": "kd"}))
-    elif smaller:
-        proposals.append(("Add an assistant", {"assistants": smaller[-1:], "method": "takd"}))
-    if len(spec.assistants) == 1 and len(smaller) > 1:
-        extra = next(n for n in smaller if n not in spec.assistants)
-        chain = [n for n in reversed(names) if n in (*spec.assistants, extra)]
-        proposals.append(("Two assistants", {"assistants": chain, "method": "takd"}))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
-        st.caption("Try next:", width="content")
-        for label, changes in proposals[:3]:
-            proposed, _ = read_spec({**to_json(spec), **changes}, datasets)
-            st.button(label, key=f"try-{label}", on_click=adopt, args=(replace(proposed),), type="tertiary")
 
 
 def _origin_line(shown: Study, store: Store) -> str:

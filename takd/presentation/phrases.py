@@ -56,8 +56,9 @@ def gain_text(verdict: Verdict | None) -> str:
     return f"{points(verdict.interval.mean, _digits(verdict))} points"
 
 
-def interval_text(verdict: Verdict | None, noun: str = "chain") -> str:
-    """`95 % CI 0.3 to 1.5, n = 5 chains`; says so where there is no interval."""
+def interval_text(verdict: Verdict | None, noun: str = "") -> str:
+    """`95 % CI 0.3 to 1.5, n = 5 chains` (seeds where one network is trained); says so where there is no interval."""
+    noun = noun or ("seed" if verdict is not None and _together(verdict.arm) else "chain")
     if verdict is None or verdict.n == 0:
         return "n = 0: nothing to compare yet"
     if verdict.n == 1:
@@ -103,11 +104,25 @@ def versus(verdict: Verdict) -> str:
 
 
 def arm_label(arm: str) -> str:
-    """`takd 10>4>2` as `TA chain 10 → 4 → 2`."""
+    """`takd 10>4>2` as `TA chain 10 → 4 → 2`; ways to train sub-models together go without their one network."""
     method, _, path = arm.rpartition(" ")
+    if method == "scratch" and "@" in path and path in NETWORKS:
+        row = NETWORKS[path]
+        return f"{NETWORKS[path.partition('@')[0]].subs[row.part - 1]} alone"
     if method == "scratch":
         return "the student alone"
+    if _together(arm):
+        return method_label(method)
+    if method.startswith("dml"):  # nobody comes first; a student beside its copy is named once
+        names = path.split(">")[-1:] if "peers=copies" in method else path.split(">")
+        return f"{method_label(method)} {' + '.join(names)}"
     return f"{method_label(method)} {path.replace('>', ' → ')}".strip()
+
+
+def _together(arm: str) -> bool:
+    """Whether an arm trains sub-models of one network together."""
+    name = arm.rpartition(" ")[0].partition("[")[0]
+    return name in METHODS and METHODS[name].wiring == "sub-models"
 
 
 def method_label(method: str) -> str:
@@ -123,6 +138,15 @@ def via_label(arm: str) -> str:
     """The assistants of an arm or path: `takd 10>4>2` is `via 4`; `direct` where there are none."""
     inner = arm.rpartition(" ")[2].split(">")[1:-1]
     return f"via {', '.join(inner)}" if inner else "direct"
+
+
+def row_label(arm: str) -> str:
+    """`via 4`; the method is named where it is not the plain chain."""
+    method, via = arm.rpartition(" ")[0], via_label(arm)
+    if method == "takd":
+        return via
+    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
+    return short if via == "direct" else f"{short} {via}"
 
 
 def teacher_of(arm: str | None, student: str) -> str | None:

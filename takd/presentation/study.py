@@ -9,14 +9,14 @@ from functools import lru_cache
 
 import pandas as pd
 
-from takd.analysis.frames import arm_frame, chain_frame, gap_frame, gap_seed_frame, progress_frame, stage_frame
+from takd.analysis.frames import arm_frame, chain_frame, gap_frame, gap_seed_frame, stage_frame
 from takd.analysis.nearest import Difference, nearest
-from takd.analysis.statistics import t_interval
+from takd.analysis.parts import compare_part, part_frame, part_means
 from takd.analysis.verdicts import GapVerdict, Verdict, gap, paired_differences, verdicts_for
 from takd.data.table import Dataset
-from takd.networks.table import capacity
+from takd.networks.table import SubModel, sub_models
 from takd.plan import Arm, Plan, build_plan, chosen_arm
-from takd.presentation import words
+from takd.presentation import sub_words, words
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
 
@@ -26,7 +26,8 @@ class Study:
     """One question and what the store knows about it.
 
     `plan` covers the whole ladder, so that the gap chart has every teacher that was trained; `spec` is the question
-    as asked. Frames are those of takd.analysis.frames.
+    as asked. Frames are those of takd.analysis.frames; `parts` and `part_means` (takd.analysis.parts) have rows where
+    the study is about the sub-models of one network.
     """
 
     spec: ExperimentSpec
@@ -40,6 +41,18 @@ class Study:
     verdicts: tuple[Verdict, ...]
     gap_verdict: GapVerdict
     facts: words.Facts
+    parts: pd.DataFrame
+    part_means: pd.DataFrame
+
+    @property
+    def several(self) -> bool:
+        """Whether this is about sub-models of one network, which are trained together."""
+        return self.chosen.part is not None
+
+    @property
+    def sub_models(self) -> tuple[SubModel, ...]:
+        """Those of the student's network, smallest first."""
+        return sub_models(self.spec.student, self.dataset.classes)
 
     @property
     def chosen(self) -> Arm:
@@ -47,7 +60,8 @@ class Study:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The chosen arm against its control: direct KD for a chain, the student alone for direct KD."""
+        """The chosen arm against its control: direct KD for a chain, the student alone for direct KD, joint training
+        for sub-models."""
         return next((v for v in self.verdicts if v.arm == self.chosen.name), None)
 
     @property
@@ -69,12 +83,25 @@ class Study:
 
     @property
     def headline(self) -> str:
+        if self.several:
+            return sub_words.headline(self.part_means, self.verdicts)
         gap_verdict = self.gap_verdict if len(self.kd_arms) > 1 else None
         return words.headline(gap_verdict, self.verdict, self.facts, self.shortcut)
 
     @property
     def story(self) -> words.Story:
+        if self.several:
+            seconds = {str(row["method"]): float(row["seconds"]) for row in self.arms.to_dict("records") if row["n"]}
+            return sub_words.story(self.part_means, self.verdict, self.at_largest, seconds)
         return words.three_sentences(self.gap_verdict, self.verdict, self.facts)
+
+    @property
+    def at_largest(self) -> Verdict | None:
+        """The chosen way against joint training on the largest sub-model; None where it is joint training."""
+        joint = Arm("joint", self.chosen.path)
+        if not self.several or self.chosen == joint:
+            return None
+        return compare_part(self.parts, len(self.sub_models), self.chosen.name, joint.name)
 
     @property
     def kd_arms(self) -> pd.DataFrame:
@@ -104,6 +131,7 @@ def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     arms = arm_frame(chains)
     verdicts, gap_verdict = tuple(verdicts_for(plan, chains)), gap(chains)
     direct = Arm("kd", (spec.teacher, spec.student))
+    parts = part_frame(plan, store)
     return Study(
         spec,
         dataset,
@@ -115,7 +143,15 @@ def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
         gap_seed_frame(plan, store),
         verdicts,
         gap_verdict,
-        _facts(spec, arms, stages, gap_verdict, {chain.student for chain in plan.chains_of(direct)}),
+        _facts(
+            spec,
+            arms,
+            stages[stages["key"].isin({key for chain in plan.chains if chain.arm.usual for key in chain.keys})],
+            gap_verdict,
+            {chain.student for chain in plan.chains_of(direct)},
+        ),
+        parts,
+        part_means(parts),
     )
 
 
@@ -134,7 +170,7 @@ def nearest_study(
 def _facts(
     spec: ExperimentSpec, arms: pd.DataFrame, stages: pd.DataFrame, gap_verdict: GapVerdict, students: set[str]
 ) -> words.Facts:
-    """`students` are the stages of direct KD from the teacher."""
+    """`stages` are those of the usual ways to train, `students` among them those of direct KD from the teacher."""
     rows = {str(row["arm"]): row for row in arms.to_dict("records")}
     chosen, direct = chosen_arm(spec), Arm("kd", (spec.teacher, spec.student))
 
@@ -176,81 +212,6 @@ def _facts(
 
 def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def box_frame(shown: Study, store: Store) -> pd.DataFrame:
-    """The chain strip's boxes: one row per network of the chosen path, teacher first, means over finished seeds."""
-    chains = shown.plan.chains_of(shown.chosen)
-    progress = progress_frame(shown.plan, store).set_index("key")
-    stages = shown.stages.set_index("key")
-    rows = []
-    for position, network in enumerate(shown.chosen.path):
-        keys = [chain.keys[position] for chain in chains]
-        done = stages.loc[keys][stages.loc[keys, "done"]]
-        interval = t_interval(done["test_acc"].to_numpy())
-        states = progress.loc[keys, "state"].astype(str).tolist()
-        size = capacity(network, shown.dataset.classes)
-        last = position == len(shown.chosen.path) - 1
-        before = capacity(shown.chosen.path[position - 1], shown.dataset.classes).macs if position else math.nan
-        rows.append(
-            {
-                "position": position,
-                "role": "student" if last else "teacher" if position == 0 else "assistant",
-                "network": network,
-                "label": network,
-                "params": size.params,
-                "macs": size.macs,
-                "accuracy": interval.mean,
-                "half": interval.half,
-                "n": interval.n,
-                "state": "done" if interval.n else "training" if "training" in states else "waiting",
-                "progress": float(progress.loc[keys, "share"].mean()),
-                "ratio": before / size.macs,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def curve_lines(shown: Study, network: str | None) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Which stages the curves show: label -> keys (one per seed), and label -> method for the colour.
-
-    Without a selected network: every network of the chosen chain. With one: that network under every way the plan
-    trains it, e.g. the student alone, after direct KD and after the chain.
-    """
-    lines: dict[str, list[str]] = {}
-    how: dict[str, str] = {}
-    arms = [shown.chosen]
-    if network is not None:
-        arms += [a for a in shown.plan.arms if _simple(a, shown) or a == Arm("kd", (network, shown.spec.student))]
-    for arm in arms:
-        for position, name in enumerate(arm.path):
-            if network is not None and name != network:
-                continue
-            taught = position > 0
-            method = arm.method if taught else "scratch"
-            label = f"{_role(arm, position)} {name}" if network is None else _way(arm, position)
-            if label not in lines:
-                lines[label] = [chain.keys[position] for chain in shown.plan.chains_of(arm)]
-                how[label] = "kd" if method == "takd" and position == 1 else method
-    return lines, how
-
-
-def _role(arm: Arm, position: int) -> str:
-    return "student" if position == len(arm.path) - 1 else "assistant" if position else "teacher"
-
-
-def _simple(arm: Arm, shown: Study) -> bool:
-    """The controls of the chosen arm: alone, and direct KD from the same teacher."""
-    return arm.method == "scratch" or arm == Arm("kd", (shown.spec.teacher, shown.spec.student))
-
-
-def _way(arm: Arm, position: int) -> str:
-    if position == 0:
-        return "alone"
-    if not arm.usual and position == len(arm.path) - 1:
-        method = words.method_label(arm.how)
-        return f"{method} {f'via {listed}' if (listed := ' > '.join(arm.path[1:-1])) else f'from {arm.path[0]}'}"
-    return f"from {arm.path[0]}" if position == 1 else f"via {' > '.join(arm.path[1:position])}"
 
 
 def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -19,7 +19,12 @@ ARM_LABELS = {
     "takd": "TA chain",
     "dgkd": "DGKD",
     "dih": "DIH",
-    "ipkd-ta": "IPKD-TA",
+    "joint": "joint training",
+    "ipkd": "in-place KD",
+    "ipkd-ta": "in-place TA chain",
+    "dml": "mutual learning",
+    "rco": "teacher's route",
+    "early-teacher": "early-stopped teacher",
     "rival": "rival loss",
     "kd-long": "longer KD",
     "eskd": "ESKD",
@@ -29,6 +34,7 @@ ARM_LABELS = {
     "ats": "ATS",
 }
 
+# Joint training and in-place KD borrow the colours of DIH and direct KD: no figure has both.
 # Okabe-Ito; its orange and sky blue reach only 2.3:1 on white and are darkened here.
 ARM_COLORS = {
     "scratch": "#7f7f7f",
@@ -36,6 +42,8 @@ ARM_COLORS = {
     "takd": "#d55e00",
     "dgkd": "#cc79a7",
     "dih": "#009e73",
+    "joint": "#009e73",
+    "ipkd": "#0072b2",
     "ipkd-ta": "#b87a00",
     "rival": "#3a94cc",
 }
@@ -46,6 +54,8 @@ ARM_COLORS_DARK = {
     "takd": "#f0803c",
     "dgkd": "#e39ac5",
     "dih": "#2fc79a",
+    "joint": "#2fc79a",
+    "ipkd": "#4ba3e3",
     "ipkd-ta": "#f2b84b",
     "rival": "#9ad7ff",
 }
@@ -75,9 +85,14 @@ class Stroke:
     dash: tuple[int, ...]
 
 
-ROLE_LABELS = {"teacher": "Teacher", "assistant": "Assistant", "student": "Student"}
-ROLE_SHAPES = {"teacher": "square", "assistant": "diamond", "student": "circle"}
-ROLE_STROKES = {"teacher": Stroke(1.5, ()), "assistant": Stroke(2, (6, 4)), "student": Stroke(3, ())}
+ROLE_LABELS = {"teacher": "Teacher", "assistant": "Assistant", "peer": "Peer", "student": "Student"}
+ROLE_SHAPES = {"teacher": "square", "assistant": "diamond", "peer": "circle", "student": "circle"}
+ROLE_STROKES = {
+    "teacher": Stroke(1.5, ()),
+    "assistant": Stroke(2, (6, 4)),
+    "peer": Stroke(1.5, ()),
+    "student": Stroke(3, ()),
+}
 
 
 def palette(dark: bool = False) -> Palette:

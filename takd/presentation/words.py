@@ -60,6 +60,7 @@ from takd.presentation.phrases import (
     versus,
     via_label,
 )
+from takd.presentation.theme import ROLE_LABELS
 
 __all__ = [
     "MISSING",
@@ -72,6 +73,7 @@ __all__ = [
     "alt_gap",
     "arm_label",
     "best_of",
+    "box_title",
     "capital",
     "cost_details",
     "cost_note",
@@ -342,6 +344,12 @@ def _suggestion(gap: GapVerdict | None, kind: str, facts: Facts) -> str:
     if facts.assistants and kind in (HURTS, SLIGHTLY_HURTS, NO_DIFFERENCE):
         return "Try another assistant, or leave it out."
     return "Try a smaller student, which is further from its teacher."
+
+
+def box_title(role: str, epochs: int, whole: int) -> str:
+    """The word over a box of the strip; a teacher that is heard before its last epoch says so."""
+    label = ROLE_LABELS[role]
+    return label if epochs >= whole else f"{label}, epoch {epochs} of {whole}"
 
 
 def noise_caveat(noise: float, stored_digits: bool = False) -> str:

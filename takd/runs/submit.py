@@ -82,7 +82,7 @@ def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> No
 
 
 def write_plan(store: Store, folder: Path, plan: Plan) -> None:
-    """Make the stages' folders and write plan.json: arms, chains (arm index, seed, keys) and keys, teachers first."""
+    """Make the stages' folders and write plan.json: arms, chains (arm index, seed, keys, keys beside), all keys."""
     for stage in plan.stages.values():
         store.ensure(stage)
     places = {arm: index for index, arm in enumerate(plan.arms)}
@@ -94,7 +94,10 @@ def write_plan(store: Store, folder: Path, plan: Plan) -> None:
                 {"method": arm.method, "path": list(arm.path), "options": dict(arm.options), "name": arm.name}
                 for arm in plan.arms
             ],
-            "chains": [{"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys)} for c in plan.chains],
+            "chains": [
+                {"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys), "beside": list(c.beside)}
+                for c in plan.chains
+            ],
             "stages": list(plan.stages),
         },
     )

@@ -96,3 +96,13 @@ def test_the_first_of_equals(order: int) -> None:
     entries = [replace(ASKED, seed=3), replace(ASKED, seed=4)][::order]
     found = nearest(ASKED, entries)
     assert found is not None and found[0] is entries[0]
+
+
+def test_sub_models_and_rows_of_networks_do_not_answer_for_each_other() -> None:
+    network = replace(ExperimentSpec(), method="ipkd-ta", teacher="slim-plain-4", student="slim-plain-4", assistants=())
+    assert nearest(network, [ExperimentSpec()]) is None
+    assert nearest(ExperimentSpec(), [network]) is None
+    larger = replace(network, teacher="slim-plain-6", student="slim-plain-6", lam=0.9)
+    found = nearest(network, [ExperimentSpec(), larger])
+    assert found is not None
+    assert [d.parameter for d in found[1]] == ["Student"]  # no teacher and no lam inside one network

@@ -43,6 +43,10 @@ CHARTS = {
     "assistants": lambda **k: charts.assistants_chart(*samples.assistant_frames(), **k),
     "assistants n=1": lambda **k: charts.assistants_chart(*samples.assistant_frames(1), **k),
     "assistants empty": lambda **k: charts.assistants_chart(*(f.head(0) for f in samples.assistant_frames()), **k),
+    "parts": lambda **k: charts.parts_chart(*samples.part_frames(), **k),
+    "parts exits": lambda **k: charts.parts_chart(*samples.part_frames("msdnet-7"), **k),
+    "parts n=1": lambda **k: charts.parts_chart(*samples.part_frames(seeds=1), **k),
+    "parts empty": lambda **k: charts.parts_chart(*(f.head(0) for f in samples.part_frames()), **k),
     "curves": lambda **k: charts.curves_chart(samples.curve_rows(), epochs=30, **k),
     "curves live": lambda **k: charts.curves_chart(samples.curve_rows(reached=12), "loss", epochs=30, **k),
     "curves n=1": lambda **k: charts.curves_chart(samples.curve_rows(1), "train_acc", **k),
@@ -94,7 +98,7 @@ def test_the_schema_check_sees_a_wrong_part() -> None:
         alt.LayerChart.from_dict(spec)
 
 
-@pytest.mark.parametrize("name", ["gap", "gap n=1", "curves", "curves n=1"])
+@pytest.mark.parametrize("name", ["gap", "gap n=1", "parts", "curves", "curves n=1"])
 def test_accuracy_axes_do_not_start_at_zero(name: str) -> None:
     scales = [
         node["y"]["scale"]
@@ -147,6 +151,45 @@ def test_the_mean_curve_keeps_its_seeds_from_end_to_end() -> None:
     line = frame[(frame["line"] == "Student plain-2") & (frame["seed"] < 2) & (frame["epoch"] == 1)]
     shown = means[(means["line"] == "Student plain-2") & (means["epoch"] == 1)]
     assert shown["val_acc"].iloc[0] == pytest.approx(line["val_acc"].mean())
+
+
+def _labels(chart: Any) -> list[str]:
+    """The sub-models named under the axis of a parts chart."""
+    axes = [n["x"]["axis"] for n in walk(chart.to_dict()) if isinstance(n.get("x"), dict) and "axis" in n["x"]]
+    shown = json.loads(re.fullmatch(r"(\{.*\})\[.*\]", axes[0]["labelExpr"])[1])  # type: ignore[index]
+    return [label for label, _ in shown.values()]
+
+
+def test_sub_models_are_named_where_there_is_room_and_the_ends_always() -> None:
+    assert _labels(CHARTS["parts"]()) == ["width 0.25", "width 0.5", "width 0.75", "width 1"]
+    for compact in (False, True):
+        names = _labels(CHARTS["parts exits"](compact=compact))
+        assert names[0].endswith("1") and names[-1].endswith("7") and len(names) < 7
+
+
+def test_every_way_to_train_sub_models_is_told_by_colour_and_shape() -> None:
+    found = {}
+    for node in walk(CHARTS["parts"]().to_dict()):
+        if node.get("type") == "point" and node.get("opacity") == 1 and "xOffset" in node:
+            found[node["color"]] = node["shape"]
+    assert found == {
+        theme.ARM_COLORS["scratch"]: "triangle-up",
+        theme.ARM_COLORS["joint"]: "square",
+        theme.ARM_COLORS["ipkd"]: "circle",
+        theme.ARM_COLORS["ipkd-ta"]: "diamond",
+    }
+
+
+def test_no_arrow_leads_to_a_box_that_is_not_taught() -> None:
+    def arrows(taught: list[bool]) -> int:
+        boxes = samples.chain_boxes(CHAIN).assign(arrow=taught, title=["Largest", "Sub-model", "Smallest"])
+        text = json.dumps(spec := charts.chain_strip(boxes).to_dict())
+        assert "Sub-model" in text and "Assistant" not in text
+        names = {node["data"]["name"] for node in walk(spec) if node.get("mark", {}).get("shape") == "triangle-right"}
+        return sum(len(spec["datasets"][name]) for name in names)
+
+    assert arrows([True] * 3) == 2
+    assert arrows([False, False, True]) == 1
 
 
 def test_the_strip_can_be_clicked() -> None:
