@@ -52,6 +52,11 @@ class Arm:
         return self.method in ("scratch", "kd", "takd") and not self.options
 
     @property
+    def as_published(self) -> bool:
+        """Whether it makes the released code's mistakes, on purpose."""
+        return dict(self.options).get("protocol") == PUBLISHED
+
+    @property
     def part(self) -> int | None:
         """Which sub-model of a network that holds several is the student: the smallest; None of an ordinary one."""
         return 0 if NETWORKS[self.path[-1]].subs else None
@@ -121,7 +126,7 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
         arms += [Arm("takd", (spec.teacher, size, spec.student)) for size in inside]
     if spec.assistants:  # what another method makes of these assistants is held against the chain through them
         arms.append(Arm("takd", spec.path))
-    if dict(spec.options).get("protocol") == PUBLISHED:  # a faulty number has its like beside it
+    if chosen_arm(spec).as_published:  # a faulty number has its like beside it
         arms.append(Arm("kd", (spec.teacher, spec.student), (("protocol", PUBLISHED),)))
     arms.append(chosen_arm(spec))
     return tuple(dict.fromkeys(arms))

@@ -133,7 +133,8 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
 
     the chosen arm against direct KD from the same teacher, against scratch, against direct KD from its own last
     assistant (which needs no chain) and, for another method, against the chain through the same assistants; every
-    chain with assistants against direct KD; direct KD against scratch. The chains against direct KD are one family for
+    chain with assistants against direct KD; direct KD against scratch. An arm as published is first held against
+    direct KD as published, which makes the same mistakes. The chains against direct KD are one family for
     Holm's correction: arms that are not finished count as tests that found nothing, so the correction does not loosen
     while a run goes on.
 
@@ -146,8 +147,8 @@ def verdicts_for(plan: Plan, chains: pd.DataFrame, margin: float = MARGIN) -> li
     family = [arm for arm in plan.arms if len(arm.path) > 2 and arm.path[0] == plan.spec.teacher]
     no_chain = Arm("kd", plan.chosen.path[-2:])
     chain = Arm("takd", plan.spec.path)
-    wanted = [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
-    wanted += [(plan.chosen, arm) for arm in plan.arms if arm.method == "kd" and arm.options]
+    wanted = [(plan.chosen, arm) for arm in plan.arms if arm.method == "kd" and arm.options]  # faults beside faults
+    wanted += [(plan.chosen, direct), (plan.chosen, scratch), (plan.chosen, no_chain), (plan.chosen, chain)]
     wanted += [*((arm, direct) for arm in family), (direct, scratch)]
     if plan.chosen.part is not None:
         wanted = _in_one_network(plan)
@@ -173,6 +174,11 @@ def _in_one_network(plan: Plan) -> list[tuple[Arm, Arm]]:
     return [*((chosen, other) for other in others), (in_place, joint), (joint, alone)]
 
 
+def is_direct_kd(rows: pd.DataFrame) -> pd.Series:
+    """Which rows (columns arm, method) are direct KD as usual: one with options is another arm."""
+    return (rows["method"] == "kd") & ~rows["arm"].astype(str).str.contains("[", regex=False)
+
+
 def gap(chains: pd.DataFrame, student: str | None = None, margin: float = MARGIN) -> GapVerdict:
     """Whether the largest teacher is still the best one for `student` (needed only if `chains` hold several).
 
@@ -182,7 +188,7 @@ def gap(chains: pd.DataFrame, student: str | None = None, margin: float = MARGIN
 
     The interval is corrected for best-of-k, see `judge_gap`.
     """
-    direct = chains[chains["method"] == "kd"]
+    direct = chains[is_direct_kd(chains)]
     if student is not None:
         direct = direct[direct["student"] == student]
     if direct["student"].nunique() > 1:

@@ -11,7 +11,7 @@ from takd.networks.table import OWN
 from takd.presentation import vega
 from takd.presentation.formats import known, percent, short_size
 from takd.presentation.marks import accuracy_axis, end_labels, heading, legend, message_chart, slim
-from takd.presentation.phrases import method_label, via_label
+from takd.presentation.phrases import method_label, short_label, via_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
 
 _NOMINAL = 720  # pixels assumed for label room: the real width is only known in the browser
@@ -172,7 +172,7 @@ def _student_panel(
     entries = [
         *(
             (
-                method_label(arm.rpartition(" ")[0].partition("[")[0]),
+                short_label(arm.rpartition(" ")[0]),
                 arm.rpartition(" ")[0],
                 "square",
                 others[others["arm"] == arm],

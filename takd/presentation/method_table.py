@@ -24,7 +24,6 @@ def overview() -> None:
     rows = [
         {
             "method": row.label,
-            "trainable here": "yes" if row.name in METHODS else "not yet",
             "other trainings": per_assistant(row.trainings),
             "other forwards": per_assistant(row.forwards),
             "the teacher hands over": ", ".join(need for need in row.needs if need != "labels") or "nothing",

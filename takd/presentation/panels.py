@@ -74,6 +74,8 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
             st.code(f"?{link}", language=None)
+    if shown.chosen.as_published:
+        st.warning(words.AS_PUBLISHED, icon=":material/warning:")
     if not asked and differences is not None:
         differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
         st.info(

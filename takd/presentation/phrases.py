@@ -134,6 +134,12 @@ def method_label(method: str) -> str:
     return f"{label} ({chosen})" if chosen else label
 
 
+def short_label(method: str) -> str:
+    """The method without its options, for figures; that it is as published is never left out."""
+    published = ", published" if "protocol=published" in method else ""
+    return f"{method_label(method.partition('[')[0])}{published}"
+
+
 def via_label(arm: str) -> str:
     """The assistants of an arm or path: `takd 10>4>2` is `via 4`; `direct` where there are none."""
     inner = arm.rpartition(" ")[2].split(">")[1:-1]
@@ -145,7 +151,7 @@ def row_label(arm: str) -> str:
     method, via = arm.rpartition(" ")[0], via_label(arm)
     if method == "takd":
         return via
-    short = method_label(method.partition("[")[0])  # its options are in the headline: two such arms are never shown
+    short = short_label(method)  # its options are in the headline: two such arms are never shown
     return short if via == "direct" else f"{short} {via}"
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from takd.analysis.frames import arm_frame, chain_frame, gap_frame, gap_seed_frame, stage_frame
 from takd.analysis.nearest import Difference, nearest
 from takd.analysis.parts import compare_part, part_frame, part_means
-from takd.analysis.verdicts import GapVerdict, Verdict, gap, paired_differences, verdicts_for
+from takd.analysis.verdicts import GapVerdict, Verdict, gap, is_direct_kd, paired_differences, verdicts_for
 from takd.data.table import Dataset
 from takd.networks.table import SubModel, sub_models
 from takd.plan import Arm, Plan, build_plan, chosen_arm
@@ -106,7 +106,7 @@ class Study:
     @property
     def kd_arms(self) -> pd.DataFrame:
         """Direct-KD arms with at least one finished seed."""
-        return self.arms[(self.arms["method"] == "kd") & (self.arms["n"] > 0)]
+        return self.arms[is_direct_kd(self.arms) & (self.arms["n"] > 0)]
 
     @property
     def epochs(self) -> int:
@@ -219,7 +219,8 @@ def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     over direct KD from the same teacher."""
     direct = Arm("kd", (shown.spec.teacher, shown.spec.student)).name
     order = [arm.name for arm in shown.plan.arms]
-    family = sorted((v for v in shown.verdicts if v.against == direct and v.n), key=lambda v: order.index(v.arm))
+    fair = (v for v in shown.verdicts if v.against == direct and v.n and "protocol=published" not in v.arm)
+    family = sorted(fair, key=lambda v: order.index(v.arm))
     dots = []
     for verdict in family:
         differences = paired_differences(shown.chains, verdict.arm, direct)
