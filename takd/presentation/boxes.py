@@ -157,3 +157,22 @@ def _way(arm: Arm, position: int) -> str:
             return f"{method} beside {people(arm)[0]}"
         return f"{method} {f'via {listed}' if (listed := ' > '.join(arm.path[1:-1])) else f'from {arm.path[0]}'}"
     return f"from {arm.path[0]}" if position == 1 else f"via {' > '.join(arm.path[1:position])}"
+
+
+def who_else_teaches(shown: Study, store: Store) -> str:
+    """Teachers of the student that are not in the strip: heads on the teacher, the teacher at earlier epochs."""
+    chains = shown.plan.chains_of(shown.chosen)
+    others = [[shown.plan.stages[key] for key in chain.beside] for chain in chains]
+    n = sum(bool(chain) and all(store.is_done(stage.key) for stage in chain) for chain in others)
+    if not others[0] or not n:
+        return ""
+    network = others[0][0].network
+    if others[0][0].loss.name == "heads":
+        results = [store.result(chain[0].key) or {} for chain in others]
+        parts = [[float(part["test_acc"]) for part in result["parts"]] for result in results if "parts" in result]
+        means = [sum(column) / len(column) for column in zip(*parts, strict=True)]
+        listed = words.listing(words.percent(mean) for mean in means)
+        alone = f"by themselves they reach {listed} (n = {n})"
+        return f"Linear heads on {network}, first stage to last, teach beside it; {alone}."
+    epochs = words.listing(str(stage.recipe.last) for stage in others[0])
+    return f"Before it {network} teaches as it was after epoch {epochs} of its own training."

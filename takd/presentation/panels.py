@@ -16,7 +16,7 @@ from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone
 from takd.presentation import charts, live, sub_words, ui, words
-from takd.presentation.boxes import box_frame, curve_lines, teacher_option
+from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.study import Study, assistant_rows, origin_of, plan_of, study
 from takd.presets import PRESETS
 from takd.runs.states import list_runs
@@ -105,7 +105,8 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
             _curves(shown, store, picked, caption, later)
         rows, summary = assistant_rows(shown)
         if len(summary):
-            st.subheader("Which assistant, and does it help?", anchor=False)
+            several = any(len(arm.path) > 2 for arm in shown.plan.arms)
+            st.subheader("Which assistant, and does it help?" if several else "Does it help?", anchor=False)
             ui.figure(
                 "assistants",
                 lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
@@ -128,7 +129,7 @@ _CLICK = "Click a box to see how that network learned under each way of teaching
 def _strip(shown: Study, store: Store, later: list[Callable[[], None]]) -> str | None:
     """The networks as boxes; the one that was clicked, where boxes are networks of their own."""
     boxes, method = box_frame(shown, store), shown.chosen.method
-    taught, alt = "", words.alt_chain(boxes, shown.verdict)
+    taught, alt = who_else_teaches(shown, store), words.alt_chain(boxes, shown.verdict)
     if "peer" in set(boxes["role"]):
         taught = "Both learn at the same time, each from the labels and from the other's answers."
     if shown.several:

@@ -86,6 +86,7 @@ __all__ = [
     "headline",
     "interval_text",
     "kind_of",
+    "listing",
     "method_label",
     "noise_caveat",
     "percent",

@@ -16,6 +16,8 @@ from takd.evaluation.final import unpack_logits
 from takd.methods.losses.heads import Heads
 from takd.networks.table import build
 from takd.plan import Plan, build_plan
+from takd.presentation.boxes import who_else_teaches
+from takd.presentation.study import study
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.loop import train_all
 from takd.runs.store import Store
@@ -103,6 +105,15 @@ def test_heads_really_load_and_teach(store: Store) -> None:
     result = store.result(heads.key) or {}
     assert [part["name"] for part in result["parts"]] == ["head 1", "head 2"]
     assert result["test_acc"] == result["parts"][-1]["test_acc"] > 0.5
+
+
+def test_the_page_says_who_teaches_beside_the_strip(store: Store) -> None:
+    digits = available_datasets()["digits"]
+    for method, words in (("dih", "first stage to last, teach beside it"), ("rco", "epoch 15, 30 and 45")):
+        plan = plan_for(method)
+        run(store, plan)
+        assert words in who_else_teaches(study(plan.spec, digits, store), store)
+    assert who_else_teaches(study(plan_for("kd").spec, digits, store), store) == ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"not weights"])
