@@ -30,8 +30,8 @@ def step_macs(stage: StageSpec) -> float:
     if form == "cohort":
         options = loss_and_options(stage.loss)[1]
         together = own + sum(capacity(name, classes).macs for name in stage.peers)
-        turns = 1 + len(stage.peers) if options.get("order") == "in turn" else 1
-        return float(turns * _TRAINING * together)
+        turns = 1 + len(stage.peers) if options.get("order") == "in turn" else 1  # all answer, one goes backward
+        return float((turns + _TRAINING - 1) * together)
     return float(_TRAINING * own)
 
 

@@ -150,4 +150,7 @@ def build_plan(spec: ExperimentSpec, dataset: Dataset) -> Plan:
             chains.append(Chain(arm, seed, keys, tuple(key for key in way.stages if key not in keys)))
             for key, stage in way.stages.items():
                 stages.setdefault(key, stage)
-    return Plan(spec, chosen_arm(spec), arms, tuple(chains), stages)
+    # A training that ends early comes before the whole one, which goes on from there.
+    early = sorted((stage for stage in stages.values() if stage.recipe.until), key=lambda stage: stage.recipe.until)
+    ordered = {stage.key: stage for stage in (*early, *stages.values())}
+    return Plan(spec, chosen_arm(spec), arms, tuple(chains), ordered)

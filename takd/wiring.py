@@ -51,6 +51,8 @@ class Way:
         options = {name: value for name, value in self.options.items() if name != "protocol"}
         if self.as_published:
             options["reduction"] = "mean"
+            if self.method == "dgkd":
+                options.setdefault("sum", "code")
         return recipe_at(self.row, options, position, len(self.path), temperature=spec.temperature, lam=spec.lam)
 
     def stage(self, network: str, loss: LossSpec, teachers: tuple[str, ...] = (), *, first: bool = False) -> StageSpec:
@@ -103,8 +105,8 @@ def _trajectory(way: Way) -> tuple[str, ...]:
     whole = way.stage(teacher, way.loss(0), first=True)
     options = read_options(way.row.options, way.options)
     epochs = whole.recipe.epochs
-    if "anchors" in options:
-        wanted = min(int(float(options["anchors"])), epochs)
+    if "anchors" in options:  # every anchor has its turn in the student's training, the finished teacher the last
+        wanted = min(int(float(options["anchors"])), epochs, way.stage(student, way.loss(1)).recipe.epochs)
         heard = [_until(whole, epoch) for epoch in anchor_epochs(epochs, wanted)]
     else:
         stop = stopping_epoch(float(options["stop"]), epochs)

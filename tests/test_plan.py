@@ -9,7 +9,7 @@ import pytest
 from takd.data.table import DATASETS
 from takd.methods.table import METHODS
 from takd.plan import Arm, arms_for, build_plan
-from takd.spec import ExperimentSpec, require_spec, start_for, to_json
+from takd.spec import ExperimentSpec, SpecError, require_spec, start_for, to_json
 from takd.stage import StageSpec
 
 CIFAR = DATASETS["cifar10"]
@@ -219,3 +219,19 @@ def test_the_whole_budget_counts_images_where_budgets_differ_in_them() -> None:
     asked = {"method": "kd-long", "teacher": "wrn-16-8", "assistants": ["wrn-16-2"], "student": "plain-2"}
     plan = build_plan(require_spec({**asked, "budget": "taste", "seeds": 1}), replace(CIFAR, fingerprint="0" * 64))
     assert plan.stages[plan.chains_of(plan.chosen)[0].student].recipe.epochs == 7
+
+
+def test_the_finished_teacher_has_a_turn_on_every_route() -> None:
+    """plain: 5 epochs at taste, resnet: 3. A route of four anchors would end before the finished teacher."""
+    asked = {"method": "rco", "teacher": "plain-10", "student": "resnet-8", "assistants": [], "budget": "taste"}
+    plan = build_plan(require_spec({**asked, "seeds": 1}), CIFAR)
+    student = plan.stages[plan.chains_of(plan.chosen)[0].student]
+    assert [plan.stages[key].recipe.last for key in student.teachers] == [2, 3, 5]
+    early = [stage.recipe.until for stage in plan.stages.values()]
+    assert early[:2] == [2, 3] and not any(early[2:]), "what ends early is trained before what goes on from there"
+
+
+def test_as_published_is_refused_where_the_released_code_has_another_schedule() -> None:
+    asked = {"method": "kd", "teacher": "resnet-20", "student": "resnet-8", "assistants": []}
+    with pytest.raises(SpecError, match="another schedule"):
+        require_spec({**asked, "options": ["protocol:published"]})

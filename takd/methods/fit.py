@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from takd.methods.method import Method
 from takd.methods.options import OptionError, Value, read_options
+from takd.methods.rows.chains import PUBLISHED
 from takd.methods.shapes import Shape, attention_pairs, hint_pair, regressor_for
 from takd.networks.own import find
 from takd.networks.table import FAMILIES, NETWORKS, OWN, ladder, stage_shapes
@@ -134,4 +135,20 @@ def _attention(pair: _Pair) -> str | None:
     return None
 
 
-_RULES: dict[str, Callable[[_Pair], str | None]] = {"fitnets": _hint, "at": _attention, "dih": _heads}
+def _released(pair: _Pair) -> str | None:
+    """The released code gives other networks other schedules, which are not made again here."""
+    others = [name for name in pair.names.values() if _family(name) not in ("plain", "mlp")]
+    if pair.options["protocol"] != PUBLISHED or not others:
+        return None
+    return (
+        f"{pair.method.label} as published is there for plain CNNs, and for MLPs to see it quickly; the released code "
+        f"trains networks like {others[0]} on another schedule: choose plain CNNs, or protocol ours."
+    )
+
+
+_RULES: dict[str, Callable[[_Pair], str | None]] = {
+    **dict.fromkeys(("kd", "takd", "dgkd"), _released),
+    "fitnets": _hint,
+    "at": _attention,
+    "dih": _heads,
+}

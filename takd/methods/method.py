@@ -30,7 +30,8 @@ FORMS: dict[str, str] = {
 @dataclass(frozen=True)
 class Settings:
     """All that the weights of a loss depend on: `teachers` counts answers heard (a head is one), `outputs` the
-    student's own (sub-models or peers), `epoch` is 0-based out of `epochs`. `classes` matters for comparisons only."""
+    student's own (sub-models or peers), `epoch` is 0-based out of `epochs`. `classes` and `temperature` matter for
+    comparisons only."""
 
     lam: float
     options: Mapping[str, Value]
@@ -39,14 +40,16 @@ class Settings:
     epoch: int = 0
     epochs: int = 1
     classes: int | None = None
+    temperature: float | None = None
 
     def number(self, name: str) -> float:
         """An option as a number."""
         return float(self.options[name])
 
-    def first(self, share: float) -> int:
-        """Epochs in the first `share` of the training: at least one, so that a share above 0 is never nothing."""
-        return max(1, int(share * self.epochs + 0.5))
+    def first(self, share: float, *, rest: int = 0) -> int:
+        """Epochs in the first `share` of the training: at least one, so that a share above 0 is never nothing, but
+        `rest` epochs are left for what comes after."""
+        return min(max(1, int(share * self.epochs + 0.5)), self.epochs - rest)
 
 
 Weights = dict[str, float]
@@ -61,7 +64,8 @@ class Loss:
     terms by name. `weights(settings)` gives the weight of each; terms it leaves out are for drawing only.
     `scheduled` losses change with the epoch, by their weights, by `target_scale` (a factor on the teacher's logits)
     or by `hears` (which teacher teaches in this epoch; without it all do). `uses` names the experiment's own
-    parameters the loss reads. `form` (of FORMS) says what a stage with this loss trains.
+    parameters the loss reads. `form` (of FORMS) says what a stage with this loss trains. `grows` names terms whose
+    T**2 is not made up for by a gradient that shrinks as T rises, so that they pull T**2 times as hard.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Loss:
     target_scale: Callable[[Settings], float] | None = None
     hears: Callable[[Settings], int] | None = None
     form: str = "network"
+    grows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

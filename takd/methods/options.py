@@ -37,6 +37,10 @@ class Option:
     when: tuple[str, tuple[Value, ...]] | None = None
     student_only: bool = False
 
+    def matters(self, values: Mapping[str, Value]) -> bool:
+        """Whether it has a meaning beside the other options' values."""
+        return self.when is None or values[self.when[0]] in self.when[1]
+
     def allowed(self) -> str:
         """The allowed values in words."""
         if self.kind == "bool":
@@ -100,12 +104,8 @@ def given_options(options: tuple[Option, ...], values: Mapping[str, Value], *, s
     student does. A default may therefore never change without a new engine version; a test holds them.
     """
 
-    def matters(option: Option) -> bool:
-        if option.student_only and not student:
-            return False
-        return option.when is None or values[option.when[0]] in option.when[1]
-
-    kept = {o.name: values[o.name] for o in options if matters(o) and values[o.name] != o.default}
+    meant = (option for option in options if option.matters(values) and (student or not option.student_only))
+    kept = {option.name: values[option.name] for option in meant if values[option.name] != option.default}
     return dict(sorted(kept.items()))
 
 
@@ -125,6 +125,12 @@ def take_options(options: tuple[Option, ...], value: object) -> tuple[tuple[tupl
         except OptionError as error:
             problems.append(str(error))
     defaults = {option.name: option.default for option in options}
+    every = {**defaults, **taken}
+    for option in options:
+        if option.name in taken and taken[option.name] != option.default and not option.matters(every):
+            other = option.when[0] if option.when else ""
+            problems.append(f"{option.name} has no meaning with {other} {every[other]}; it is left out.")
+            del taken[option.name]
     return tuple(sorted((name, found) for name, found in taken.items() if found != defaults[name])), problems
 
 

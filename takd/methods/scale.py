@@ -14,7 +14,8 @@ GATES = ("none", "bernoulli", "drop-one", "weaken")
 def gradient_multiplier(loss: Loss, settings: Settings) -> float:
     """The sum of a loss's weights at one epoch, expected over gates: KD has 1, DGKD's printed sum one per teacher.
 
-    Terms count with their T**2 as one unit, since T**2 KL has a gradient of the same size at every high temperature.
+    Terms count with their T**2 as one unit, since T**2 KL has a gradient of the same size at every high temperature;
+    those of which that is not true (`Loss.grows`) count T**2 times where `settings.temperature` is known.
     Divide the loss by this number, or compare with the learning rate chosen per method from one grid; otherwise a
     method that adds terms up is compared at a higher learning rate. What the number does not say: how large a term's
     own gradient is (a standardised logit's grows as the logits shrink). Raises ValueError for the released codes' mean
@@ -28,6 +29,8 @@ def gradient_multiplier(loss: Loss, settings: Settings) -> float:
     for name, weight in loss.weights(settings).items():
         taught = name.startswith("kl")
         factor = heard if name.startswith("kl_") else 1.0
+        if name in loss.grows and settings.temperature is not None:
+            factor *= settings.temperature**2
         total += weight * factor / (float(settings.classes or 1) if taught and shrunk else 1.0)
     return total
 

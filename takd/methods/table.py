@@ -94,7 +94,8 @@ def why_impossible(method: Method, values: Mapping[str, object], *, lam: float, 
     teachers = assistants + 1
     if options.get("gate") == "drop-one" and teachers - bool(options["protect"]) < 2:
         return "Dropping one leaves the student with the teacher alone in every step: add an assistant."
-    if options.get("empty") == "labels" and options.get("gate") == "bernoulli" and lam == 1.0:
+    silent = options.get("gate") == "bernoulli" and options.get("empty") == "labels" and not options["protect"]
+    if silent and lam == 1.0:
         return "With lam = 1 a step without teachers would learn nothing: choose lam below 1, or empty = one."
     hears = int(float(options["anchors"])) if "anchors" in options else teachers
     ends = [Settings(lam, options, hears, 2, epoch, 100) for epoch in (0, 99)]

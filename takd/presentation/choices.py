@@ -164,7 +164,9 @@ def _set_assistants(datasets: Mapping[str, Dataset]) -> None:
 
 def _option_changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     old = st.session_state[_SPEC]
-    options = {**dict(old.options), name: st.session_state[_option_key(old.method, name)]}
+    rows = METHODS[old.method].options
+    values = read_options(rows, {**dict(old.options), name: st.session_state[_option_key(old.method, name)]})
+    options = {row.name: values[row.name] for row in rows if row.matters(values)}
     spec, notices = read_spec({**to_json(old), "options": options}, datasets)
     _keep(spec, notices)
 
@@ -294,7 +296,9 @@ def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> No
 def _pull(spec: ExperimentSpec, dataset: Dataset, values: Mapping[str, Any]) -> None:
     """The warning where a loss pulls harder than what it is compared with."""
     method, subs = METHODS[spec.method], len(NETWORKS[spec.student].subs)
-    settings = Settings(spec.lam, values, len(spec.assistants) + 1, max(subs, 1), 0, 100, dataset.classes)
+    settings = Settings(
+        spec.lam, values, len(spec.assistants) + 1, max(subs, 1), 0, 100, dataset.classes, spec.temperature
+    )
     pull = largest_multiplier(method.loss, settings)
     if pull <= 1.05:
         return

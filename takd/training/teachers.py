@@ -21,7 +21,7 @@ from takd.runs.errors import StageFailed
 from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training.checkpoints import load_weights
-from takd.training.device import TrainingData, on_device
+from takd.training.device import TrainingData, on_device, uses_bf16
 from takd.training.fold import folded
 from takd.training.predicting import View, as_they_are, predict
 from takd.training.streams import stream_seed
@@ -195,7 +195,10 @@ class _Source:
     def _ask(self, view: View) -> np.ndarray:
         if self.network is None:
             self.network = load_teacher(self.store, self.key, self.device, fold=True)
-        return predict(self.network, self.data.train, self.bf16, view).cpu().numpy().astype(np.float16)
+        asked = self.store.stage(self.key)
+        precision = asked.recipe.precision if asked is not None else self.stage.recipe.precision
+        bf16 = self.bf16 and uses_bf16(self.device, precision)  # its own, so that it says the same to every student
+        return predict(self.network, self.data.train, bf16, view).cpu().numpy().astype(np.float16)
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from takd.methods.losses import Answers, make_loss, state_at
 from takd.methods.losses.step import settings_for
@@ -140,7 +141,27 @@ def test_an_equal_scale_leaves_the_proportions_and_adds_up_to_one() -> None:
         recipe = LossSpec(name, 4.0, 0.0, {"scale": "equal"})
         ends = [state_at(recipe, settings_for(recipe, epochs=10), epoch)[0].weights for epoch in (0, 9)]
         plain = state_at(LossSpec(name, 4.0, 0.0), settings_for(LossSpec(name, 4.0, 0.0), epochs=10), 9)[0].weights
-        assert sum(ends[1].values()) == pytest.approx(1.0)
+        # T**2 = 16: DIST's correlations do not shrink with T, so each counts sixteen times.
+        pulls = {term: weight * (16 if term in ("inter", "intra") else 1) for term, weight in plain.items()}
+        most = sum(pulls.values())
         assert sum(ends[0].values()) <= 1.0 + 1e-12
-        most = sum(plain.values())
         assert ends[1] == pytest.approx({term: weight / most for term, weight in plain.items()})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 16.0])
+def test_an_equal_scale_holds_at_every_temperature(temperature: float) -> None:
+    """The gradient of DIST at T = 16 is some fifty times that of KD, and must not be once brought to an equal scale."""
+    generator = torch.Generator().manual_seed(5)
+    teacher = Answers((3 * torch.randn(64, 10, generator=generator, dtype=torch.float64),))
+    targets = torch.randint(0, 10, (64,), generator=generator)
+    start = torch.randn(64, 10, generator=generator, dtype=torch.float64)
+
+    def pull(loss: LossSpec) -> float:
+        logits = start.clone().requires_grad_()
+        state, _ = state_at(loss, settings_for(loss, epochs=1), 0)
+        make_loss(loss)(Answers((logits,)), targets, (teacher,), state)["loss"].backward()
+        assert logits.grad is not None
+        return float(logits.grad.norm())
+
+    equal = pull(LossSpec("dist", temperature, 0.0, (("scale", "equal"),)))
+    assert 0.1 < equal / pull(LossSpec("kd", temperature, 1.0)) < 3.0

@@ -15,7 +15,7 @@ from takd.methods.composer import Composition, Preset
 from takd.methods.losses import Answers, make_loss, state_at
 from takd.methods.losses.step import settings_for
 from takd.methods.method import WIRINGS, Loss, Method, Settings, predecessor
-from takd.methods.options import Option, OptionError, Value, given_options, read_options
+from takd.methods.options import Option, OptionError, Value, given_options, read_options, take_options
 from takd.methods.table import LOSSES, METHODS, edges, loss_and_options, recipe_at, why_impossible
 from takd.stage import LossSpec
 from tests.methods.reference import STUDENT, TEACHERS, Array, answers, ce, labels, tensor, value
@@ -325,3 +325,17 @@ def test_a_settings_default_is_kd_on_one_teacher() -> None:
     settings = Settings(0.25, {})
     assert LOSSES["kd"][0].weights(settings) == {"ce": 0.75, "kl": 0.25}
     assert ce(STUDENT) > 0 and tensor(STUDENT).shape == (6, 10)
+
+
+def test_a_hint_leaves_an_epoch_for_the_classifier() -> None:
+    options = read_options(METHODS["fitnets"].options, {"phases": "hint first", "share": 1.0})
+    for epochs in (1, 2, 3, 60):
+        weights = [METHODS["fitnets"].loss.weights(Settings(0.5, options, 1, 1, e, epochs)) for e in range(epochs)]
+        assert weights[-1]["ce"] > 0 and weights[0]["hint"] > 0, epochs
+
+
+def test_an_option_without_a_meaning_is_said_and_left_out() -> None:
+    options, said = take_options(METHODS["dgkd"].options, {"p": 0.3, "gate": "none"})
+    assert options == () and "p has no meaning with gate none" in said[0]
+    options, said = take_options(METHODS["dgkd"].options, {"p": 0.3, "gate": "weaken"})
+    assert said == [] and dict(options) == {"p": 0.3, "gate": "weaken"}

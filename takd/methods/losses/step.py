@@ -41,7 +41,7 @@ def make_loss(recipe: LossSpec) -> LossFunction:
 def settings_for(recipe: LossSpec, *, epochs: int, teachers: int = 1, outputs: int = 1) -> Settings:
     """The settings of a stage's weights at its first epoch."""
     _, options = loss_and_options(recipe)
-    return Settings(recipe.lam, options, teachers, outputs, 0, epochs)
+    return Settings(recipe.lam, options, teachers, outputs, 0, epochs, temperature=recipe.temperature)
 
 
 def state_at(recipe: LossSpec, settings: Settings, epoch: int) -> tuple[StepState, int | None]:

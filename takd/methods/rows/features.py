@@ -9,11 +9,14 @@ from takd.methods.rows.chains import kd_weights
 
 
 def fitnets_weights(settings: Settings) -> Weights:
-    """Hint and labels together, or the hint first and KD after it."""
+    """Hint and labels together, or the hint first and KD after it, for an epoch at least: a hint alone teaches no
+    classifier."""
     beta = settings.number("beta")
     if settings.options["phases"] == "joint":
         return {"ce": 1.0, "hint": beta}
-    if settings.epoch < settings.first(settings.number("share")):
+    if settings.epochs == 1:  # no epoch to spare for the hint alone
+        return {**kd_weights(settings), "hint": beta}
+    if settings.epoch < settings.first(settings.number("share"), rest=1):
         return {"ce": 0.0, "kl": 0.0, "hint": beta}
     return {**kd_weights(settings), "hint": 0.0}
 

@@ -204,8 +204,10 @@ LOSSES = (
         "CE(z_s, y) + T^2 (beta (1 - r over classes) + gamma (1 - r over images)), r Pearson's correlation of p_T",
         "teacher + student",
         "Huang et al., NeurIPS 2022 (arXiv 2205.10536)",
-        "The student matches how answers vary over classes and over images of the batch, not their values.",
-        Loss("dist", "remedies:dist_terms", dist_weights, uses=("temperature",)),
+        "The student matches how answers vary over classes and over images of the batch, not their values. As "
+        "correlations do not shrink with T, T^2 makes them pull T^2 times as hard: use T = 1 as published, or scale "
+        "equal.",
+        Loss("dist", "remedies:dist_terms", dist_weights, uses=("temperature",), grows=("inter", "intra")),
         (Preset(Composition("teacher", "relations")),),
         options=(
             Option("beta", "float", 1.0, "Weight of the relations between classes.", {}, 0.0, 100.0),
