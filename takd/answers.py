@@ -68,7 +68,7 @@ def answers_rule(pupil: StageSpec, pupils: int) -> str:
     run."""
     kind = pupil.recipe.augmentation
     if looks_inside(pupil):
-        return "Hidden layers are looked at for every batch, so the teacher is run in each epoch and nothing is kept."
+        return "Where hidden layers are looked at, the teacher is run for every batch and nothing is kept."
     if pupil.view == "own":
         return "Teachers see images as they are, so each answers an image once, whatever view its student has of it."
     if kind == "none":

@@ -58,6 +58,7 @@ def test_a_trained_question_shows_its_own_numbers(trained: Path, monkeypatch: py
     assert shown.verdict is not None
     assert shown.verdict.n == 3
     plain_title = at.title[0].value.replace("\N{NON-BREAKING HYPHEN}", "-").replace("\\", "")
+    plain_title = plain_title.replace("\N{NO-BREAK SPACE}", " ")
     assert plain_title == shown.headline
     assert "n = 3" in plain_title
     assert at.button(key="run").disabled
@@ -259,6 +260,12 @@ def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "CI" in at.title[0].value
     assert any("cached" in caption.value for caption in at.caption)
     assert not at.info  # the first page answers its own question, not a neighbour's
+
+
+def test_attention_transfer_starts_with_a_weight_for_small_maps() -> None:
+    at = open_page({"d": ["digits"], "t": ["cnn8-8"], "s": ["cnn8-2"], "m": ["kd"], "ta": [""]})
+    at.selectbox(key="w-method").set_value("at").run()
+    assert not at.exception and (link(at, "m"), link(at, "o")) == (["at"], ["beta:10"])
 
 
 def test_a_method_that_does_not_fit_the_networks_says_so() -> None:

@@ -98,8 +98,11 @@ def with_method(
 ) -> tuple[ExperimentSpec, tuple[str, ...]]:
     """The same question under another method and data view. Assistants come and go as it needs them; where the networks
     leave no room for one, the spec says direct KD."""
-    values = {**to_json(spec), "method": method, "options": dict(options), "view": view}
+    values = {**to_json(spec), "method": method, "view": view}
     fitted = _fitting(values, datasets)
+    student = fitted.get("student", spec.student)
+    proposed = METHODS[method].starts.get(NETWORKS[student].family, {})
+    fitted["options"] = dict(options) or dict(proposed)
     if fitted["method"] != method:
         del fitted["options"]
     return read_spec(fitted, datasets)

@@ -191,7 +191,7 @@ def describe(spec: ExperimentSpec) -> str:
     softening += "" if spec.method == "scratch" or together else f", lam {spec.lam:g}"
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
-    return f"{label}{noise}: {spec.method}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"
+    return f"{label}{noise}: {METHODS[spec.method].label}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"
 
 
 def curve_reader(store: Store) -> CurveReader:

@@ -54,15 +54,20 @@ def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     return known
 
 
+def _introduction(shown: Study) -> str:
+    method = METHODS[shown.chosen.method]
+    return INTRODUCTION if shown.chosen.usual else f"{method.label}: {method.help}"
+
+
 def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | None, *, stand_in: str = "") -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
     where another one is shown; `stand_in` says what is shown while live mode trains, and then nothing may move."""
     asked = differences is None or stand_in != ""
-    finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN)
+    finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)
-    st.caption(sub_words.INTRODUCTION if shown.several else INTRODUCTION)
+    st.caption(ui.plain(sub_words.INTRODUCTION if shown.several else _introduction(shown)))
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -74,6 +79,8 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
             st.code(f"?{link}", language=None)
+    if words.failed(shown.facts):
+        st.warning(words.FAILED, icon=":material/warning:")
     if shown.chosen.as_published:
         st.warning(words.AS_PUBLISHED, icon=":material/warning:")
     if not asked and differences is not None:
@@ -185,12 +192,18 @@ def _gap(shown: Study, picked: str | None, caption: str, later: list[Callable[[]
 
 def _curves(shown: Study, store: Store, picked: str | None, caption: str, later: list[Callable[[], None]]) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
-    if shown.several:  # nobody teaches the largest, and the store keeps the curves of no other
+    if (
+        shown.several or METHODS[shown.chosen.method].loss.form == "features"
+    ):  # nobody teaches the largest, and the store keeps the curves of no other
         del names["loss_kl"]
+    if shown.several:
         caption = f"{caption} Accuracy of the largest sub-model; the loss is summed over all of them."
     alone = METHODS[shown.chosen.method].wiring == "cohort"  # the store keeps the student's curves and not its peer's
-    learned = "the largest sub-model" if shown.several else picked or ("the student" if alone else "the chain")
+    whole = "the chain" if len(shown.chosen.path) > 2 else "teacher and student"
+    learned = "the largest sub-model" if shown.several else picked or ("the student" if alone else whole)
     st.subheader(f"How {learned} learned", anchor=False)
+    if st.session_state.get("curve", "val_acc") not in names:  # another method had it
+        st.session_state["curve"] = "val_acc"
     metric = st.segmented_control(
         "Curve",
         list(names),

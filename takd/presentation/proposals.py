@@ -49,7 +49,7 @@ def proposals_for(spec: ExperimentSpec, dataset: Dataset) -> list[Proposal]:
     if spec.assistants:
         proposals.append(("Remove the assistants", {"assistants": [], "method": "kd"}))
     elif smaller:
-        proposals.append(("Add an assistant", {"assistants": smaller[-1:], "method": "takd"}))
+        proposals.append(("Add an assistant (TA chain)", {"assistants": smaller[-1:], "method": "takd"}))
     if len(spec.assistants) == 1 and len(smaller) > 1:
         extra = next(n for n in smaller if n not in spec.assistants)
         chain = [n for n in reversed(names) if n in (*spec.assistants, extra)]

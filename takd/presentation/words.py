@@ -64,6 +64,7 @@ from takd.presentation.theme import ROLE_LABELS
 
 __all__ = [
     "AS_PUBLISHED",
+    "FAILED",
     "MISSING",
     "Facts",
     "Story",
@@ -80,6 +81,7 @@ __all__ = [
     "cost_note",
     "count",
     "duration",
+    "failed",
     "gain_text",
     "gap_kind",
     "gap_sentence",
@@ -379,6 +381,19 @@ AS_PUBLISHED = (
     "too, the learning rate is never lowered, and every network is the best of all its epochs on test images. Its "
     "numbers are too high by construction and are compared with direct KD that makes the same mistakes."
 )
+
+
+FAILED = (
+    "**This training failed.** The student answers worse than half as often right as it does alone, so nothing is said "
+    "about the method: its term is too strong here, or the temperature too high. Choose a smaller weight (beta) or T "
+    "under More."
+)
+
+
+def failed(facts: Facts) -> bool:
+    """Whether the chosen student is so far below what it reaches alone that its training must have gone wrong."""
+    taught = facts.chain if facts.chain is not None else facts.direct
+    return known(taught) and known(facts.alone) and float(taught or 0.0) < 0.5 * float(facts.alone or 0.0)
 
 
 def best_of(tried: int) -> str:

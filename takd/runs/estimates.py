@@ -55,7 +55,7 @@ _CUDA_FACTOR = 20.0  # how much faster a GPU is taken to be than one core, until
 _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
 _FORWARD = 3.0  # answering is about three times as fast as training
 _STAGE_SECONDS, _SMALL_STAGE_SECONDS = 0.1, 0.01  # data, files, final figures; of an MLP, which comes with many others
-_LOOP_STEP_SECONDS = 4e-4  # of an MLP in the plain loop
+_LOOP_STEP_SECONDS = 8e-4  # of an MLP in the plain loop
 _COLD_START_SECONDS, _WARM_START_SECONDS = 4.0, 0.2  # importing torch and its first step, once
 # MLPs that take less in one process gain nothing from helpers: each imports torch first, and one process already trains
 # on all cores.

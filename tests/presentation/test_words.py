@@ -270,3 +270,15 @@ def test_alternative_texts() -> None:
         assert_clean(text)
     assert "training now" in texts[2] and "not trained yet" in texts[2]
     assert "one run, no interval" in texts[4]
+
+
+@pytest.mark.parametrize(
+    ("chain", "alone", "wrong"), [(0.09, 0.9, True), (0.44, 0.9, True), (0.5, 0.9, False), (None, 0.9, False)]
+)
+def test_a_training_far_below_the_student_alone_is_called_failed(
+    chain: float | None, alone: float, wrong: bool
+) -> None:
+    """A weight that drowns the labels says nothing about the method."""
+    assert (
+        words.failed(words.Facts("cnn8-16", "cnn8-2", method="Attention transfer", chain=chain, alone=alone)) is wrong
+    )

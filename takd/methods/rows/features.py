@@ -125,5 +125,6 @@ ROWS = (
             ),
         ),
         readings=(Reading("form", "The paper prints the norm, its released code takes the mean square."),),
+        starts={"cnn8": {"beta": 10.0}},
     ),
 )
