@@ -9,7 +9,7 @@ import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import live, ui, words
+from takd.presentation import live, ui, verifying, words
 from takd.presentation.study import Study, study
 from takd.runs.states import RunInfo, list_runs
 from takd.runs.store import Store
@@ -52,6 +52,7 @@ def table(store: Store) -> None:
         "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
         "the program, ● live ones were trained here."
     )
+    verifying.section([(run, live.describe(live.spec_of(run))) for run in done], store)
 
 
 def _row(run: RunInfo, store: Store) -> dict[str, object]:
@@ -66,6 +67,7 @@ def _row(run: RunInfo, store: Store) -> dict[str, object]:
         "n": verdict.n if verdict else 0,
         "question": live.describe(spec),
         "stages": run.stages_total,
+        "numbers": verifying.label(run, store),
         "origin": "■ cached" if run.origin == "cached" else "● live",
         "created": run.created[:16].replace("T", " "),
     }
