@@ -45,6 +45,7 @@ def table(store: Store) -> None:
             "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
             "gain": st.column_config.NumberColumn("gain, points", format="%+.2f", help="over its control, on test"),
             "±": st.column_config.NumberColumn("± 95 %", format="%.2f"),
+            "numbers": st.column_config.TextColumn("numbers", help="whether they were computed again; see below"),
         },
     )
     st.caption(
@@ -65,9 +66,9 @@ def _row(run: RunInfo, store: Store) -> dict[str, object]:
         "gain": 100 * verdict.interval.mean if verdict and verdict.n else None,
         "±": 100 * verdict.interval.half if verdict and verdict.n > 1 else None,
         "n": verdict.n if verdict else 0,
+        "numbers": verifying.label(run, store),
         "question": live.describe(spec),
         "stages": run.stages_total,
-        "numbers": verifying.label(run, store),
         "origin": "■ cached" if run.origin == "cached" else "● live",
         "created": run.created[:16].replace("T", " "),
     }

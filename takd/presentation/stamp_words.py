@@ -28,7 +28,7 @@ def stamp_sentence(stamp: Stamp) -> str:
     stages, left = len(stamp.looked_at), _unasked(stamp)
     numbers = "every number recomputed"
     if left:
-        numbers = f"the numbers of {left} only in part" if left < stages else "each only in part"
+        numbers = f"the numbers of {left if left < stages else 'each'} only in part"
     weights = sum(stage.weights for stage in stamp.stages)
     done = f"{stamp.when[:10]}: {count(stages, 'stage')}, {numbers}, weights re-evaluated for {weights or 'none'}"
     return f"{_outcome(stamp)} found {done}" if stamp.differences else f"{_outcome(stamp)} {done}"
