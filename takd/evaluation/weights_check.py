@@ -2,7 +2,8 @@
 
 Bits are not expected: another processor adds in another order. A logit may differ by the rounding to float16 and by
 MACHINE of the image's largest logit, which is far more than fp32 makes of it and far less than another network would.
-Networks trained on a GPU answered there, with convolutions that may have been multiplied in TF32: ON_GPU.
+Networks trained on a GPU answered there, with convolutions that may have been multiplied in TF32 (10 bits, 5e-4 of a
+product): ON_GPU, an allowance for some layers of that.
 """
 
 from __future__ import annotations

@@ -179,6 +179,21 @@ def test_what_somebody_changed_is_found_and_named(harm: str, copy: Path) -> None
     assert not set(report.skipped) & set(report.checked)
 
 
+@pytest.mark.parametrize("junk", ["text", [1, "a"], {"a": None}, False, None, 10**400, -1], ids=repr)
+def test_values_of_another_kind_are_differences_and_no_crash(junk: object, copy: Path) -> None:
+    store, key, folder = student(copy)
+    sound = (folder / "result.json").read_bytes()
+    never = {"peak_memory_mb", "finished", "env"}
+    for name in sorted(set(json.loads(sound)) - never):
+        with_result(folder, **{name: junk})
+        assert verify_stage(store, key).differences, name
+        (folder / "result.json").write_bytes(sound)
+    for name in ("epoch", "val_acc", "train_acc", "loss", "lr", "seconds", "images_per_second"):
+        with_row(folder, -1, **{name: junk})
+        assert verify_stage(store, key).differences, name
+        (folder / "result.json").write_bytes(sound)
+
+
 def test_a_changed_teacher_shows_in_its_student_too(copy: Path) -> None:
     store, key, _ = student(copy)
     teacher = stages_of("kd")[key].teachers[0]
