@@ -9,7 +9,7 @@ import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import live, ui, words
+from takd.presentation import live, ui, verifying, words
 from takd.presentation.study import Study, study
 from takd.runs.states import RunInfo, list_runs
 from takd.runs.store import Store
@@ -45,6 +45,7 @@ def table(store: Store) -> None:
             "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
             "gain": st.column_config.NumberColumn("gain, points", format="%+.2f", help="over its control, on test"),
             "±": st.column_config.NumberColumn("± 95 %", format="%.2f"),
+            "numbers": st.column_config.TextColumn("numbers", help="whether they were computed again; see below"),
         },
     )
     st.caption(
@@ -52,6 +53,7 @@ def table(store: Store) -> None:
         "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
         "the program, ● live ones were trained here."
     )
+    verifying.section([(run, live.describe(live.spec_of(run))) for run in done], store)
 
 
 def _row(run: RunInfo, store: Store) -> dict[str, object]:
@@ -64,6 +66,7 @@ def _row(run: RunInfo, store: Store) -> dict[str, object]:
         "gain": 100 * verdict.interval.mean if verdict and verdict.n else None,
         "±": 100 * verdict.interval.half if verdict and verdict.n > 1 else None,
         "n": verdict.n if verdict else 0,
+        "numbers": verifying.label(run, store),
         "question": live.describe(spec),
         "stages": run.stages_total,
         "origin": "■ cached" if run.origin == "cached" else "● live",

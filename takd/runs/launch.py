@@ -1,4 +1,5 @@
-"""Start processes that outlive the one that starts them: workers of runs, and the idle one that waits for a run."""
+"""Start processes that outlive the one that starts them: workers of runs, the idle one that waits for a run, and the
+one that checks stored numbers."""
 
 from __future__ import annotations
 
@@ -38,10 +39,12 @@ def settings(environment: dict[str, str]) -> tuple[dict[str, str], dict[str, str
     return own, {**fixed, "prefix": sys.prefix}
 
 
-def start_detached(store: Store, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `python -m takd.runs.worker --store S ...` in its own session, so that closing the page, the tab or the
-    server leaves it alone. What it prints is added to `log`. Raises OSError."""
-    command = [sys.executable, "-m", "takd.runs.worker", "--store", str(store.root), *arguments]
+def start_detached(
+    store: Store, arguments: list[str], log: Path, program: str = "takd.runs.worker"
+) -> subprocess.Popen[bytes]:
+    """Start `python -m program --store S ...` in its own session, so that closing the page, the tab or the server
+    leaves it alone. What it prints is added to `log`. Raises OSError."""
+    command = [sys.executable, "-m", program, "--store", str(store.root), *arguments]
     with open(log, "ab") as file:
         process = subprocess.Popen(
             command,

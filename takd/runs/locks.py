@@ -42,6 +42,11 @@ def warm_lock(root: Path) -> FileLock:
     return _lock(root / "warm" / LOCK)
 
 
+def verify_lock(root: Path) -> FileLock:
+    """The lock of whoever checks a store's numbers: one at a time. The folder must exist."""
+    return _lock(root / "verified" / LOCK)
+
+
 def history_lock(root: Path) -> FileLock:
     """The lock of whoever adds to a store's history of estimates. The folder must exist."""
     return _lock(root / "history.lock")

@@ -1,0 +1,79 @@
+"""The command that recomputes stored numbers and says which do not agree."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from takd.cli_output import Meter, Refused, Session, common, table
+from takd.runs.stamps import Stamp, read_stamp
+from takd.runs.store import Store, open_store
+from takd.runs.verification import LOG, Verification, start, stop, verification
+
+DIFFERENT, INTERRUPTED = 1, 130
+_LOOK = 0.1  # seconds between looks at the check
+_MOST_ROWS = 40  # differences shown to people; --json has all
+
+
+@click.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option(
+    "--all", "everything", is_flag=True, help="Every run and every stage, those that come with the program too."
+)
+@common
+def verify(session: Session, run_id: str | None, everything: bool) -> None:
+    """Recompute every number of RUN from its own files, and report each difference.
+
+    Rows of the epochs, test answers and weights are asked. Ends with 0 where all numbers agree, 1 where some do not,
+    2 where the check cannot be done. Ctrl-C stops it.
+    """
+    if everything == (run_id is not None):
+        raise Refused(["Name a run (python -m takd list shows them), or ask for --all."])
+    store = open_store(session.store)
+    number = start(store, run_id or "")
+    try:
+        ended = _follow(store, number)
+    except KeyboardInterrupt:
+        stop(store)
+        session.say("The check is stopped.")
+        session.leave(INTERRUPTED)
+    stamp = read_stamp(store, run_id or "") if ended.state == "done" else None
+    if stamp is None:
+        log = store.root / "verified" / LOG
+        raise Refused([f"The check did not come to an end ({ended.text or ended.state}); see {log}."])
+    _report(session, stamp)
+    session.leave(DIFFERENT if stamp.differences else 0)
+
+
+def _follow(store: Store, number: str) -> Verification:
+    with Meter() as meter:
+        while True:
+            now = verification(store)
+            if now is None or now.id != number:
+                raise Refused(
+                    ["Another check of this store was started at the same moment; try again when it is done."]
+                )
+            if not now.active:
+                return now
+            known = now.state == "running" and now.total > 0
+            text = f"Checking {now.total} stages" if known else "Starting the check"
+            meter.show(text, now.share if known else None, now.text)
+            time.sleep(_LOOK)
+
+
+def _report(session: Session, stamp: Stamp) -> None:
+    from takd.presentation.stamp_words import skipped_sentences, stamp_sentence, ties_sentence
+
+    value = stamp.to_json()
+    found = stamp.differences
+    sentence = stamp_sentence(stamp)
+    shown: list[Any] = [f"{f'Run {stamp.run}' if stamp.run else 'Everything stored'}. {sentence}."]
+    if found:
+        cells = [[s.key[:8], s.title, d.what, d.stored, d.found] for s, d in found[:_MOST_ROWS]]
+        shown.append(table(["stage", "training", "what", "stored", "found"], cells))
+    if len(found) > _MOST_ROWS:
+        shown.append(f"and {len(found) - _MOST_ROWS} more; --json shows all.")
+    shown += [f"- {text}" for text in (*skipped_sentences(stamp), ties_sentence(stamp)) if text]
+    session.answer(value | {"equal": not found, "sentence": sentence}, *shown)
