@@ -44,7 +44,7 @@ def _sgd(
 
 # Families -> their taste, standard and paper.
 _ROWS: dict[tuple[str, ...], tuple[Budget, Budget, Budget]] = {
-    # Nothing is published for slimmable MLPs and plain CNNs: they are trained like the networks they shrink.
+    # Nothing is published for slimmable MLPs: they are trained like the networks they shrink.
     ("mlp", "slim-mlp"): (
         Budget(_sgd(60, 0.05, batch=50, weight_decay=0.0, precision="fp32"), 500),
         Budget(_sgd(120, 0.05, batch=50, weight_decay=0.0, precision="fp32"), 500),
@@ -64,10 +64,12 @@ _ROWS: dict[tuple[str, ...], tuple[Budget, Budget, Budget]] = {
         Budget(_sgd(6, 0.02), None),
         Budget(_sgd(160, 0.01, schedule="constant"), None),
     ),
+    # A quarter of the plain CNN's rate: the losses of four widths add up. Joint training of slim-plain-4 at taste (one
+    # seed) reached 53 % on validation images with it at full width, 48 % with the plain CNN's.
     ("slim-plain",): (
-        Budget(_sgd(4, 0.02), 4_000),
-        Budget(_sgd(6, 0.02), None),
-        Budget(_sgd(160, 0.01, schedule="constant"), None),
+        Budget(_sgd(4, 0.005), 4_000),
+        Budget(_sgd(6, 0.005), None),
+        Budget(_sgd(160, 0.0025, schedule="constant"), None),
     ),
     # Mirzadeh et al.: 0.1, then a tenth at 80 and 120 of 160 epochs, weight decay 1e-4.
     ("resnet",): (

@@ -138,6 +138,13 @@ def rungs_between(teacher: str, student: str, dataset: Dataset) -> tuple[str, ..
     return tuple(name for name in between(teacher, student, dataset) if NETWORKS[name].rung)
 
 
+def start_of(spec: ExperimentSpec) -> ExperimentSpec:
+    """What is taken where a link names nothing: the choices the data set opens with, but at the temperature of the
+    method where it has one of its own."""
+    start, own = start_for(spec.dataset), METHODS[spec.method].starts_at
+    return start if own is None else replace(start, temperature=own)
+
+
 def read_spec(
     values: Mapping[str, Any], datasets: Mapping[str, Dataset] | None = None
 ) -> tuple[ExperimentSpec, tuple[str, ...]]:
@@ -161,6 +168,8 @@ def read_spec(
             spec = replace(spec, **{parameter.name: value})
             if problem:
                 problems.append(problem)
+    if "temperature" not in values:
+        spec = replace(spec, temperature=start_of(spec).temperature)
     spec, more = _repair_path(spec, known[name], explicit=frozenset(values))
     if "options" in values:
         options, unfit = take_options(METHODS[spec.method].options, values["options"])
@@ -330,7 +339,7 @@ def _refusal(parameter: Parameter, value: Any) -> str:
 def to_query(spec: ExperimentSpec, *, full: bool = False) -> dict[str, list[str]]:
     """The spec as URL parameters. Starting choices of the data set are left out unless `full`, which makes a link
     that keeps its meaning when defaults change."""
-    start = start_for(spec.dataset)
+    start = start_of(spec)
     query: dict[str, list[str]] = {}
     for parameter in PARAMETERS.values():
         value = getattr(spec, parameter.name)

@@ -284,3 +284,14 @@ def test_a_data_set_no_network_with_sub_models_reads_gets_direct_kd() -> None:
     spec, problems = read_spec({"dataset": "large", "method": "joint"}, {"large": large})
     assert spec.method == "kd" and spec.assistants == ()
     assert any("none reads" in sentence for sentence in problems)
+
+
+@pytest.mark.parametrize("method", ["ipkd", "ipkd-ta", "dml", "dist"])
+def test_a_method_with_a_temperature_of_its_own_starts_there(method: str) -> None:
+    """At T = 8, where direct KD starts on CIFAR-10, sub-models chase each other's growing logits and stay at chance."""
+    spec, problems = read_spec({"dataset": "cifar10", "method": method})
+    assert (spec.temperature, problems) == (1.0, ())
+    hot = replace(spec, temperature=8.0)
+    for one in (spec, hot):
+        assert from_query(to_query(one))[0].temperature == one.temperature, "a link keeps what was chosen"
+    assert "T" not in to_query(spec) and to_query(hot)["T"] == ["8"]

@@ -97,7 +97,8 @@ class Method:
     trainings besides the student's own, and forward passes of other networks in each of the student's steps when
     their answers are not stored. `needs` says what the teacher has to hand over. `published` holds the T and lam of
     the source where they differ from ours. `spends_assistants`: assistants are not trained, what they would have cost
-    is spent on a longer training of the student. `starts` are options a page proposes for students of a family for
+    is spent on a longer training of the student. `starts_at` is the temperature of a question that names none, where
+    that of direct KD would be far off. `starts` are options a page proposes for students of a family for
     which the published ones are far off.
     """
 
@@ -119,6 +120,7 @@ class Method:
     readings: tuple[Reading, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
     spends_assistants: bool = False
+    starts_at: float | None = None
     starts: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 

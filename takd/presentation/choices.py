@@ -34,6 +34,7 @@ from takd.spec import (
     rungs_between,
     size_order,
     start_for,
+    start_of,
     to_json,
     to_query,
 )
@@ -99,6 +100,8 @@ def with_method(
     """The same question under another method and data view. Assistants come and go as it needs them; where the networks
     leave no room for one, the spec says direct KD."""
     values = {**to_json(spec), "method": method, "view": view}
+    if spec.temperature == start_of(spec).temperature:  # not chosen: a method may have one of its own
+        del values["temperature"]
     fitted = _fitting(values, datasets)
     student = fitted.get("student", spec.student)
     proposed = METHODS[method].starts.get(NETWORKS[student].family, {})
@@ -304,6 +307,7 @@ def _pull(spec: ExperimentSpec, dataset: Dataset, values: Mapping[str, Any]) -> 
     )
     pull = largest_multiplier(method.loss, settings)
     if pull <= 1.05:
+        st.caption("All arms train at one learning rate, and the weights of this loss add up to no more than KD's.")
         return
     if subs:
         st.caption(

@@ -215,6 +215,7 @@ LOSSES = (
             SCALE,
         ),
         published={"temperature": 1.0},
+        starts_at=1.0,
     ),
     Method(
         "ls",

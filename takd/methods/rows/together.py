@@ -106,6 +106,7 @@ ROWS = (
         needs=("labels", "logits", "sub-models"),
         options=_in_place_options("largest"),
         published={"temperature": 1.0},
+        starts_at=1.0,
     ),
     Method(
         "ipkd-ta",
@@ -141,6 +142,7 @@ ROWS = (
             Reading("sum", "The weights of the terms could not be checked, nor whether T differs from 1."),
         ),
         published={"temperature": 1.0},
+        starts_at=1.0,
     ),
     Method(
         "dml",
@@ -180,5 +182,6 @@ ROWS = (
             Reading("order", "The paper's algorithm updates in turn, common implementations together; not checked."),
         ),
         published={"temperature": 1.0},
+        starts_at=1.0,
     ),
 )
