@@ -6,6 +6,7 @@ Keys are 32 hex digits and nothing else ever becomes a path.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -150,6 +151,8 @@ class Store:
                 if not FILE_NAME.fullmatch(name) or name in OWN_NAMES:
                     raise ValueError(f"{name!r} cannot be the name of a stage's file")
             events = files.read_bytes_or_none(folder / EVENTS)
+            if events is None and os.path.lexists(folder / EVENTS):  # a result without its curve would stay like that
+                raise OSError(errno.EIO, "cannot be read", str(folder / EVENTS))
             every = {**contents} if events is None else {**contents, EVENTS: events}
             table = {name: {"sha256": sha256(raw), "bytes": len(raw)} for name, raw in every.items()}
             raw = canonical_json({**result, "schema": RESULT_SCHEMA, "key": key, "files": table})
@@ -335,7 +338,8 @@ class Store:
         if known is not None and known[0] == version:
             return known[1]
         raw = files.read_bytes_or_none(Path(name))
-        return self._keep(name, version, None if raw is None else parse(raw))
+        # What could not be read now may be read later (too many open files, a network drive): only bytes are judged.
+        return None if raw is None else self._keep(name, version, parse(raw))
 
     def _keep(self, name: str, version: tuple[int, int, int] | None, value: Any) -> Any:
         if version is not None:
