@@ -19,6 +19,7 @@ from typing import Any
 from takd.runs import files
 from takd.runs.errors import StoreError
 from takd.runs.layout import (
+    ATTEMPTS,
     CHECKPOINT,
     CHECKPOINT_SUM,
     EVENTS,
@@ -164,7 +165,7 @@ class Store:
         for path, value in known.items():
             self._keep(str(path), _version(str(path)), value)
         for folder in folders:
-            remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED})
+            remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED, ATTEMPTS})
 
     def has_file(self, key: str, name: str) -> bool:
         """Whether a finished stage has this file unharmed (its SHA-256 is computed once per process and version)."""

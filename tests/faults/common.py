@@ -58,7 +58,8 @@ class Figures:
         wrong = [key for key, value in calm.items() if found.get(key) != value]
         ends = Counter(key for key, *_ in notes(store, "end"))
         self.stages += 0 if again else len(calm)
-        self.once += 0 if again else sum(ends[key] <= 1 and key not in wrong for key in calm)  # a kill may come before the note
+        # a kill may come between the commit and its note
+        self.once += 0 if again else sum(ends[key] <= 1 and key not in wrong for key in calm)
         self.lost += len(wrong)
         left = [path.name for path in (store.root / "stages").rglob("*.tmp") if ".stage.json." not in path.name]
         problems = [f"{len(wrong)} results differ"] * bool(wrong) + [f"left behind: {left}"] * bool(left)

@@ -60,7 +60,7 @@ class Bomb:
                 os.close(path)
                 raise OSError(errno.EMFILE, "Too many open files")
             return builtins.open(path, mode)
-        file = builtins.open(path, mode)
+        file = builtins.open(path, mode)  # noqa: SIM115
         if self._due():
             file.write(b"torn")
             file.flush()
