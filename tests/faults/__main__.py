@@ -20,7 +20,7 @@ from tests.faults.common import Figures
 
 Class = Callable[[int, int, Path], Figures]
 CLASSES = ("crash_points", "damage", "refused", "racing", "soak")
-SHORT = {"crash_points": 24, "damage": 40, "refused": 4, "racing": 4, "soak": 5}
+SHORT = {"crash_points": 12, "damage": 20, "refused": 3, "racing": 2, "soak": 4}
 LONG = {"crash_points": 0.5, "damage": 0.3, "refused": 0.02, "racing": 0.02, "soak": 0.5}  # of the kills
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from takd.runs import submit
+from takd.runs import files, submit
 from takd.runs.states import run_info, waiting_before
 from takd.runs.store import Store
 from tests.faults.common import USERS, Figures, calm_bytes, stages_of, train
@@ -50,6 +50,7 @@ def _start(action: Callable[[], None]) -> int:
         code = 1
         try:
             signal.alarm(60)
+            files._threads.cache_clear()  # its threads are not forked
             action()
             code = 0
         finally:
