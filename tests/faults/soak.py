@@ -26,7 +26,8 @@ from takd.spec import ExperimentSpec, to_json
 from tests.faults.common import USERS, Bytes, Figures, calm_bytes, stages_of
 from tests.runs.conftest import workers
 
-ROUND_SECONDS = 90.0  # after which a round that is not done counts as lost
+ROUND_SECONDS = 60.0  # from the last kill on, after which a round that is not done counts as lost
+ROUND_KILLS = 40
 _MANY = 20  # kills for which all four people come
 PAUSE = (0.05, 0.7)  # seconds between kills: long enough for a new worker to get somewhere, mostly
 _ASK = (
@@ -104,8 +105,9 @@ def _round(
         if _all_done(store, users):
             break
         time.sleep(dice.uniform(*PAUSE))
-        if len(killed) < most and (kind := _kill_one(store, people, dice)):
+        if len(killed) < min(most, ROUND_KILLS) and (kind := _kill_one(store, people, dice)):
             killed.append(kind)
+            deadline = time.monotonic() + ROUND_SECONDS
     people.go()
     seen = {run.asked_by: run.state for run in list_runs(store)}
     problem = "" if _all_done(store, users) else f"not done in {ROUND_SECONDS:.0f} s: {seen}"
