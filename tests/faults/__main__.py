@@ -1,7 +1,7 @@
 """`python -m tests.faults`: inject faults, print what was survived. Exit code 1 where something was lost.
 
---kills 1000 (the long version; half of them at points of the code, half on real workers), --only CLASS, --seed N,
---json. The normal tests run a short version of each class (test_faults.py).
+--kills 1000 (the long version; half of them at points of the code, half on real workers), --only CLASS, --seconds N,
+--seed N, --json. The normal tests run a short version of each class (test_faults.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -47,6 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, help="of the long version; without it the short one runs")
     parser.add_argument("--only", choices=CLASSES)
+    parser.add_argument("--seconds", type=float, help="for each class, after which nothing more is injected")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -54,6 +56,7 @@ def main() -> int:
     for name in CLASSES if options.only is None else (options.only,):
         size = SHORT[name] if options.kills is None else max(SHORT[name], int(LONG.get(name, 0) * options.kills))
         began = time.monotonic()
+        os.environ["TAKD_FAULTS_UNTIL"] = str(began + (options.seconds or math.inf))
         found = run_class(name, size, options.seed)
         rows.append(found.as_json() | {"seconds": round(time.monotonic() - began, 1)})
         if not options.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -69,6 +70,11 @@ class Figures:
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "injected": dict(self.injected), "survived": dict(self.survived)}
+
+
+def time_is_over() -> bool:
+    """Whether --seconds are over: what is begun is finished, nothing more is injected."""
+    return time.monotonic() > float(os.environ.get("TAKD_FAULTS_UNTIL", "inf"))
 
 
 def stages_of(*specs: ExperimentSpec) -> dict[str, StageSpec]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from takd.runs import files
 from takd.runs.store import Store
-from tests.faults.common import USERS, Figures, calm_bytes, in_child, stages_of, train
+from tests.faults.common import USERS, Figures, calm_bytes, in_child, stages_of, time_is_over, train
 
 _NAMES = ("replace", "unlink", "ftruncate", "fsync", "open")
 KILLED = -signal.SIGKILL
@@ -87,6 +87,8 @@ def run(size: int, seed: int, root: Path) -> Figures:
     figures.notes.append(f"{points} points and {reads} reads in {len(stages)} stages")
     order = list(range(1, points + 1))
     for number in range(size):
+        if time_is_over():
+            break
         if number % points == 0:
             dice.shuffle(order)
         place = root / f"kill-{number}"
@@ -101,6 +103,8 @@ def run(size: int, seed: int, root: Path) -> Figures:
         figures.add("kill", problem or figures.count(store, calm))
         shutil.rmtree(place)
     for number in range(size // 2):
+        if time_is_over():
+            break
         place = root / f"read-{number}"
         in_child(disturbed(place, 0, dice.randint(1, reads)), quiet=True)
         store = Store(place)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from takd.runs.store import Store
 from takd.stage import StageSpec
-from tests.faults.common import USERS, Bytes, Figures, calm_bytes, digests, in_child, stages_of, train
+from tests.faults.common import USERS, Bytes, Figures, calm_bytes, digests, in_child, stages_of, time_is_over, train
 
 FINISHED = ("result.json", "stage.json", "weights.safetensors", "predictions.npz")
 HALFWAY = ("events.jsonl", "checkpoint.safetensors", "checkpoint.sha256", "progress.json", "stage.json")
@@ -21,6 +21,8 @@ def run(size: int, seed: int, root: Path) -> Figures:
     calm = calm_bytes(root / "calm", stages)
     _cut_events(figures, root / "events", next(iter(stages.values())))
     for number in range(size):
+        if time_is_over():
+            break
         place = root / f"damaged-{number}"
         store = Store(place)
         if number % 2:

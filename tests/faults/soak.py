@@ -23,7 +23,7 @@ from takd.runs.states import list_runs, run_info
 from takd.runs.store import REPO, Store
 from takd.runs.submit import resume
 from takd.spec import ExperimentSpec, to_json
-from tests.faults.common import USERS, Bytes, Figures, calm_bytes, stages_of
+from tests.faults.common import USERS, Bytes, Figures, calm_bytes, stages_of, time_is_over
 from tests.runs.conftest import workers
 
 ROUND_SECONDS = 60.0  # from the last kill on, after which a round that is not done counts as lost
@@ -74,7 +74,7 @@ def run(size: int, seed: int, root: Path) -> Figures:
     calm = calm_bytes(root / "calm", stages)
     os.environ["FAKE_EPOCH_MS"] = os.environ["TAKD_FAKE_MS"] = "15"
     left, number = size, 0
-    while left > 0:
+    while left > 0 and not time_is_over():
         left -= _round(
             figures, root / f"round-{number}", random.Random(seed + number), left, calm, users, number % 2 == 1
         )
@@ -105,7 +105,7 @@ def _round(
         if _all_done(store, users):
             break
         time.sleep(dice.uniform(*PAUSE))
-        if len(killed) < min(most, ROUND_KILLS) and (kind := _kill_one(store, people, dice)):
+        if len(killed) < min(most, ROUND_KILLS) and not time_is_over() and (kind := _kill_one(store, people, dice)):
             killed.append(kind)
             deadline = time.monotonic() + ROUND_SECONDS
     people.go()
