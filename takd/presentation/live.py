@@ -177,7 +177,8 @@ def _current(key: str, progress: dict[str, Any], store: Store) -> str:
     name = f"{stage.network}, seed {stage.seed}" if stage else key[:8]
     epoch, speed = progress.get("epoch"), progress.get("images_per_second")
     where = f" · epoch {epoch} of {progress.get('epochs', '?')}" if epoch else ""  # short stages report no epoch
-    return f"Now: {name}{where}" + (f" · {speed:,.0f} images/s" if isinstance(speed, (int, float)) else "")
+    note = f" · {ui.plain(str(progress['note']))}" if progress.get("note") else ""
+    return f"Now: {name}{where}" + (f" · {speed:,.0f} images/s" if isinstance(speed, (int, float)) else "") + note
 
 
 def describe(spec: ExperimentSpec) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from takd.runs import files
+from takd.runs.layout import ATTEMPTS
 from takd.runs.store import Store
 from takd.stage import canonical_json
 
@@ -14,11 +15,13 @@ _FILE = "failed.json"
 
 @dataclass(frozen=True)
 class Failure:
-    """`cause_class` is one word for programs, `why` a sentence with the next action, `when` UTC in ISO form."""
+    """`cause_class` is one word for programs, `why` a sentence with the next action, `when` UTC in ISO form, `log` the
+    last lines of the run's log where they may tell more."""
 
     cause_class: str
     why: str
     when: str
+    log: str = ""
 
 
 def failure(store: Store, key: str) -> Failure | None:
@@ -26,18 +29,21 @@ def failure(store: Store, key: str) -> Failure | None:
     row = store.remember(store.own_folder(key) / _FILE, files.parse_object)
     if row is None:
         return None
-    return Failure(*(str(row.get(name, "")) for name in ("class", "why", "when")))
+    return Failure(*(str(row.get(name, "")) for name in ("class", "why", "when", "log")))
 
 
-def record_failure(store: Store, key: str, cause_class: str, why: str) -> None:
+def record_failure(store: Store, key: str, cause_class: str, why: str, log: str = "") -> None:
     """Leave the reason in the stage's folder (its lock must be held)."""
-    row = {"class": cause_class, "why": why, "when": utc_now()}
+    row = {"class": cause_class, "why": why, "when": utc_now(), **({"log": log} if log else {})}
     files.write_atomic(store.own_folder(key) / _FILE, canonical_json(row))
 
 
 def clear_failure(store: Store, key: str) -> None:
-    """Let the stage be tried again."""
-    (store.own_folder(key) / _FILE).unlink(missing_ok=True)
+    """Let the stage be tried again; after a crash loop, as often as the first time."""
+    folder = store.own_folder(key)
+    if failure(store, key) is not None:
+        (folder / ATTEMPTS).unlink(missing_ok=True)
+    (folder / _FILE).unlink(missing_ok=True)
 
 
 def utc_now() -> str:

@@ -18,7 +18,8 @@ from takd.stage import StageSpec
 RESULT_SCHEMA = 1
 STAGE, EVENTS, RESULT, PROGRESS, FAILED = "stage.json", "events.jsonl", "result.json", "progress.json", "failed.json"
 CHECKPOINT, CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"
-OWN_NAMES = {STAGE, EVENTS, PROGRESS, RESULT, FAILED, "lock"}
+ATTEMPTS = "attempts.json"  # see guard.py
+OWN_NAMES = {STAGE, EVENTS, PROGRESS, RESULT, FAILED, ATTEMPTS, "lock"}
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 KEY = re.compile(r"[0-9a-f]{32}")
 _ONE_LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)  # made once: rows are many

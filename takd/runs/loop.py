@@ -6,7 +6,6 @@ Lead and helpers need no other agreement than the stages' locks and results, so 
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 import time
 import traceback
@@ -20,10 +19,13 @@ from filelock import FileLock
 from takd.answers import answers_file, answers_suffice
 from takd.batching import take_together
 from takd.runs import files
-from takd.runs.errors import StageFailed, StageStopped, StoreError
+from takd.runs.causes import named
+from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.estimates import measured_rate, rate_name, record_rate
-from takd.runs.failures import Failure, clear_failure, failure, record_failure, utc_now
+from takd.runs.failures import Failure, clear_failure, failure, record_failure
+from takd.runs.guard import MOST_DEATHS, SUSPECT, crash_loop, deaths
 from takd.runs.locks import stage_lock, try_acquire
+from takd.runs.states import log_tail
 from takd.runs.store import Store
 from takd.runs.trainer import find_trainer
 from takd.stage import StageSpec
@@ -31,6 +33,7 @@ from takd.stage import StageSpec
 WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"  # what a pupil's training reads of its teachers
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.2
 _REPORT_SECONDS = 0.5
+_QUOTED = 20  # lines of the log
 _TRY_ALONE = ("code-error", "out-of-memory")  # causes that one stage of several may have brought on the others
 _INCOMPLETE = StageFailed("code-error", "The training ended without a complete result; please report this.")
 
@@ -104,14 +107,16 @@ def train_all(
     say: Callable[[str], None],
     between: Callable[[], None] = lambda: None,
     processes: int = 1,
+    run_id: str = "",
 ) -> bool:
     """Train until nothing more can be trained; False when `should_stop` ended it first.
 
     Several processes may do this at once for the same or overlapping stages (`processes` says how many share this
     run): each stage is trained by the one that holds its lock. A failure is left in the stage's folder and only its
-    descendants are skipped. `between` is called before each look.
+    descendants are skipped. `between` is called before each look; `run_id` names the run whose log is quoted.
     """
-    work = _Work(store, stages, device, should_stop, say, Counter(t for s in stages.values() for t in s.teachers))
+    pupils = Counter(teacher for stage in stages.values() for teacher in stage.teachers)
+    work = _Work(store, stages, device, should_stop, say, pupils, run_id)
     left = Left(store, stages)
     pause = _FIRST_WAIT
     while not should_stop():
@@ -140,6 +145,7 @@ class _Work:
     should_stop: Callable[[], bool]
     say: Callable[[str], None]
     pupils: Mapping[str, int]
+    run_id: str
 
 
 def _train_some(work: _Work, ready: list[str], coming: Collection[str], processes: int) -> bool:
@@ -150,11 +156,12 @@ def _train_some(work: _Work, ready: list[str], coming: Collection[str], processe
         if locks:
             try:
                 keys = [key for key in locks if _is_open(work.store, key)]
-                if keys:
-                    _train(work, keys)
+                died = {key: deaths(work.store, key) for key in keys}
+                _train_each_once(work, _without_loops(work, died), max(died.values(), default=0) >= SUSPECT)
             finally:
                 for key, lock in locks.items():
-                    work.store.clear_progress(key)
+                    with contextlib.suppress(OSError):  # a disk that fails must not keep the other locks
+                        work.store.clear_progress(key)
                     lock.release()
             return True
         taken = set(together)
@@ -180,6 +187,21 @@ def _take_locks(work: _Work, keys: list[str]) -> dict[str, FileLock]:
 def _is_open(store: Store, key: str) -> bool:
     """Whether a stage whose lock is held is still to be trained: it may have ended between the look and the lock."""
     return not complete(store, key) and failure(store, key) is None
+
+
+def _without_loops(work: _Work, died: Mapping[str, int]) -> list[str]:
+    """Stages that may be tried; those at which too many workers died get a failure with a name instead."""
+    for key, count in died.items():
+        if count >= MOST_DEATHS:
+            _leave_failure(work, key, crash_loop(work.store, key, count))
+    return [key for key, count in died.items() if count < MOST_DEATHS]
+
+
+def _train_each_once(work: _Work, keys: list[str], alone: bool) -> None:
+    """Train stages whose locks are held, together or one by one."""
+    for part in [[key] for key in keys] if alone else [keys] * bool(keys):
+        if not work.should_stop():
+            _train(work, part)
 
 
 def _train(work: _Work, keys: list[str]) -> None:
@@ -211,9 +233,7 @@ def _train(work: _Work, keys: list[str]) -> None:
         if len(keys) > 1 and named(error).cause_class in _TRY_ALONE:
             traceback.print_exc()
             say(f"{name}: could not be trained together, so they are trained one by one")
-            for key in keys:
-                if not work.should_stop() and _is_open(store, key):
-                    _train(work, [key])
+            _train_each_once(work, [key for key in keys if _is_open(store, key)], alone=True)
             return
         found = dict.fromkeys(keys, error)
     failed = {key: found.get(key, _INCOMPLETE) for key in keys if not complete(store, key)}
@@ -230,7 +250,8 @@ def _leave_failure(work: _Work, key: str, error: Exception) -> None:
         traceback.print_exception(error)
     work.say(f"{title(work.stages[key], work.stages)}: failed ({found.cause_class}): {found.why}")
     try:
-        record_failure(work.store, key, found.cause_class, found.why)
+        tail = log_tail(work.store, work.run_id, _QUOTED) if work.run_id and found.cause_class == "crash-loop" else ""
+        record_failure(work.store, key, found.cause_class, found.why, tail)
     except OSError:  # a full disk may not even take the reason
         raise error from None
 
@@ -268,23 +289,6 @@ class Reporter:
             self._next = time.monotonic() + _REPORT_SECONDS
         for key, row in rows.items():
             self._store.write_progress(key, row)
-
-
-def named(error: Exception) -> Failure:
-    """What to tell the reader about an exception that ended a training."""
-    now = utc_now()
-    if isinstance(error, StageFailed):
-        return Failure(error.cause_class, error.sentence, now)
-    if isinstance(error, StoreError):
-        return Failure("bad-parent", str(error), now)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("disk-full", "The disk is full. Free some space, then resume.", now)
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return Failure("read-only", "The store became read-only. Check the disk, then resume.", now)
-    if isinstance(error, MemoryError):
-        return Failure("out-of-memory", "The computer ran out of memory. Close other programs, then resume.", now)
-    text = f"{type(error).__name__}: {error}".splitlines()[0][:150]
-    return Failure("code-error", f"The program made an error of its own ({text}). The log has the details.", now)
 
 
 def title(stage: StageSpec, stages: Mapping[str, StageSpec]) -> str:

@@ -16,6 +16,8 @@ from takd.runs.failures import utc_now
 STOPPED = 4  # the exit code of a process that was asked to stop
 _KILL_AFTER = 10.0  # seconds a process gets to stop by itself ($TAKD_KILL_AFTER)
 _CANCEL_LOOK = 0.05
+LOG_MOST = 1_000_000  # bytes of a log; what a library prints in every step would fill the disk
+_LOG_HEAD, _LOG_TAIL = 200_000, 300_000
 _OPEN_FILES = 4096  # a process holds a lock for each stage it trains; the usual limit on a Mac is 256
 
 
@@ -46,11 +48,15 @@ class Stop:
         return self.cancel_file.exists()
 
 
-def watch(stop: Stop, ended: threading.Event, give_up: Callable[[], None]) -> None:
-    """End this process, after `give_up`, when it was asked to stop and a training does not listen."""
+def watch(
+    stop: Stop, ended: threading.Event, give_up: Callable[[], None], each: Callable[[], None] = lambda: None
+) -> None:
+    """End this process, after `give_up`, when it was asked to stop and a training does not listen. `each` is called at
+    every look before that."""
 
     def look() -> None:
         while not ended.wait(0.1):
+            each()
             if stop():
                 if not ended.wait(kill_after() + 1.0):  # the lead gives its helpers kill_after seconds first
                     say("the training does not stop by itself and is ended")
@@ -82,6 +88,23 @@ def print_to(log: Path) -> None:
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     os.close(descriptor)
+
+
+def trim(log: Path) -> None:
+    """Keep a log that has grown beyond LOG_MOST to its beginning and its end. It stays the same file, because several
+    processes append to it; what they print in this very moment may be lost, and nothing else."""
+    with contextlib.suppress(OSError):
+        size = log.stat().st_size
+        if size <= LOG_MOST:
+            return
+        with open(log, "r+b") as file:
+            file.seek(size - _LOG_TAIL)
+            tail = file.read()
+            tail = tail[tail.find(b"\n") + 1 :]
+            file.seek(_LOG_HEAD)
+            file.write(b"\n[... %d bytes left out ...]\n" % (size - _LOG_HEAD - len(tail)))
+            file.write(tail)
+            file.truncate()
 
 
 def forget_peak_memory() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from takd.runs import files
+from takd.runs.causes import unwritable
 from takd.runs.errors import RunError
 from takd.runs.locks import LOCK, is_held
+from takd.runs.signs import QUIET_SECONDS, quiet_sentence, silence
 from takd.runs.store import RUN_ID, Store, is_key
 from takd.stage import canonical_json
 
@@ -105,8 +107,11 @@ def run_info(store: Store, run_id: str) -> RunInfo:
     state = state or ("done" if all(done) else "lost")
     reason, cause = str(status.get("reason") or ""), str(status.get("class") or "")
     if state == "lost":
-        reason, cause = (_NOT_STARTED if status.get("state") == "starting" else _LOST), "lost"
+        generic = _NOT_STARTED if status.get("state") == "starting" else _LOST
+        cause, reason = (unwritable(store) if own else None) or ("lost", generic)
     unfinished = [key for key, ready in zip(keys, done, strict=True) if not ready]
+    if state in ("running", "cancelling") and (quiet := silence(store, folder, unfinished)) > QUIET_SECONDS:
+        reason, cause = quiet_sentence(quiet, status.get("pid")), "quiet"
     active = STATES[state].active
     return RunInfo(
         id=run_id,

@@ -6,6 +6,7 @@ Keys are 32 hex digits and nothing else ever becomes a path.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 from takd.runs import files
 from takd.runs.errors import StoreError
 from takd.runs.layout import (
+    ATTEMPTS,
     CHECKPOINT,
     CHECKPOINT_SUM,
     EVENTS,
@@ -150,6 +152,8 @@ class Store:
                 if not FILE_NAME.fullmatch(name) or name in OWN_NAMES:
                     raise ValueError(f"{name!r} cannot be the name of a stage's file")
             events = files.read_bytes_or_none(folder / EVENTS)
+            if events is None and os.path.lexists(folder / EVENTS):  # a result without its curve would stay like that
+                raise OSError(errno.EIO, "cannot be read", str(folder / EVENTS))
             every = {**contents} if events is None else {**contents, EVENTS: events}
             table = {name: {"sha256": sha256(raw), "bytes": len(raw)} for name, raw in every.items()}
             raw = canonical_json({**result, "schema": RESULT_SCHEMA, "key": key, "files": table})
@@ -161,7 +165,7 @@ class Store:
         for path, value in known.items():
             self._keep(str(path), _version(str(path)), value)
         for folder in folders:
-            remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED})
+            remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED, ATTEMPTS})
 
     def has_file(self, key: str, name: str) -> bool:
         """Whether a finished stage has this file unharmed (its SHA-256 is computed once per process and version)."""
@@ -335,7 +339,8 @@ class Store:
         if known is not None and known[0] == version:
             return known[1]
         raw = files.read_bytes_or_none(Path(name))
-        return self._keep(name, version, None if raw is None else parse(raw))
+        # What could not be read now may be read later (too many open files, a network drive): only bytes are judged.
+        return None if raw is None else self._keep(name, version, parse(raw))
 
     def _keep(self, name: str, version: tuple[int, int, int] | None, value: Any) -> Any:
         if version is not None:

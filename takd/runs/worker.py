@@ -25,12 +25,13 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from takd.plan import build_plan
+from takd.runs.causes import named
 from takd.runs.errors import RunError, StageFailed, StageStopped
 from takd.runs.estimates import Estimate, estimate_of
 from takd.runs.failures import utc_now
 from takd.runs.history import Kept, keep
 from takd.runs.locks import run_lock, slot_lock, try_acquire
-from takd.runs.loop import clear_failures, failures_among, named, needed, title, train_all
+from takd.runs.loop import clear_failures, failures_among, needed, title, train_all
 from takd.runs.process import (
     STOPPED,
     Stop,
@@ -40,6 +41,7 @@ from takd.runs.process import (
     memory_bytes,
     print_to,
     say,
+    trim,
     watch,
 )
 from takd.runs.states import FINAL, plan_keys, read_run_file, read_status, run_folder, waiting_before, write_run_file
@@ -73,7 +75,8 @@ class Lead:
     def run(self) -> int:
         """Do the run; the caller holds its lock."""
         self.tell(state="queued")
-        watch(self.stop, self.ended, self._give_up)
+        log = self.folder / "log.txt"
+        watch(self.stop, self.ended, self._give_up, lambda: trim(log))
         try:
             return self._run()
         except StageStopped:
@@ -106,6 +109,7 @@ class Lead:
                 say=say,
                 between=self._mind_helpers,
                 processes=self.processes or 1,
+                run_id=self.run_id,
             )
             if not complete:
                 self._end_helpers()
@@ -244,6 +248,7 @@ class Lead:
                 say("a helper did not stop and is ended")
                 helper.kill()
                 helper.wait()
+                self._forget_progress()
 
     def _terminate_helpers(self) -> None:
         for helper in self.helpers:
@@ -252,7 +257,14 @@ class Lead:
     def _give_up(self) -> None:
         for helper in self.helpers:
             helper.kill()
+        self._forget_progress()
         self._stopped()
+
+    def _forget_progress(self) -> None:
+        """A process that was ended because a person wanted it has not died of its stages; see guard.py."""
+        for key in plan_keys(self.store, self.folder) if self.stop.cancelled() else ():
+            with contextlib.suppress(OSError):
+                self.store.clear_progress(key)
 
     def tell(self, **changes: Any) -> None:
         """Write status.json; `phase`, `reason` and `class` are forgotten unless given."""
@@ -293,7 +305,7 @@ def help_lead(store: Store, run_id: str, lead: int, device: str, processes: int)
     ended = threading.Event()
     watch(stop, ended, lambda: None)
     try:
-        done = train_all(store, stages, device=device, should_stop=stop, say=say, processes=processes)
+        done = train_all(store, stages, device=device, should_stop=stop, say=say, processes=processes, run_id=run_id)
         return DONE if done else STOPPED
     finally:
         ended.set()
@@ -323,6 +335,7 @@ def stand_by(store: Store, kind: Kind) -> int:
     """Be the store's idle worker, again after each run, until it is time to end."""
     while (idle := Idle.begin(store, kind)) is not None:
         print_to(warm_log(store))
+        trim(warm_log(store))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # an idle process has nothing to bring to an end
         prepare_trainer()

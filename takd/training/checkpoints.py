@@ -41,8 +41,10 @@ def load_checkpoint(network: nn.Module, raw: bytes) -> Progress:
         tensors = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])  # safetensors: length, JSON, data
         rows = json.loads(header["__metadata__"]["rows"])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("its rows are not a list")
         network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")}, strict=True)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"The checkpoint cannot be used: {error}") from error
     momentum: list[Tensor] = [tensors[k] for k in sorted(tensors) if k.startswith("momentum.")]
     device = next(network.parameters()).device

@@ -286,7 +286,10 @@ class _Run:
             )
             progress.rows.append(row)
             progress.momentum = session.learners.pieces(session.momenta, k)
-            self.hooks[k].epoch_done(progress)
+            try:
+                self.hooks[k].epoch_done(progress)
+            except StageFailed as error:  # ends this network only
+                self.failed[k] = error
 
     def _look(self, epoch: int, losses: Sequence[float]) -> None:
         for k, loss in enumerate(losses):

@@ -203,10 +203,12 @@ class _Batch:
             finite = np.isfinite(sums[:, k]).all(1) & np.isfinite(checked[:, k]).all(1)
             for i in range(epochs if finite.all() else int(finite.argmin())):
                 self._write(k, epoch + i, sums[i, k].tolist(), checked[i, k].tolist(), rates[i][-1], seconds)
-            if finite.all():
+            try:
+                if not finite.all():
+                    raise diverged(epoch + int(finite.argmin()), recipe.lr)
                 self.pupils[k].hooks.epoch_done(self.pupils[k].progress)
-            else:
-                failed[k] = diverged(epoch + int(finite.argmin()), recipe.lr)
+            except StageFailed as error:  # ends this network only
+                failed[k] = error
         return failed
 
     def _orders(self, chosen: list[int], span: range) -> np.ndarray:

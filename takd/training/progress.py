@@ -15,10 +15,12 @@ REPORT_SECONDS = 0.5
 
 @dataclass
 class Progress:
-    """Everything a resumed run needs besides the networks' weights: finished epochs' rows and the momentum."""
+    """Everything a resumed run needs besides the networks' weights: finished epochs' rows and the momentum. `note` is a
+    sentence on how it goes where there is one to say (chance.py)."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     momentum: list[Tensor] | None = None
+    note: str = ""
 
     @property
     def epochs(self) -> int:
@@ -32,7 +34,8 @@ class Progress:
 @dataclass(frozen=True)
 class Hooks:
     """What the loop tells the outside: `stop` is asked before every batch, `report` at most twice a second with
-    where training stands, `epoch_done` after every epoch with the progress so far and the optimiser's momentum."""
+    where training stands, `epoch_done` after every epoch with the progress so far and the optimiser's momentum; it may
+    raise StageFailed, which ends this network only."""
 
     stop: Callable[[], bool] = lambda: False
     report: Callable[[dict[str, Any]], None] = lambda _: None

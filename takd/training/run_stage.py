@@ -21,6 +21,7 @@ from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training import fused, mlp_batch
+from takd.training.chance import note_on
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
 from takd.training.engine import Engine, reference_mode
@@ -265,7 +266,7 @@ def _hooks(
     report: Callable[[str, dict[str, Any]], None],
     every: float,
 ) -> Hooks:
-    return Hooks(should_stop, _reporter(report, job.stage.key), _keeper(store, job, every))
+    return Hooks(should_stop, _reporter(report, job), _keeper(store, job, every))
 
 
 def _log(text: str) -> None:
@@ -273,8 +274,11 @@ def _log(text: str) -> None:
     print(text, flush=True)
 
 
-def _reporter(report: Callable[[str, dict[str, Any]], None], key: str) -> Callable[[dict[str, Any]], None]:
-    return lambda row: report(key, row)
+def _reporter(report: Callable[[str, dict[str, Any]], None], job: Job) -> Callable[[dict[str, Any]], None]:
+    def reported(row: dict[str, Any]) -> None:
+        report(job.stage.key, {**row, "note": job.progress.note} if job.progress.note else row)
+
+    return reported
 
 
 def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
@@ -285,6 +289,7 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 
     def epoch_done(progress: Progress) -> None:
         nonlocal checkpointed, written, stored
+        _look_for_chance(job, progress)
         if job.stage.recipe.selection:
             selection.look(store, job.stage, job.network, job.data, progress)
         now = time.monotonic()
@@ -296,6 +301,14 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
             stored, written = progress.epochs, now
 
     return epoch_done
+
+
+def _look_for_chance(job: Job, progress: Progress) -> None:
+    """Say once that a network is still at chance level."""
+    if not progress.note:
+        progress.note = note_on(progress.rows, job.stage.recipe.epochs, job.data.validation.labels)
+        if progress.note:
+            _log(f"{job.stage.network}, seed {job.stage.seed}: {progress.note}")
 
 
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -314,6 +327,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
         "epochs": len(rows),
         **metrics,
         **selected,
+        **({"note": job.progress.note} if job.progress.note else {}),
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],

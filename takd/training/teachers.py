@@ -230,7 +230,11 @@ def _fill(network: nn.Module, store: Store, key: str, name: str) -> None:
     try:
         load_weights(network, store.read_file(key, "weights.safetensors"))
     except ValueError as error:
-        raise StageFailed("bad-parent", f"The weights of teacher {name} are unusable: {error}") from error
+        raise StageFailed(
+            "bad-parent",
+            f"The weights of teacher {name} are unusable: {error}. Delete the folder {store.folder(key)}, then resume: "
+            "the teacher is trained again.",
+        ) from error
 
 
 def freeze(network: nn.Module) -> nn.Module:

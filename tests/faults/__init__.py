@@ -1,0 +1,1 @@
+"""Faults on purpose: `python -m tests.faults` injects them by class and prints what was survived."""
