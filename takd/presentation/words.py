@@ -20,6 +20,7 @@ from takd.presentation.captions import (
     provenance,
     run_sentence,
 )
+from takd.presentation.caveats import AS_PUBLISHED, FAILED
 from takd.presentation.formats import (
     MISSING,
     accuracy,
@@ -374,20 +375,6 @@ def noise_caveat(noise: float, stored_digits: bool = False) -> str:
             "while wrong labels are learned; stopping early might do as much as a chain, which is not measured here."
         )
     return text
-
-
-AS_PUBLISHED = (
-    "**As published.** The chosen arm makes the released code's mistakes on purpose: the KL is averaged over classes "
-    "too, the learning rate is never lowered, and every network is the best of all its epochs on test images. Its "
-    "numbers are too high by construction and are compared with direct KD that makes the same mistakes."
-)
-
-
-FAILED = (
-    "**This training failed.** The student answers worse than half as often right as it does alone, so nothing is said "
-    "about the method: its term is too strong here, or the temperature too high. Choose a smaller weight (beta) or T "
-    "under More."
-)
 
 
 def failed(facts: Facts) -> bool:
