@@ -17,11 +17,16 @@ _LEAST_EPOCHS = 3  # fewer say nothing
 _DEVIATIONS = 3.0
 
 
+def judged_after(epochs: int) -> int:
+    """The epoch (from 1) of `epochs` after which it can be told."""
+    return max(_LEAST_EPOCHS, math.ceil(epochs / 3))
+
+
 def note_on(rows: Sequence[dict[str, float]], last: int, labels: Tensor) -> str:
     """A sentence where the first third of `last` epochs has brought nothing better than naming the most frequent class
     of the validation images; empty otherwise, and while the third is not over. Depends on these rows alone, so a
     resumed training says the same. Raises StageFailed when the loss has been constant."""
-    third = max(_LEAST_EPOCHS, math.ceil(last / 3))
+    third = judged_after(last)
     if len(rows) < third or third > last:
         return ""
     looked = rows[:third]

@@ -36,12 +36,13 @@ class Objective:
         )
         self.turns = outputs if self._settings.options.get("order") == "in turn" else 1
         self._state, self._heard = state_at(stage.loss, self._settings, 0)
+        self._weights = self._state.weights  # of the epoch, whoever's turn it is
         self._gates: Tensor | None = None
 
     def begin_epoch(self, epoch: int, steps: int) -> None:
         """Go to an epoch (0-based) of so many steps."""
-        self._settings = replace(self._settings, epoch=epoch)
         self._state, self._heard = state_at(self._stage.loss, self._settings, epoch)
+        self._weights = self._state.weights
         seed = stream_seed(self._stage.seed, self._stage.network, "gates")
         ahead = range(epoch * steps, (epoch + 1) * steps)
         self._gates = gates_for(self._stage.loss, seed, ahead, self._teachers) if self._teachers else None
@@ -54,8 +55,7 @@ class Objective:
     def begin_turn(self, turn: int) -> None:
         """Only one network of the cohort learns: only its terms have weight."""
         own = ("ce" if turn == 0 else f"ce_{turn}", f"kl_{turn}")
-        weights = state_at(self._stage.loss, self._settings, self._settings.epoch)[0].weights
-        self._state = replace(self._state, weights={name: weights[name] for name in own})
+        self._state = replace(self._state, weights={name: self._weights[name] for name in own})
 
     def begin_step(self, step: int) -> None:
         """Go to a step (0-based) of the epoch."""

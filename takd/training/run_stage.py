@@ -21,7 +21,7 @@ from takd.runs.errors import StageFailed, StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training import fused, mlp_batch
-from takd.training.chance import note_on
+from takd.training.chance import judged_after, note_on
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_memory_mb, weights_bytes
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
 from takd.training.engine import Engine, reference_mode
@@ -285,11 +285,13 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
     """What happens after an epoch: its row is stored (at most once in `every` seconds), now and then a checkpoint."""
     key = job.stage.key
     checkpointed = written = time.monotonic()
-    stored = job.progress.epochs
+    stored, judged = job.progress.epochs, False
 
     def epoch_done(progress: Progress) -> None:
-        nonlocal checkpointed, written, stored
-        _look_for_chance(job, progress)
+        nonlocal checkpointed, written, stored, judged
+        if not judged and progress.epochs >= judged_after(job.stage.recipe.epochs):
+            judged = True  # later epochs change nothing about it
+            _look_for_chance(job, progress)
         if job.stage.recipe.selection:
             selection.look(store, job.stage, job.network, job.data, progress)
         now = time.monotonic()
@@ -304,11 +306,10 @@ def _keeper(store: Store, job: Job, every: float) -> Callable[[Progress], None]:
 
 
 def _look_for_chance(job: Job, progress: Progress) -> None:
-    """Say once that a network is still at chance level."""
-    if not progress.note:
-        progress.note = note_on(progress.rows, job.stage.recipe.epochs, job.data.validation.labels)
-        if progress.note:
-            _log(f"{job.stage.network}, seed {job.stage.seed}: {progress.note}")
+    """Say it where a network is still at chance level."""
+    progress.note = note_on(progress.rows, job.stage.recipe.epochs, job.data.validation.labels)
+    if progress.note:
+        _log(f"{job.stage.network}, seed {job.stage.seed}: {progress.note}")
 
 
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
