@@ -6,7 +6,6 @@ there anyway. A public one sets TAKD_PUBLIC or TAKD_READ_ONLY, and then nothing 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import streamlit as st
@@ -15,6 +14,7 @@ from takd.data.table import Dataset
 from takd.networks.own import OwnNetwork, check, own_networks
 from takd.networks.table import NETWORKS, OWN, NetworkError, family_of
 from takd.presentation import ui, words
+from takd.runs.policy import public, read_only
 
 _SAID = "own-said"
 _PILLS = 48  # letters of a line of pills, with four for the room around each
@@ -22,7 +22,7 @@ _PILLS = 48  # letters of a line of pills, with four for the room around each
 
 def allowed() -> bool:
     """Whether visitors may name files of the server."""
-    return not any(os.environ.get(name, "0") not in ("", "0") for name in ("TAKD_PUBLIC", "TAKD_READ_ONLY"))
+    return not (public() or read_only())
 
 
 def label(name: str) -> str:

@@ -11,10 +11,11 @@ from takd.presentation import ui
 from takd.presentation.formats import count
 from takd.presentation.stamp_words import NOT_VERIFIED, skipped_sentences, stamp_label, stamp_sentence, ties_sentence
 from takd.runs.errors import RunError
+from takd.runs.policy import read_only
 from takd.runs.stamps import Stamp, read_stamp, valid_stamp
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
-from takd.runs.verification import Verification, read_only, start, stop, verification
+from takd.runs.verification import Verification, start, stop, verification
 
 _TICK = 1.0  # seconds between looks at a check
 _ASKED = "verify-asked"  # the check whose end this visitor waits for

@@ -6,7 +6,6 @@ lives and leaves its progress and log in `<store>/verified/`; what it found is a
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.launch import start_detached
 from takd.runs.locks import LOCK, is_held
+from takd.runs.policy import require_changes_allowed
 from takd.runs.stamps import stamps_folder
 from takd.runs.states import START_SECONDS, run_info
 from takd.runs.store import Store
@@ -50,20 +50,14 @@ class Verification:
         return min(1.0, self.done / max(1, self.total))
 
 
-def read_only() -> bool:
-    """Whether this server was told to leave its store alone."""
-    return os.environ.get("TAKD_READ_ONLY", "0") not in ("", "0")
-
-
 def start(store: Store, run_id: str = "") -> str:
     """Start checking a run, or everything; returns the id of the check.
 
     Raises RunError for an unknown run, where another check goes on, and where nothing can be stored.
     """
+    require_changes_allowed()
     if run_id:
         run_info(store, run_id)
-    if read_only():
-        raise RunError("This server only shows results (TAKD_READ_ONLY is set), so nothing is checked here.")
     if (problem := store.writable()) is not None:
         raise RunError(problem.replace("no training can start", "no check can start"))
     if (now := verification(store)) is not None and now.active:
@@ -82,6 +76,7 @@ def start(store: Store, run_id: str = "") -> str:
 
 def stop(store: Store) -> None:
     """Ask the check that goes on to stop: it does after the stage it looks at, and keeps nothing."""
+    require_changes_allowed()
     now = verification(store)
     if now is not None and now.active:
         files.write_atomic(stamps_folder(store) / CANCEL, b"", durable=False)
