@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.server import CHROMIUM, start_server
 
-FIGURE = ".st-key-wide-gap canvas, .st-key-wide-gap svg.marks"
+FIGURE = ".st-key-figure-gap canvas, .st-key-figure-gap svg.marks"
 
 
 def visit(page: Page, url: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ from benchmarks.server import CHROMIUM, start_server
 CONTROLS = {"temperature": "Temperature T", "first seed": "First seed"}
 # Redrawn: the gap chart has new marks at full strength, and the page says that they show the choice.
 WATCH = """() => {
-  const marks = () => document.querySelector('.st-key-wide-gap canvas, .st-key-wide-gap svg.marks');
+  const marks = () => document.querySelector('.st-key-figure-gap canvas, .st-key-figure-gap svg.marks');
   const before = marks();
   window.started = performance.now(); window.redrawn = null;
   (function look() {

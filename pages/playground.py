@@ -3,7 +3,7 @@
 import streamlit as st
 
 from takd.analysis.nearest import Difference
-from takd.presentation import live, live_mode, panels, ui
+from takd.presentation import lately, live, live_mode, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
 from takd.presentation.study import Study, nearest_study
@@ -22,8 +22,9 @@ def what_is_shown() -> tuple[Study | None, tuple[Difference, ...] | None]:
     if training and (before := live_mode.kept(spec)) is not None:
         return before, None
     if dataset.fingerprint is not None:
-        own = panels.looked_up(spec, dataset, store)
-        if own.seeds_done or (run and run.look.active and not training):
+        live_run = run is not None and run.look.active and not training
+        own = (lately.live_study if live_run else lately.looked_up)(spec, dataset, store)
+        if own.seeds_done or live_run:
             return own, None
     return nearest_study(spec, panels.library(store), datasets, store) or (None, None)
 
@@ -56,13 +57,13 @@ with form:
 @st.fragment(run_every=live.TICK)
 def watching(run_id: str) -> None:
     """The live part: redraws itself while the run works, then the whole page once."""
-    now = live.still_active(run_id, store)
+    now = lately.live_run(run_id, store)
     if now is None or not now.look.active:
         st.session_state["toast"] = f"Run {now.look.word.lower()}" if now else "Run removed"
         st.rerun()
     live.run_card(now, store, place="playground")
     if shown is not None and differences is None:
-        results(panels.looked_up(spec, dataset, store), live_run=True)
+        results(lately.live_study(spec, dataset, store), live_run=True)
 
 
 with head:

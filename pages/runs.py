@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import library, live, ui
+from takd.presentation import lately, library, live, ui
 from takd.runs.states import list_runs
 
 store = ui.store()
@@ -13,7 +13,7 @@ active = [run for run in list_runs(store) if run.look.active]
 @st.fragment(run_every=live.TICK if active else None)
 def now() -> None:
     """Live cards; when a run ends the whole page is drawn again, so that it moves to the library."""
-    runs = [live.still_active(run.id, store) for run in active]
+    runs = [lately.live_run(run.id, store) for run in active]
     if any(run is None or not run.look.active for run in runs):
         st.rerun()
     for run in runs:

@@ -55,6 +55,12 @@ def open_page(query: dict[str, list[str]] | ExperimentSpec | None = None, page: 
     return at
 
 
+def with_details(at: AppTest) -> AppTest:
+    """The page with the box of all numbers opened."""
+    at.session_state["details"] = True
+    return at.run()
+
+
 def link(at: AppTest, name: str) -> list[str]:
     """The values of one URL parameter (AppTest gives a lone one as a string)."""
     value = at.query_params.get(name, [])

@@ -20,7 +20,7 @@ from takd.presentation.study import Study, study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, from_query, read_spec, to_json
 
-from .pages_support import charts_of, link, open_page
+from .pages_support import charts_of, link, open_page, with_details
 
 TOGETHER = [name for name, row in METHODS.items() if row.wiring == "sub-models"]
 NETWORK = "slim-mlp-64"
@@ -88,12 +88,12 @@ def test_sub_models_are_drawn_and_told(method: str, tmp_path: Path) -> None:
         assert foreign not in text, foreign
     assert "What does each sub-model reach?" in text and "width 0.25 alone" in text
     assert "n = 3 seeds" in shown.headline and "chains" not in shown.headline
-    assert len(charts_of(at)) == 6  # strip, sub-models, curves; each wide and narrow
+    assert len(charts_of(at)) == 3  # strip, sub-models, curves
     boxes = box_frame(shown, store)
     assert boxes["network"].tolist() == list(reversed(LABELS["slim"]))
     assert boxes["accuracy"].is_monotonic_decreasing
     assert boxes["arrow"].any() == (method == "ipkd-ta")
-    rows = at.dataframe[1].value
+    rows = with_details(at).dataframe[1].value
     assert len(rows) == 1 + 3 * 4 and {"parameters", "MACs", "n", "± 95 %"} <= set(rows.columns)
     assert at.button(key="run").disabled
     assert list(curve_lines(shown, None)[0]) == ["joint training", "in-place KD", "in-place TA chain"]

@@ -21,7 +21,7 @@ from takd.runs.submit import write_plan
 from takd.spec import to_json
 
 from .own_files import DIGITS, LARGE, check_here, keep
-from .pages_support import SMALL, charts_of, link, open_page, seeds, train_here
+from .pages_support import SMALL, charts_of, link, open_page, seeds, train_here, with_details
 
 REPO = Path(__file__).parents[1]
 
@@ -63,14 +63,14 @@ def test_a_trained_question_shows_its_own_numbers(trained: Path, monkeypatch: py
     assert "n = 3" in plain_title
     assert at.button(key="run").disabled
     student = shown.arms.set_index("arm").loc[shown.chosen.name]
-    table = at.dataframe[0].value.set_index("arm")
+    table = with_details(at).dataframe[0].value.set_index("arm")
     assert round(100 * student["mean"], 2) in set(table["student, test %"])
 
 
 def test_every_figure_has_alt_text_and_its_numbers(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAKD_STORE", str(trained))
     charts = charts_of(open_page(SMALL))
-    assert len(charts) == 8  # strip, gap, curves, assistants; each wide and narrow
+    assert len(charts) == 4  # strip, gap, curves, assistants
     for spec, alt, _ in charts:
         assert len(alt) > 40
         assert "nan" not in alt.lower()

@@ -20,7 +20,7 @@ MEAN_COLUMNS = {"line": "category", "role": "category", "epoch": "int16", "n": "
 
 
 class CurveReader:
-    """Keeps the rows and the byte offset of every stage it was asked for; not safe for threads, so one per session.
+    """Keeps the rows and the byte offset of every stage it was asked for; not safe for threads. Its length counts them.
 
     A resumed training rewinds its events to a checkpoint. That is noticed (the offset went back, or the next row is
     not the next epoch) and the file is read again from the start.
@@ -30,6 +30,9 @@ class CurveReader:
         self.store = store
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._offsets: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def read(self, key: str, epochs: int | None = None) -> list[dict[str, Any]]:
         """All rows of a stage so far, epochs rising; reads nothing once `epochs` of them are known."""
@@ -62,9 +65,9 @@ def curve_frame(
     loss_kl.
 
     `keys` maps the label of a line to the stages (one per seed) it shows; a key outside the plan is a KeyError. Pass
-    the session's `reader` on a live page.
+    the same `reader` again on a live page.
     """
-    reader = reader or CurveReader(store)
+    reader = CurveReader(store) if reader is None else reader
     role = roles(plan)
     rows = [
         {"line": line, "role": role[key], "seed": plan.stages[key].seed} | row

@@ -8,7 +8,7 @@ categories, which travel to the browser once each.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -279,8 +279,8 @@ def gap_frame(plan: Plan, store: Store) -> pd.DataFrame:
     return tidy(rows, GAP_COLUMNS).sort_values(["panel", "group", "order"], ignore_index=True, kind="stable")
 
 
-def progress_frame(plan: Plan, store: Store) -> pd.DataFrame:
-    """One row per stage (PROGRESS_COLUMNS).
+def progress_frame(plan: Plan, store: Store, keys: Collection[str] | None = None) -> pd.DataFrame:
+    """One row per stage (PROGRESS_COLUMNS), or per stage of `keys`.
 
     state: `done`, `training` (it has started and is not done; whether a worker still lives is the run's state to
     say) or `waiting`. epoch: the one being trained, 1-based; 0 while waiting, all of them when done. share: of the
@@ -288,7 +288,10 @@ def progress_frame(plan: Plan, store: Store) -> pd.DataFrame:
     """
     rows = []
     for row in _identity(plan):
-        done, progress = store.result(row["key"]) is not None, store.progress(row["key"])
+        if keys is not None and row["key"] not in keys:
+            continue
+        done = store.result(row["key"]) is not None
+        progress = None if done else store.progress(row["key"])
         row["state"] = "done" if done else "waiting" if progress is None else "training"
         row["epoch"], row["share"] = (row["epochs"], 1.0) if done else _position(progress or {}, row["epochs"])
         row["origin"] = store.origin(row["key"]) if done else None

@@ -25,10 +25,12 @@ def box_frame(shown: Study, store: Store) -> pd.DataFrame:
 
     title: the word for the box. arrow: whether the one before teaches it. network: what a click selects.
     """
-    return pd.DataFrame(_sub_models(shown, store) if shown.several else _path(shown, store))
+    keys = {key for chain in shown.plan.chains_of(shown.chosen) for key in (*chain.keys, chain.student)}
+    progress = progress_frame(shown.plan, store, keys).set_index("key")
+    return pd.DataFrame((_sub_models if shown.several else _path)(shown, store, progress))
 
 
-def _path(shown: Study, store: Store) -> list[dict[str, Any]]:
+def _path(shown: Study, store: Store, progress: pd.DataFrame) -> list[dict[str, Any]]:
     arm, classes = shown.chosen, shown.dataset.classes
     networks, cohort = people(arm), METHODS[arm.method].wiring == "cohort"
     chains = shown.plan.chains_of(arm)
@@ -45,12 +47,12 @@ def _path(shown: Study, store: Store) -> list[dict[str, Any]]:
             {"position": position, "role": role or "teacher", "network": network, "label": network}
             | {"title": words.box_title(role or "teacher", *_epochs(shown, keys[0]))}
             | {"params": size.params, "macs": size.macs, "ratio": before / size.macs, "arrow": not cohort}
-            | _state(shown, store, keys, part)
+            | _state(store, progress.loc[keys], part)
         )
     return rows
 
 
-def _sub_models(shown: Study, store: Store) -> list[dict[str, Any]]:
+def _sub_models(shown: Study, store: Store, progress: pd.DataFrame) -> list[dict[str, Any]]:
     keys = [chain.student for chain in shown.plan.chains_of(shown.chosen)]
     who = teacher_option(shown.chosen)
     between = "student" if who == "largest" else "assistant"
@@ -63,7 +65,7 @@ def _sub_models(shown: Study, store: Store) -> list[dict[str, Any]]:
             | {"title": "Smallest" if last else "Sub-model" if position else "Largest"}
             | {"params": sub.params, "macs": sub.macs, "arrow": who == "next-larger"}
             | {"ratio": rows[-1]["macs"] / sub.macs if rows else math.nan}
-            | _state(shown, store, keys, len(shown.sub_models) - 1 - position)
+            | _state(store, progress.loc[keys], len(shown.sub_models) - 1 - position)
         )
     return rows
 
@@ -88,10 +90,9 @@ def _epochs(shown: Study, key: str) -> tuple[int, int]:
     return stage.recipe.last, max(usual)
 
 
-def _state(shown: Study, store: Store, keys: Sequence[str], part: int | None) -> dict[str, Any]:
+def _state(store: Store, progress: pd.DataFrame, part: int | None) -> dict[str, Any]:
     """How far these stages (one per seed) are, and what they or one of their parts reach."""
-    progress = progress_frame(shown.plan, store).set_index("key").loc[list(keys)]
-    interval = _interval([part_of(store.result(key) or {}, part) for key in keys])
+    interval = _interval([part_of(store.result(str(key)) or {}, part) for key in progress.index])
     training = "training" in progress["state"].astype(str).tolist()
     return {
         "accuracy": interval.mean,

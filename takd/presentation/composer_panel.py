@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,20 +149,16 @@ def _drawing(
     data = pd.DataFrame(
         [(a.source, a.target, a.gated) for a in graph.arrows if not a.belongs], columns=["teacher", "pupil", "gated"]
     )
-    later: list[Callable[[], None]] = []
     st.subheader("Who teaches whom", anchor=False)
     ui.figure(
         "teaching",
         lambda compact, dark: teaching_chart(graph, dark, compact, color),
-        facts.alt_graph(graph, composition),
+        lambda: facts.alt_graph(graph, composition),
         data,
-        later=later,
-        depends=(graph, color),
+        depends=(graph, color, composition),
         title="who teaches whom",
         caption=ui.plain(facts.legend(composition, graph)),
     )
-    for narrow in later:
-        narrow()
 
 
 def _changes(lead: str, changes: tuple[Change, ...]) -> None:

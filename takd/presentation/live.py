@@ -7,12 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from takd.analysis.curves import CurveReader
 from takd.answers import answers_rules
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import ui, words
+from takd.presentation import lately, ui, words
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
@@ -136,6 +135,7 @@ def _buttons(run: RunInfo, store: Store, place: str) -> None:
             except RunError as error:
                 st.error(ui.plain(str(error)))
             else:
+                lately.look_again()
                 st.rerun()
 
     if run.origin != "live":
@@ -163,11 +163,9 @@ def _done_share(progress: dict[str, Any]) -> float:
 
 def _seconds_left(run: RunInfo, spec: ExperimentSpec, store: Store) -> float | None:
     dataset = ui.datasets().get(spec.dataset)
-    if dataset is None or not run.look.active:
+    if dataset is None or dataset.fingerprint is None or not run.look.active:
         return None
-    left = cost(spec, dataset, store)
-    if left is None:
-        return None
+    left = lately.live_cost(spec, dataset, store)
     share = sum(_done_share(progress) for _, progress in run.current) / max(1, left.new_stages)
     return left.seconds * max(0.0, 1.0 - share)
 
@@ -193,13 +191,6 @@ def describe(spec: ExperimentSpec) -> str:
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
     return f"{label}{noise}: {METHODS[spec.method].label}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"
-
-
-def curve_reader(store: Store) -> CurveReader:
-    """This session's reader of events: each tick reads only what is new."""
-    if "curve-reader" not in st.session_state:
-        st.session_state["curve-reader"] = CurveReader(store)
-    return st.session_state["curve-reader"]
 
 
 def still_active(run_id: str, store: Store) -> RunInfo | None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
-from takd.analysis.curves import curve_frame
 from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
-from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import charts, live, sub_words, ui, words
+from takd.presentation import charts, lately, live, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
-from takd.presentation.study import Study, assistant_rows, origin_of, plan_of, study
+from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
 from takd.runs.states import list_runs
 from takd.runs.store import Store
@@ -32,26 +30,6 @@ INTRODUCTION = (
 def library(store: Store) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
     return [live.spec_of(run) for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
-
-
-_STUDIES_KEPT = 24
-
-
-@st.cache_resource
-def _studies() -> dict[tuple[object, ...], Study]:
-    return {}
-
-
-def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
-    """study(), kept by this server until another stage of the question has finished."""
-    whole = plan_of(replace(spec, scope="ladder"), dataset)
-    finished = tuple(store.origin(key) for key in whole.stages)
-    memory, name = _studies(), (store.root, spec, dataset, finished)
-    if (known := memory.get(name)) is None:
-        known = memory[name] = study(spec, dataset, store)
-        for oldest in list(memory)[:-_STUDIES_KEPT]:
-            memory.pop(oldest, None)
-    return known
 
 
 def _introduction(shown: Study) -> str:
@@ -92,24 +70,19 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
         )
 
 
-HOLD = 6.0  # seconds a live page keeps a drawing that changes with every finished training
-
-
 def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool) -> None:
     """Chain strip, capacity gap (or what each sub-model reaches), learning curves."""
-    hold = HOLD if live_run else 0.0
-    later: list[Callable[[], None]] = []
     caption = ui.plain(_origin_line(shown, store))
     with st.container(key="results"):
-        picked = _strip(shown, store, later)
+        picked = _strip(shown, store, live_run)
         left, right = st.columns([1.25, 1])
         with left:
             if shown.several:
-                _parts(shown, caption, later, hold)
+                _parts(shown, caption)
             else:
-                _gap(shown, picked, caption, later, hold)
+                _gap(shown, picked, caption)
         with right:
-            _curves(shown, store, picked, caption, later)
+            _curves(shown, store, picked, caption, live_run)
         rows, summary = assistant_rows(shown)
         if len(summary):
             several = any(len(arm.path) > 2 for arm in shown.plan.arms)
@@ -117,80 +90,73 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
             ui.figure(
                 "assistants",
                 lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
-                words.alt_assistants(summary),
+                lambda: words.alt_assistants(summary),
                 rows,
-                later=later,
                 depends=(summary,),
-                hold=hold,
                 title="gain of each assistant",
                 caption=f"{caption} {words.best_of(len(summary))}".strip(),
             )
     ui.fade("results", faded)  # after the figures, so that none of an old choice is shown at full strength
-    for narrow in later:
-        narrow()
 
 
 _CLICK = "Click a box to see how that network learned under each way of teaching it."
 
 
-def _strip(shown: Study, store: Store, later: list[Callable[[], None]]) -> str | None:
+def _strip(shown: Study, store: Store, live_run: bool) -> str | None:
     """The networks as boxes; the one that was clicked, where boxes are networks of their own."""
-    boxes, method = box_frame(shown, store), shown.chosen.method
-    taught, alt = who_else_teaches(shown, store), words.alt_chain(boxes, shown.verdict)
+    boxes = (lately.live_boxes if live_run else box_frame)(shown, store)
+    method = shown.chosen.method
+    taught = who_else_teaches(shown, store)
+    alt = partial(words.alt_chain, boxes, shown.verdict)
     if "peer" in set(boxes["role"]):
         taught = "Both learn at the same time, each from the labels and from the other's answers."
     if shown.several:
         taught = sub_words.teaching(teacher_option(shown.chosen), bool(dict(shown.chosen.options).get("hard")))
-        alt = sub_words.alt_boxes(boxes, shown.spec.student, taught)
+        alt = partial(sub_words.alt_boxes, boxes, shown.spec.student, taught)
     return ui.figure(
         "strip",
         lambda compact, dark: charts.chain_strip(boxes, dark, compact, method),
         alt,
         boxes,
-        later=later,
-        depends=(method,),
+        depends=(method, shown.verdict, taught),
         title=f"sub-models of {shown.spec.student}" if shown.several else "the chain",
         caption=" ".join(filter(None, (taught, "" if shown.several else _CLICK))),
         select=not shown.several,
     )
 
 
-def _parts(shown: Study, caption: str, later: list[Callable[[], None]], hold: float) -> None:
+def _parts(shown: Study, caption: str) -> None:
     """What each sub-model reaches under every way to train them, and the chosen way on the smallest in words."""
     reading = sub_words.reading(shown.part_means, shown.verdicts)
     st.subheader("What does each sub-model reach?", anchor=False)
     ui.figure(
         "parts",
         lambda compact, dark: charts.parts_chart(shown.part_means, shown.parts, dark, compact),
-        sub_words.alt_parts(shown.part_means, reading),
+        lambda: sub_words.alt_parts(shown.part_means, reading),
         shown.part_means,
-        later=later,
-        depends=(shown.parts,),
-        hold=hold,
+        depends=(shown.parts, reading),
         title="accuracy by MACs of the sub-model",
         caption=f"{caption} Bars: 95 % intervals; dots: seeds; large marks: the chosen way.",
     )
     st.markdown(ui.plain(reading))
 
 
-def _gap(shown: Study, picked: str | None, caption: str, later: list[Callable[[], None]], hold: float) -> None:
+def _gap(shown: Study, picked: str | None, caption: str) -> None:
     """The capacity gap: the student by its teacher's size."""
     st.subheader("Does a bigger teacher still help?", anchor=False)
     ui.figure(
         "gap",
         lambda compact, dark: charts.gap_chart(shown.gap, shown.gap_seeds, dark, compact, picked or shown.spec.teacher),
-        words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
+        lambda: words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
         shown.gap,
-        later=later,
-        depends=(shown.gap_seeds, picked or shown.spec.teacher),
-        hold=hold,
+        depends=(shown.gap_seeds, shown.gap_verdict, picked or shown.spec.teacher),
         title="capacity gap",
         caption=f"{caption} Bars: 95 % intervals; dots: seeds; grey band: the student alone.",
     )
     st.markdown(ui.plain(words.gap_sentence(shown.gap_verdict)))
 
 
-def _curves(shown: Study, store: Store, picked: str | None, caption: str, later: list[Callable[[], None]]) -> None:
+def _curves(shown: Study, store: Store, picked: str | None, caption: str, live_run: bool) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
     if (
         shown.several or METHODS[shown.chosen.method].loss.form == "features"
@@ -214,13 +180,12 @@ def _curves(shown: Study, store: Store, picked: str | None, caption: str, later:
     )
     network = picked if picked in shown.chosen.path else None
     lines, how = curve_lines(shown, network)
-    frame = curve_frame(shown.plan, store, lines, live.curve_reader(store))
+    frame = (lately.live_curves if live_run else lately.curves)(shown, store, lines)
     ui.figure(
         "curves",
         lambda compact, dark: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, dark, compact),
-        words.alt_curves(frame, metric or "val_acc"),
+        lambda: words.alt_curves(frame, metric or "val_acc"),
         frame,
-        later=later,
         depends=(metric, shown.epochs, how),
         title="learning curves",
         caption=caption,
@@ -258,8 +223,12 @@ _BEST_TEACHER = (
 
 
 def details(shown: Study) -> None:
-    """The numbers behind the figures, as tables."""
-    with st.expander("All numbers: arms, verdicts, how this was measured", icon=":material/table_chart:"):
+    """The numbers behind the figures, as tables. They are sent once somebody looks: they are large."""
+    title = "All numbers: arms, verdicts, how this was measured"
+    box = st.expander(title, icon=":material/table_chart:", key="details", on_change="rerun")
+    if not box.open:
+        return
+    with box:
         st.dataframe(_arm_table(shown), hide_index=True)
         if shown.several:
             st.dataframe(_part_table(shown), hide_index=True)
@@ -280,6 +249,7 @@ def details(shown: Study) -> None:
         )
 
 
+@once
 def _arm_table(shown: Study) -> pd.DataFrame:
     arms = shown.arms[shown.arms["n"] > 0]
     student = "smallest" if shown.several else "student"
@@ -300,6 +270,7 @@ def _arm_table(shown: Study) -> pd.DataFrame:
     return table.drop(columns="teacher, test %") if shown.several else table
 
 
+@once
 def _part_table(shown: Study) -> pd.DataFrame:
     means = shown.part_means[shown.part_means["n"] > 0]
     return pd.DataFrame(
@@ -316,6 +287,7 @@ def _part_table(shown: Study) -> pd.DataFrame:
     )
 
 
+@once
 def _verdict_table(shown: Study) -> pd.DataFrame:
     rows = [v for v in (*shown.verdicts, shown.gap_verdict.verdict) if v.n]
     return pd.DataFrame(

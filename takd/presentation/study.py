@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -19,6 +20,22 @@ from takd.plan import Arm, Plan, build_plan, chosen_arm
 from takd.presentation import sub_words, words
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def once(make: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study, P], T]:
+    """Let what follows from a study be worked out once and kept with it: many pages show the same one."""
+
+    @wraps(make)
+    def known(shown: Study, *rest: P.args, **named: P.kwargs) -> T:
+        memory = vars(shown)  # where cached properties are kept as well
+        if make.__name__ not in memory:
+            memory[make.__name__] = make(shown, *rest, **named)
+        return memory[make.__name__]
+
+    return known
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Study:
         chain = len(self.chosen.path) > 2
         return next((v for v in self.verdicts if chain and (v.arm, v.against) == (self.chosen.name, last)), None)
 
-    @property
+    @cached_property
     def seeds_done(self) -> int:
         """Seeds at which the chosen arm has finished."""
         return self._n(self.chosen)
@@ -81,14 +98,14 @@ class Study:
         """Whether any student of this question has finished."""
         return bool(len(self.arms)) and int(self.arms["n"].max()) > 0
 
-    @property
+    @cached_property
     def headline(self) -> str:
         if self.several:
             return sub_words.headline(self.part_means, self.verdicts)
         gap_verdict = self.gap_verdict if len(self.kd_arms) > 1 else None
         return words.headline(gap_verdict, self.verdict, self.facts, self.shortcut)
 
-    @property
+    @cached_property
     def story(self) -> words.Story:
         if self.several:
             seconds = {str(row["method"]): float(row["seconds"]) for row in self.arms.to_dict("records") if row["n"]}
@@ -214,6 +231,7 @@ def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
+@once
 def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row per chain arm and seed: arm, seed, difference; one row per arm: arm, mean, low, high, n, kind): points
     over direct KD from the same teacher."""
@@ -242,6 +260,7 @@ def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
+@once
 def origin_of(shown: Study, store: Store) -> tuple[str | None, str | None, str | None]:
     """(origin, date, device) of the numbers on screen, for the provenance line."""
     done = shown.stages[shown.stages["done"]]

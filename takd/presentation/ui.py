@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,18 +14,13 @@ import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
+from takd.presentation import window
 from takd.presentation.exports import chart_bytes, table_bytes
 from takd.presentation.theme import palette
 from takd.presentation.vega import Chart
 from takd.runs.store import Store, open_store
 
-# Two versions of a figure are drawn and the narrower one is shown on small screens: the server cannot know the width.
 _STYLE = """
-[class*="st-key-narrow-"] { display: none; }
-@media (max-width: 640px) {
-  [class*="st-key-wide-"] { display: none; }
-  [class*="st-key-narrow-"] { display: flex; }
-}
 .st-key-live-state { flex-wrap: nowrap; white-space: nowrap; }
 div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
@@ -102,85 +96,66 @@ def plain(text: str) -> str:
 def figure(
     name: str,
     draw: Callable[[bool, bool], Chart],
-    alt_text: str,
+    alt: Callable[[], str],
     data: pd.DataFrame,
     *,
-    later: list[Callable[[], None]],
     depends: tuple[Any, ...] = (),
-    hold: float = 0.0,
     title: str,
     caption: str,
     select: bool = False,
 ) -> str | None:
-    """A figure in its wide and narrow form, with caption and export menu.
+    """A figure with caption and export menu, in the form for narrow windows where this one is.
 
-    `draw(compact, dark)` makes the chart from `data` and `depends` (frames and plain values) and nothing else: while
-    they stay as they are, the session keeps the drawing. A live page may `hold` a drawing for some seconds even if
-    they change. The narrow form is added to `later`, to be drawn when every wide one stands: most windows show those.
-    Returns the field `network` of the box that was clicked where `select` is set.
+    `draw(compact, dark)` makes the chart and `alt()` its text from `data` and `depends` (frames and plain values) and
+    nothing else: while they stay as they are, the server keeps both for everybody. Returns the field `network` of the
+    box that was clicked where `select` is set.
     """
-    is_dark = dark()
+    key, compact, is_dark = f"chart-{name}", window.narrow(), dark()
     state = _fingerprint(data, is_dark, *depends)
-
-    def place(form: str) -> None:
-        key = _chart_key(form, name)
-        spec = _drawn(f"{name}-{form}", state, partial(draw, form == "narrow", is_dark), hold)
+    spec, alt_text = _drawn(name, compact, state, partial(draw, compact, is_dark), alt)
+    with st.container(key=f"figure-{name}", gap="xsmall"):
         if select:
             st.vega_lite_chart(spec, theme=None, key=key, on_select="rerun", selection_mode=["box"], alt=alt_text)
         else:
             st.vega_lite_chart(spec, theme=None, key=key, alt=alt_text)
-
-    with st.container(key=f"wide-{name}", gap="xsmall"):
-        place("wide")
-    narrow = st.container(key=f"narrow-{name}", gap="xsmall")
-
-    def place_narrow() -> None:
-        with narrow:
-            place("narrow")
-
-    later.append(place_narrow)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.caption(caption)
-        _export_menu(name, draw, data, title, caption)
-    if not select:
-        return None
-    return next(
-        filter(None, (_picked(st.session_state.get(_chart_key(form, name))) for form in ("wide", "narrow"))), None
-    )
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.caption(caption)
+            _export_menu(name, draw, data, title, caption)
+    return _picked(st.session_state.get(key)) if select else None
 
 
-def _chart_key(form: str, name: str) -> str:
-    return f"chart-{form}-{name}"
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    state: str
-    made: float
-    spec: dict[str, Any]
-
-
-def _drawn(name: str, state: str, draw: Callable[[], Chart], hold: float) -> dict[str, Any]:
-    """The Vega-Lite specification of a figure, from the session's memory where nothing it depends on has changed."""
-    memory: dict[str, _Drawing] = st.session_state.setdefault("drawings", {})
-    known, now = memory.get(name), time.monotonic()
-    if known is None or (known.state != state and now - known.made >= hold):
-        spec, tables = draw().parts()
-        data = {table: pa.Table.from_pandas(frame, preserve_index=False) for table, frame in tables.items()}
-        known = memory[name] = _Drawing(state, now, {**spec, "datasets": data})
-    return known.spec
+@st.cache_resource(max_entries=200, show_spinner=False)  # some tens of kilobytes each
+def _drawn(
+    name: str, compact: bool, state: str, _draw: Callable[[], Chart], _alt: Callable[[], str]
+) -> tuple[dict[str, Any], str]:
+    """The Vega-Lite specification of a figure and its text. Kept by the server: while what the figure depends on
+    (`state`) stays the same it is drawn once, however many people look at it."""
+    spec, tables = _draw().parts()
+    data = {table: pa.Table.from_pandas(frame, preserve_index=False) for table, frame in tables.items()}
+    return {**spec, "datasets": data}, _alt()
 
 
 def _fingerprint(*things: Any) -> str:
     """A short text that changes when a frame or a plain value does."""
     digest = hashlib.sha256()
     for thing in things:
-        if isinstance(thing, pd.DataFrame):
-            digest.update(repr(list(thing.columns)).encode())
-            digest.update(pd.util.hash_pandas_object(thing, index=False).to_numpy().tobytes())
-        else:
-            digest.update(repr(thing).encode())
+        digest.update(_of_frame(thing) if isinstance(thing, pd.DataFrame) else repr(thing).encode())
     return digest.hexdigest()
+
+
+_KNOWN: dict[int, tuple[weakref.ref[pd.DataFrame], bytes]] = {}
+
+
+def _of_frame(frame: pd.DataFrame) -> bytes:
+    """Its columns and rows; remembered with the frame, which nobody changes once a figure shows it."""
+    known = _KNOWN.get(id(frame))
+    if known is not None and known[0]() is frame:
+        return known[1]
+    rows = pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()
+    found = hashlib.sha256(repr(list(frame.columns)).encode() + rows).digest()
+    name = id(frame)
+    _KNOWN[name] = weakref.ref(frame, lambda _: _KNOWN.pop(name, None)), found
+    return found
 
 
 def _picked(event: Any) -> str | None:

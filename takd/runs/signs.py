@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from takd.runs.layout import CHECKPOINT, EVENTS, PROGRESS
 from takd.runs.store import Store
 
 QUIET_SECONDS = 300.0  # a training reports twice a second; loading torch or a teacher's answers may take minutes
+_YOUNG_SECONDS = 60.0
 _RUN_FILES = ("status.json", "log.txt")
 _STAGE_FILES = (PROGRESS, EVENTS, CHECKPOINT)
 
 
 def silence(store: Store, folder: Path, unfinished: Iterable[str]) -> float:
-    """Seconds since anything of a run or of its unfinished stages was written; 0 where the clock was set back."""
-    paths = [folder / name for name in _RUN_FILES]
-    paths += [store.own_folder(key) / name for key in unfinished for name in _STAGE_FILES]
-    latest = max((at for path in paths if (at := _written(path)) is not None), default=None)
+    """Seconds since anything of a run or of its unfinished stages was written; 0 where the clock was set back. A live
+    page asks often, so the first file that is young enough ends the search."""
+    latest: float | None = None
+    for path in _signs(store, folder, unfinished):
+        at = _written(path)
+        if at is not None and (latest is None or at > latest):
+            latest = at
+            if time.time() - at < _YOUNG_SECONDS:
+                break
     return 0.0 if latest is None else max(0.0, time.time() - latest)
+
+
+def _signs(store: Store, folder: Path, unfinished: Iterable[str]) -> Iterator[str]:
+    for name in _RUN_FILES:
+        yield os.path.join(folder, name)
+    for key in unfinished:
+        place = str(store.own_folder(key))
+        for name in _STAGE_FILES:
+            yield f"{place}{os.sep}{name}"
 
 
 def quiet_sentence(seconds: float, pid: object) -> str:
@@ -33,7 +48,7 @@ def quiet_sentence(seconds: float, pid: object) -> str:
     )
 
 
-def _written(path: Path) -> float | None:
+def _written(path: str) -> float | None:
     try:
         return os.stat(path).st_mtime
     except OSError:

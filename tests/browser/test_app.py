@@ -91,7 +91,7 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
     newest = max(server.store.glob("runs/*/experiment.json")).parent
     assert json.loads((newest / "experiment.json").read_text())["spec"]["teacher"] == "mlp-32"
     assert set(states(server)) <= {"done", "cancelled"}
-    figure = page.locator(".st-key-wide-gap [data-testid=stVegaLiteChart]")
+    figure = page.locator(".st-key-figure-gap [data-testid=stVegaLiteChart]")
     assert figure.evaluate("element => getComputedStyle(element).opacity") == "1"
     page.get_by_role("button", name="Everything is trained").wait_for()
     page.reload()
@@ -147,7 +147,7 @@ def test_clicking_a_box_shows_that_network(visitor: Any, server: Server) -> None
     page = visitor()
     page.goto(server.url)
     settled(page)
-    box = page.locator(".st-key-wide-strip canvas, .st-key-wide-strip svg").first
+    box = page.locator(".st-key-figure-strip canvas, .st-key-figure-strip svg").first
     box.wait_for()
     page.get_by_text("How the chain learned").wait_for()
     size = box.bounding_box()
