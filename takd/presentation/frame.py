@@ -26,6 +26,6 @@ page = st.navigation(
 )
 st.set_page_config(page_title=f"{page.title} · TAKD Explorer", page_icon=str(ICON), layout="wide")
 ui.style()
-window.watch()
 ui.enter(page.url_path)
 page.run()
+window.watch()  # at the end, where its empty place moves nothing
