@@ -57,7 +57,7 @@ def submit(
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
     _require_weights(store, spec, dataset)
-    _require_limits(store, person, _seconds(store, spec, dataset) if limits().hours else None, replaces)
+    _require_limits(store, person, seconds_of(store, spec, dataset) if limits().hours else None, replaces)
     folder = None
     stopping = replaces is not None and _stop(store, replaces, person)
     try:
@@ -119,8 +119,8 @@ def write_plan(store: Store, folder: Path, plan: Plan) -> None:
     )
 
 
-def _seconds(store: Store, spec: ExperimentSpec, dataset: Dataset) -> float:
-    """How long a run is estimated to take, by its plan."""
+def seconds_of(store: Store, spec: ExperimentSpec, dataset: Dataset) -> float:
+    """How long a run is estimated to take, also on a data set that is not here yet (without its download)."""
     known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
     return estimate(build_plan(spec, known), store, dataset.classes).seconds
 
