@@ -26,6 +26,7 @@ from takd.spec import ExperimentSpec, read_spec, to_json
 
 TICK = 2.0  # seconds between looks at a live run
 SHOWS_ONLY = "This server shows stored results. Run your own copy of the program to train this."
+_SHOWN = 4  # trainings of one run; dozens of small ones go on at once, and whoever waits is listed below them
 LIVE_NOTE = "live"  # the note of runs that live mode started
 
 
@@ -140,8 +141,10 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             if run.look.active and left is not None:
                 text += f" · {words.duration(left)} left"
             st.progress(share(run), text=text)
-        for key, progress in run.current:
+        for key, progress in run.current[:_SHOWN]:
             st.caption(_current(key, progress, store))
+        if len(run.current) > _SHOWN:
+            st.caption(f"and {len(run.current) - _SHOWN} more at the same time")
         if run.state == "queued" and run.position is not None:
             st.caption(words.capital(_turn(run, store)))
         if run.asked_by:

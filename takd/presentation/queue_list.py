@@ -1,4 +1,5 @@
-"""The queue as a list: what trains, then what waits, in order, with when each starts and how its owner moves it."""
+"""The queue as a list, under the cards of what trains: what waits, in order, when each starts, and how its owner moves
+it."""
 
 from __future__ import annotations
 
@@ -26,9 +27,6 @@ def waiting_list(entries: list[Queued], store: Store) -> None:
     if not waiting:
         return
     st.subheader("Queue", anchor=False)
-    for entry in entries:
-        if entry.run.position is None:
-            st.caption(ui.plain(f"Now: {_told(entry)}{_left(entry)}"))
     for place, entry in enumerate(waiting, 1):
         _row(place, entry, store)
 
@@ -67,7 +65,3 @@ def _button(label: str, icon: str, key: str, action: Callable[[], None]) -> None
 def _told(entry: Queued) -> str:
     who = f" · {entry.run.asked_by}" if entry.run.asked_by else ""
     return f"{live.describe(live.spec_of(entry.run))}{who}"
-
-
-def _left(entry: Queued) -> str:
-    return "" if entry.left is None else f" · {words.duration(entry.left)} left"

@@ -116,7 +116,8 @@ def _name(store: Store, identity: str) -> str:
     state = st.session_state
     if _NAME not in state:
         rows = (read_run_file(store, store.root / "runs" / name, "experiment.json") for name in _newest(store))
-        state[_NAME] = next((str(row.get("asked_by") or "") for row in rows if row.get("owner") == identity), "")
+        before = next((str(row.get("asked_by") or "") for row in rows if row.get("owner") == identity), "")
+        state[_NAME] = "" if before == _unnamed(identity) else before
     return clean_name(str(state[_NAME])) or _unnamed(identity)
 
 
