@@ -77,7 +77,7 @@ def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> No
     if not any(missing_weights(name) for name in spec.path) or dataset.fingerprint is None:
         return
     for stage in build_plan(spec, dataset).stages.values():
-        if (problem := missing_weights(stage.network)) and not store.is_done(stage.key):
+        if (problem := missing_weights(stage.network)) and not store.without_imports.is_done(stage.key):
             raise RunError(problem)
 
 
