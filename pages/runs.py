@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import library, live, ui
+from takd.presentation import bundles, library, live, ui
 from takd.runs.states import list_runs
 
 store = ui.store()
@@ -27,4 +27,5 @@ else:
     st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
 library.attention(store)
 library.table(store)
+bundles.section(store)
 library.broken(store)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from takd.runs.layout import IMPORTED
+
 LOCK = "lock"
 
 
@@ -45,6 +47,11 @@ def warm_lock(root: Path) -> FileLock:
 def verify_lock(root: Path) -> FileLock:
     """The lock of whoever checks a store's numbers: one at a time. The folder must exist."""
     return _lock(root / "verified" / LOCK)
+
+
+def import_lock(root: Path) -> FileLock:
+    """The lock of whoever adds to or takes from a store's imported runs. The folder must exist."""
+    return _lock(root / IMPORTED / LOCK)
 
 
 def history_lock(root: Path) -> FileLock:

@@ -13,6 +13,7 @@ from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
+from takd.runs.bundle_import import remove_imported
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
 from takd.runs.launch import start_detached
@@ -82,25 +83,10 @@ def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> No
 
 
 def write_plan(store: Store, folder: Path, plan: Plan) -> None:
-    """Make the stages' folders and write plan.json: arms, chains (arm index, seed, keys, keys beside), all keys."""
+    """Make the stages' folders and write plan.json."""
     for stage in plan.stages.values():
         store.ensure(stage)
-    places = {arm: index for index, arm in enumerate(plan.arms)}
-    write_run_file(
-        folder,
-        "plan.json",
-        {
-            "arms": [
-                {"method": arm.method, "path": list(arm.path), "options": dict(arm.options), "name": arm.name}
-                for arm in plan.arms
-            ],
-            "chains": [
-                {"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys), "beside": list(c.beside)}
-                for c in plan.chains
-            ],
-            "stages": list(plan.stages),
-        },
-    )
+    write_run_file(folder, "plan.json", plan.to_json())
 
 
 def cancel(store: Store, run_id: str) -> None:
@@ -135,11 +121,15 @@ def resume(store: Store, run_id: str) -> None:
     start_worker(store, run_id)
 
 
-def delete(store: Store, run_id: str) -> None:
-    """Forget a run that is not active. Its finished stages stay, because other runs may share them.
+def delete(store: Store, run_id: str) -> str:
+    """Forget a run that is not active; returns what became of its stages, in a sentence. Those that were trained here
+    stay, because other runs may share them; imported ones go with the last run that needs them.
 
     Raises RunError when it is active or cached.
     """
+    if run_folder(store, run_id).parent.parent == store.imported:
+        gone = remove_imported(store, run_id)
+        return f"The imported run {run_id} is removed, and {gone} trainings that no other imported run needs."
     folder = _own_folder(store, run_id)
     if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
         raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
@@ -149,6 +139,7 @@ def delete(store: Store, run_id: str) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     finally:
         lock.release()
+    return f"Run {run_id} is deleted; its trainings are kept."
 
 
 def _stop(store: Store, run_id: str) -> bool:
@@ -205,6 +196,8 @@ def _new_folder(store: Store) -> Path:
 def _own_folder(store: Store, run_id: str) -> Path:
     folder = run_folder(store, run_id)
     if folder.parent.parent != store.root:
+        if folder.parent.parent == store.imported:
+            raise RunError(f"Run {run_id} was imported and cannot be changed; start the same question yourself.")
         raise RunError(f"Run {run_id} comes with the program and cannot be changed; start the same question yourself.")
     return folder
 
