@@ -7,7 +7,7 @@ import math
 import unicodedata
 from typing import Any
 
-from takd.stage import canonical_json
+from takd.stage import canonical_json, named_once
 
 _DEPTH = 10  # no file of ours nests deeper than five
 _DIGITS = 20  # of a whole number: 2**64 has twenty
@@ -30,7 +30,7 @@ def strict_object(raw: bytes, most: int, *, canonical: bool = True) -> dict[str,
     try:
         value = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_once,
+            object_pairs_hook=named_once,
             parse_int=_integer,
             parse_float=_finite,
             parse_constant=_finite,
@@ -40,20 +40,13 @@ def strict_object(raw: bytes, most: int, *, canonical: bool = True) -> dict[str,
     except UnicodeDecodeError as error:
         raise Unfit("is not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
-        raise Unfit("is not JSON") from error
+        raise Unfit(f"is not JSON: {str(error)[:100]}") from error
     if not isinstance(value, dict):
         raise Unfit("does not hold an object")
     _require_shallow(value, _DEPTH)
     if canonical and canonical_json(value) != raw:
         raise Unfit("is not written the way this program writes it")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Unfit("names something twice")
-    return found
 
 
 def _integer(text: str) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,7 @@ def members_of(store: Store) -> Members:
 def packed(members: Members, *more: tuple[zipfile.ZipInfo | str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     """A zip file of these members, and more that may repeat names."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings(action="ignore"):  # a name may be there twice
         for name, raw in (*members.items(), *more):
             info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
             archive.writestr(info, raw, method if isinstance(name, str) else info.compress_type)
