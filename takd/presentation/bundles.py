@@ -28,6 +28,10 @@ def section(store: Store) -> None:
     """Download a finished run as one file, import such a file. A server that only shows results has neither."""
     if read_only():
         return
+    st.fragment(_panel)(store)  # a file that is chosen or refused draws this part anew, not the page
+
+
+def _panel(store: Store) -> None:
     runs = [run for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
     st.subheader("Runs as files", anchor=False)
     for sentence in st.session_state.pop(_SAID, ()):
@@ -81,14 +85,18 @@ def _download(runs: Sequence[RunInfo], store: Store) -> None:
 def _about(inside: Contents, weights: bool) -> str:
     size = inside.bytes if weights else inside.bytes_without_weights
     left = inside.bytes - inside.bytes_without_weights
-    text = f"{count(inside.stages, 'training')}, about {size / 1e6:,.1f} MB"
-    text += f"; {left / 1e6:,.1f} MB of it are weights." if weights else ", without weights."
+    text = f"{count(inside.stages, 'training')}, about {_bytes(size)}"
+    text += f"; {_bytes(left)} of it are weights." if weights else ", without weights."
     if size > MOST_UPLOADED:
         text += (
             f" The page takes files up to {MOST_UPLOADED // 1_000_000} MB; larger ones are imported with: "
             "python -m takd import FILE"
         )
     return text
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.0f} kB"
 
 
 def _bundle(store: Store, run_id: str, weights: bool) -> bytes:
