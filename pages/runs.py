@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import lately, library, live, queue_list, ui, visitor
+from takd.presentation import bundles, lately, library, live, queue_list, ui, visitor
 from takd.runs.policy import read_only
 from takd.runs.queue import queue
 from takd.runs.states import list_runs
@@ -32,4 +32,5 @@ else:
     st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
 library.attention(store)
 library.table(store)
+bundles.section(store)
 library.broken(store)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import __version__, cli_bench, cli_queue, cli_serve, cli_tables, cli_verify
+from takd import __version__, cli_bench, cli_bundle, cli_queue, cli_serve, cli_tables, cli_verify
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
@@ -66,6 +66,8 @@ def cli() -> None:
 for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cli_tables.datasets, cli_tables.data):
     cli.add_command(_command)
 for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_queue.list_, cli_queue.move):
+    cli.add_command(_command)
+for _command in (cli_bundle.bundle, cli_bundle.import_):
     cli.add_command(_command)
 
 
@@ -342,8 +344,8 @@ def _tell_state(session: Session, store: Store, run_id: str) -> None:
 @common
 def delete(session: Session, run_id: str) -> None:
     """Forget a run that has ended. Its trainings stay, because other runs may share them."""
-    delete_run(open_store(session.store), run_id)
-    session.answer({"run": run_id, "deleted": True}, f"Run {run_id} is deleted; its trainings are kept.")
+    said = delete_run(open_store(session.store), run_id)
+    session.answer({"run": run_id, "deleted": True}, said)
 
 
 @cli.command()

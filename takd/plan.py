@@ -6,6 +6,7 @@ Nothing here looks at a disk: what is already trained is a question for the stor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from takd.data.table import Dataset
 from takd.methods.options import Value
@@ -89,6 +90,21 @@ class Plan:
 
     def chains_of(self, arm: Arm) -> tuple[Chain, ...]:
         return tuple(chain for chain in self.chains if chain.arm == arm)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a run keeps it: arms, chains (arm index, seed, keys, keys beside), all keys, teachers first."""
+        places = {arm: index for index, arm in enumerate(self.arms)}
+        return {
+            "arms": [
+                {"method": arm.method, "path": list(arm.path), "options": dict(arm.options), "name": arm.name}
+                for arm in self.arms
+            ],
+            "chains": [
+                {"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys), "beside": list(c.beside)}
+                for c in self.chains
+            ],
+            "stages": list(self.stages),
+        }
 
 
 def chosen_arm(spec: ExperimentSpec) -> Arm:

@@ -22,6 +22,7 @@ from takd.methods.table import METHODS, why_impossible
 from takd.networks.own import is_own, own_networks
 from takd.networks.own import why_unfit as why_own_unfit
 from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
+from takd.stage import named_once
 from takd.starts import SCOPES, ExperimentSpec, start_for
 
 _SHOWN = 30  # of the allowed values in a sentence
@@ -378,12 +379,13 @@ def to_json(spec: ExperimentSpec) -> dict[str, Any]:
 
 def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) -> ExperimentSpec:
     """Read a spec file strictly; raises SpecError with a sentence."""
+    then = "Start from the spec that python -m takd plan --json shows."
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=named_once)
     except (ValueError, RecursionError) as error:
-        raise SpecError([f"The experiment file is not JSON: {error}."]) from error
+        raise SpecError([f"The experiment file is not JSON: {error}. {then}"]) from error
     if not isinstance(value, dict):
-        raise SpecError(["The experiment file must hold one JSON object."])
+        raise SpecError([f"The experiment file must hold one JSON object. {then}"])
     return require_spec(value, datasets)
 
 

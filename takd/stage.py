@@ -165,6 +165,13 @@ def _checked(part: Any) -> Any:
     return part
 
 
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object (an object_pairs_hook) in which nothing is named twice; two readers could read it differently."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("it names something twice")
+    return found
+
+
 def canonical_json(value: Any) -> bytes:
     """One byte string per value: sorted keys, ASCII, no NaN, a newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

@@ -159,8 +159,8 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
     done: the student is finished. test_acc, val_acc: the student's, at the last epoch. teacher: first network of the
     path, missing for scratch; teacher_test_acc: its accuracy. seconds: sum over the chain's distinct trainings, NaN
     unless all of them are known. trainings: how many there are. mac_epochs: planned cost, the sum of
-    MACs of a step per image (takd.costs) * training images * epochs. origin: `cached` if every
-    stage is, `live` otherwise, missing until done.
+    MACs of a step per image (takd.costs) * training images * epochs. origin: that of all its stages (origin_of_all),
+    missing until done.
     """
     results = {key: store.result(key) for key in plan.stages}
     rows = []
@@ -170,7 +170,7 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
         keys = tuple(dict.fromkeys((*chain.beside, *chain.keys)))
         own_teacher = taught and len(chain.keys) == len(arm.path)
         done = results[chain.student] is not None
-        cached = done and all(store.origin(key) == "cached" for key in keys)
+        origins = [store.origin(key) for key in keys] if done else []
         rows.append(
             {
                 "arm": arm.name,
@@ -188,11 +188,20 @@ def chain_frame(plan: Plan, store: Store) -> pd.DataFrame:
                 "seconds": sum(_number((results[key] or {}).get("seconds")) for key in keys),
                 "trainings": len(keys),
                 "mac_epochs": sum(_mac_epochs(plan.stages[key], plan.stages) for key in keys),
-                "origin": ("cached" if cached else "live") if done else None,
+                "origin": origin_of_all(origins),
                 "student_key": chain.student,
             }
         )
     return tidy(rows, CHAIN_COLUMNS)
+
+
+def origin_of_all(origins: Iterable[str | None]) -> str | None:
+    """One word for numbers made from several trainings: `imported` where one of them is, so that nobody takes the whole
+    for a number that was trained here; `cached` where all are; else `live`. None for no training."""
+    found = set(origins)
+    if not found:
+        return None
+    return "imported" if "imported" in found else "cached" if found == {"cached"} else "live"
 
 
 def part_of(result: Mapping[str, Any], part: int | None) -> Mapping[str, Any]:
@@ -212,7 +221,7 @@ def arm_frame(chains: pd.DataFrame) -> pd.DataFrame:
 
     n counts finished seeds; mean, half, low, high: 95 % t interval of the student's test accuracy over them (NaN as
     in statistics.Interval). val_mean, teacher_mean, seconds: means over the same seeds. trainings, mac_epochs: of
-    one seed. origin: `cached` if every finished chain is.
+    one seed. origin: that of all finished chains (origin_of_all).
     """
     rows = []
     for name, group in chains.groupby("arm", sort=False, observed=True):
@@ -223,7 +232,7 @@ def arm_frame(chains: pd.DataFrame) -> pd.DataFrame:
         row |= {"arm": name, "n": interval.n, "mean": interval.mean, "half": interval.half}
         row |= {"low": interval.low, "high": interval.high, "val_mean": done["val_acc"].mean()}
         row |= {"teacher_mean": done["teacher_test_acc"].mean(), "seconds": done["seconds"].mean()}
-        row["origin"] = ("cached" if (done["origin"] == "cached").all() else "live") if len(done) else None
+        row["origin"] = origin_of_all(done["origin"])
         rows.append(row)
     return tidy(rows, ARM_COLUMNS)
 

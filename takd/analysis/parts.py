@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from takd.analysis.frames import Store, part_of, tidy
+from takd.analysis.frames import Store, origin_of_all, part_of, tidy
 from takd.analysis.statistics import MARGIN, t_interval
 from takd.analysis.verdicts import Verdict, compare
 from takd.networks.table import NETWORKS, SubModel, sub_models
@@ -76,7 +76,7 @@ def part_means(parts: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(_SAME, values, strict=True))
         row |= {"n": interval.n, "mean": interval.mean, "half": interval.half}
         row |= {"low": interval.low, "high": interval.high}
-        row["origin"] = ("cached" if (done["origin"] == "cached").all() else "live") if len(done) else None
+        row["origin"] = origin_of_all(done["origin"])
         rows.append(row)
     return tidy(rows, PART_MEAN_COLUMNS)
 

@@ -79,7 +79,7 @@ def _parse(raw: bytes) -> Summary | None:
     kind, n, numbers = value.get("kind"), value.get("n"), (value.get("mean"), value.get("half"))
     if not isinstance(kind, str) or type(n) is not int or not all(_number_or_none(number) for number in numbers):
         return None
-    return Summary(kind, *numbers, n)  # type: ignore[arg-type]
+    return Summary(kind, *numbers, n)
 
 
 def _number_or_none(value: Any) -> bool:

@@ -86,7 +86,7 @@ class Check:
         if self.what:
             return [run_info(self.store, self.what)]
         found = []
-        for name in sorted({name for root in (self.store.root, *self.store.cached) for name in run_ids(root)}):
+        for name in sorted({name for root in self.store.roots for name in run_ids(root)}):
             try:
                 found.append(run_info(self.store, name))
             except RunError as error:  # a damaged folder: Store.broken lists it
@@ -100,8 +100,7 @@ class Check:
 
 def _stored(store: Store) -> list[str]:
     """Keys of all stages that have anything but what is computed again."""
-    roots = (store.root, *store.cached)
-    folders = [folder for root in roots for shard in listed(root / "stages") for folder in listed(shard)]
+    folders = [folder for root in store.roots for shard in listed(root / "stages") for folder in listed(shard)]
     kept = [
         f.name for f in folders if is_key(f.name) and any((f / name).exists() for name in ("stage.json", "result.json"))
     ]

@@ -40,13 +40,15 @@ _LOSS = 2e-4  # of a mean of fp32 terms against the mean of their sum
 def verify_stage(store: Store, key: str, *, expected: bool = True) -> StageReport:
     """Check one stage. One that is not trained is a difference only where it is `expected` to be."""
     notes, folder = Notes(), place_of(store, key)
-    cached = folder != store.own_folder(key)
+    package = "" if folder == store.own_folder(key) else "what comes with the program"
+    if store.imported is not None and folder.is_relative_to(store.imported):
+        package = "the bundle it came in"
     stage = _stage(notes, store, folder, key, expected)
     result = _result(notes, folder, key, expected)
     name = _title(store, stage) if stage is not None else f"stage {key[:8]}"
     if result is not None:
         try:
-            _contents(notes, store, folder, stage, result, cached)
+            _contents(notes, store, folder, stage, result, package)
         except _FOREIGN as error:  # edited by somebody: a list for a number, a text for a list
             traceback.print_exc()
             notes.differs(RESULT, "values of the right kind", f"{type(error).__name__}: {error}")
@@ -54,9 +56,9 @@ def verify_stage(store: Store, key: str, *, expected: bool = True) -> StageRepor
 
 
 def _contents(
-    notes: Notes, store: Store, folder: Path, stage: StageSpec | None, result: Mapping[str, Any], cached: bool
+    notes: Notes, store: Store, folder: Path, stage: StageSpec | None, result: Mapping[str, Any], package: str
 ) -> None:
-    raws = _files(notes, folder, result, cached)
+    raws = _files(notes, folder, result, package)
     if stage is not None:
         _events(notes, stage, result, raws.get(EVENTS))
         _test_numbers(notes, store, stage, result, raws)
@@ -101,15 +103,16 @@ def _result(notes: Notes, folder: Path, key: str, expected: bool) -> dict[str, A
     return value
 
 
-def _files(notes: Notes, folder: Path, result: Mapping[str, Any], cached: bool) -> dict[str, bytes]:
-    """The bytes of the stage's files, each compared with its sum; also of those that differ: their content counts."""
+def _files(notes: Notes, folder: Path, result: Mapping[str, Any], package: str) -> dict[str, bytes]:
+    """The bytes of the stage's files, each compared with its sum; also of those that differ: their content counts.
+    `package` names what a stage came in that was not trained here: files may have been left out of it."""
     found: dict[str, bytes] = {}
     listed: dict[str, Any] = result["files"]
     for name in sorted({*listed, EVENTS, *_MAY_BE_LEFT_OUT}):
         row = listed.get(name)
         raw = files.read_bytes_or_none(folder / name) if "/" not in name and os_safe(name) else None
-        if raw is None and cached and name in _MAY_BE_LEFT_OUT:
-            notes.skip(name, "left out of what comes with the program")
+        if raw is None and package and name in _MAY_BE_LEFT_OUT:
+            notes.skip(name, f"left out of {package}")
         elif raw is None and row is None:
             notes.differs(name, "not listed in result.json", "missing")
         elif raw is None:

@@ -64,17 +64,22 @@ def cost_details(left: Estimate, rules: Iterable[str] = ()) -> str:
     return " ".join(part for part in (memory, *rules, sure) if part)
 
 
+ORIGINS = {"live": "● live", "cached": "■ cached", "imported": "◆ imported"}
+"""Where numbers come from: trained on this machine, with the program, in a bundle somebody brought."""
+
+
 def provenance(origin: str | None, date: str | None = None, device: str | None = None, n: int | None = None) -> str:
-    """The chip on every figure: `● live on H200`, `■ cached 2026-11-20 on H200`, `◌ estimated, not run`."""
+    """The chip on every figure: `● live on H200`, `■ cached 2026-11-20 on H200`, `◆ imported 2026-11-20 on H200`,
+    `◌ estimated, not run`; `live+cached` and the like are parts of both."""
     seeds = f" · n = {n}" if n is not None else ""
     if origin == "estimated":
         return "◌ estimated, not run"
     if origin == "live":
-        return f"● live{f' on {device}' if device else ''}{seeds}"
-    if origin == "cached":
-        return f"■ cached {date or '(date not recorded)'} on {device or 'a device not recorded'}{seeds}"
-    if origin == "mixed":
-        return f"◐ part live, part cached{seeds}"
+        return f"{ORIGINS[origin]}{f' on {device}' if device else ''}{seeds}"
+    if origin in ("cached", "imported"):
+        return f"{ORIGINS[origin]} {date or '(date not recorded)'} on {device or 'a device not recorded'}{seeds}"
+    if origin and "+" in origin:
+        return f"◐ {', '.join(f'part {word}' for word in origin.split('+'))}{seeds}"
     return f"○ not trained yet{seeds if n else ''}"
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
 from takd.presentation import live, ui, verifying, words
+from takd.presentation.captions import ORIGINS
 from takd.presentation.study import Study, study
 from takd.runs.states import RunInfo, list_runs
 from takd.runs.store import Store
@@ -51,7 +52,7 @@ def table(store: Store) -> None:
     st.caption(
         "Gain is the chosen arm minus its control (direct KD for a chain, the student alone for direct KD, joint "
         "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
-        "the program, ● live ones were trained here."
+        "the program, ● live ones were trained here, ◆ imported ones somewhere else."
     )
     verifying.section([(run, live.describe(live.spec_of(run))) for run in done], store)
 
@@ -69,7 +70,7 @@ def _row(run: RunInfo, store: Store) -> dict[str, object]:
         "numbers": verifying.label(run, store),
         "question": live.describe(spec),
         "stages": run.stages_total,
-        "origin": "■ cached" if run.origin == "cached" else "● live",
+        "origin": ORIGINS[run.origin],
         "created": run.created[:16].replace("T", " "),
     }
 
@@ -82,7 +83,7 @@ def _study(run: RunInfo, store: Store) -> Study | None:
 
 def broken(store: Store) -> None:
     """Folders that could not be read: skipped everywhere else, listed here with the reason."""
-    found = [(f"{root.name}/{name}", why) for root in (store.root, *store.cached) for name, why in store.broken(root)]
+    found = [(f"{root.name}/{name}", why) for root in store.roots for name, why in store.broken(root)]
     found += [(f"data set {name}", why) for name, why in damaged()]
     if found:
         with st.expander(f"{words.count(len(found), 'folder')} could not be read", icon=":material/folder_off:"):

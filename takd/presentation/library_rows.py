@@ -12,6 +12,7 @@ from takd.analysis.summary import Summary, keep, kept, work_out
 from takd.analysis.verdicts import LEAST_SEEDS
 from takd.data.table import Dataset
 from takd.presentation import live, ui
+from takd.presentation.captions import ORIGINS
 from takd.presentation.phrases import CANNOT_TELL
 from takd.runs.states import RunInfo
 from takd.runs.store import Store

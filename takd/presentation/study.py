@@ -262,13 +262,12 @@ def assistant_rows(shown: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @once
 def origin_of(shown: Study, store: Store) -> tuple[str | None, str | None, str | None]:
-    """(origin, date, device) of the numbers on screen, for the provenance line."""
+    """(origin, date, device) of the numbers on screen, for the provenance line; several origins are joined by +."""
     done = shown.stages[shown.stages["done"]]
     if not len(done):
         return None, None, None
-    origins = set(done["origin"].astype(str))
     results = [store.result(str(key)) or {} for key in done["key"]]
     date = max((str(r.get("finished", ""))[:10] for r in results), default="")
     devices = sorted({str((r.get("env") or {}).get("device_name", "")) for r in results} - {""})
-    origin = origins.pop() if len(origins) == 1 else "mixed"
+    origin = "+".join(sorted(set(done["origin"].astype(str)), key="live cached imported".find))
     return origin, date or None, " and ".join(devices) or None

@@ -234,11 +234,11 @@ def _datasets(_: Store) -> Found:
 
 
 def _folders(store: Store) -> Found:
-    for root in (store.root, *store.cached):
+    for root in store.roots:
         broken = [f"{name}: {why}" for name, why in store.broken(root)]
         if broken:
             yield FAILED, f"{len(broken)} in {root} cannot be used: {_few(broken, '; ')}."
-    if not any(store.broken(root) for root in (store.root, *store.cached)):
+    if not any(store.broken(root) for root in store.roots):
         yield OK, f"everything in {store.root} and {len(store.cached)} cached store(s) can be read"
 
 

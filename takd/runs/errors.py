@@ -11,6 +11,10 @@ class RunError(Exception):
     """A run cannot be started, resumed, cancelled or deleted; the text says why and what to do next."""
 
 
+class BundleError(RunError):
+    """A bundle cannot be made or imported; the text says why and what to do next."""
+
+
 class StageStopped(Exception):
     """Training stopped because it was asked to; the checkpoint is saved and the stage can go on later."""
 

@@ -91,7 +91,7 @@ def estimate(
     `device` defaults to a GPU this store has measured, else the CPU. Stages that are done cost nothing. `begun`: the
     workers are there already, so no start is to be waited for.
     """
-    todo = {key: stage for key, stage in plan.stages.items() if not store.is_done(key)}
+    todo = {key: stage for key, stage in plan.stages.items() if not store.without_imports.is_done(key)}
     return estimate_of(todo, plan.stages, store, processes, device, begun=begun)
 
 

@@ -20,6 +20,7 @@ STAGE, EVENTS, RESULT, PROGRESS, FAILED = "stage.json", "events.jsonl", "result.
 CHECKPOINT, CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"
 ATTEMPTS = "attempts.json"  # see guard.py
 OWN_NAMES = {STAGE, EVENTS, PROGRESS, RESULT, FAILED, ATTEMPTS, "lock"}
+IMPORTED = "imported"  # the folder of a store that holds what came in bundles: a store of its own, only read
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 KEY = re.compile(r"[0-9a-f]{32}")
 _ONE_LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)  # made once: rows are many

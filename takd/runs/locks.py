@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from takd.runs.layout import IMPORTED
+
 LOCK = "lock"
 
 
@@ -50,6 +52,11 @@ def verify_lock(root: Path) -> FileLock:
 def queue_lock(root: Path) -> FileLock:
     """The lock of whoever changes the order of the queue. The folder must exist."""
     return _lock(root / "queue" / LOCK)
+
+
+def import_lock(root: Path) -> FileLock:
+    """The lock of whoever adds to or takes from a store's imported runs. The folder must exist."""
+    return _lock(root / IMPORTED / LOCK)
 
 
 def history_lock(root: Path) -> FileLock:

@@ -43,7 +43,7 @@ class Left:
 
     def __init__(self, store: Store, stages: Mapping[str, StageSpec]) -> None:
         """`stages` lists teachers before pupils."""
-        self._store, self._stages = store, stages
+        self._store, self._stages = store.without_imports, stages
         self._left = dict(stages)
         self._taught: set[str] = set()  # pupils whose teachers are all ready
 
@@ -113,8 +113,10 @@ def train_all(
 
     Several processes may do this at once for the same or overlapping stages (`processes` says how many share this
     run): each stage is trained by the one that holds its lock. A failure is left in the stage's folder and only its
-    descendants are skipped. `between` is called before each look; `run_id` names the run whose log is quoted.
+    descendants are skipped. `between` is called before each look; `run_id` names the run whose log is quoted. What was
+    imported is not used: it is trained anew.
     """
+    store = store.without_imports
     pupils = Counter(teacher for stage in stages.values() for teacher in stage.teachers)
     work = _Work(store, stages, device, should_stop, say, pupils, run_id)
     left = Left(store, stages)

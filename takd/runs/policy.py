@@ -15,14 +15,16 @@ from takd.runs.errors import RunError
 READ_ONLY, PUBLIC = "TAKD_READ_ONLY", "TAKD_PUBLIC"
 MAX_WAITING, MAX_PER_PERSON = "TAKD_MAX_WAITING", "TAKD_MAX_PER_PERSON"
 MAX_HOURS, MAX_STORE_GB = "TAKD_MAX_HOURS", "TAKD_MAX_STORE_GB"
+IMPORTS, IMPORTS_MB = "TAKD_IMPORTS", "TAKD_IMPORTS_MB"
 # (usually, on a public server); 0 means without a limit
 _DEFAULTS: dict[str, tuple[float, float]] = {
     MAX_WAITING: (50, 50),
     MAX_PER_PERSON: (0, 3),
     MAX_HOURS: (0, 2),
     MAX_STORE_GB: (0, 5),
+    IMPORTS_MB: (2000, 2000),
 }
-_WHOLE = (MAX_WAITING, MAX_PER_PERSON)
+_WHOLE = (MAX_WAITING, MAX_PER_PERSON, IMPORTS_MB)
 _MOST = 1e6
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 LONG_SECONDS = 3600.0  # a run that takes at least this long is started after a question
@@ -51,8 +53,8 @@ def public() -> bool:
 
 def limits() -> Limits:
     """The limits in force."""
-    values = {name: _number(name) for name in _DEFAULTS}
-    return Limits(int(values[MAX_WAITING]), int(values[MAX_PER_PERSON]), values[MAX_HOURS], values[MAX_STORE_GB])
+    waiting, per_person = int(_number(MAX_WAITING)), int(_number(MAX_PER_PERSON))
+    return Limits(waiting, per_person, _number(MAX_HOURS), _number(MAX_STORE_GB))
 
 
 def problems() -> tuple[str, ...]:
@@ -71,6 +73,17 @@ def problems() -> tuple[str, ...]:
     return tuple(found)
 
 
+def may_import() -> bool:
+    """Whether people may bring runs along. Not on a public server, whose disk strangers could fill, unless whoever
+    started it says so (TAKD_IMPORTS=1)."""
+    return not read_only() and (not public() or _raw(IMPORTS).lower() in _YES)
+
+
+def import_quota() -> int:
+    """How many bytes all imported runs may take together (TAKD_IMPORTS_MB, default 2,000)."""
+    return int(_number(IMPORTS_MB)) * 1_000_000
+
+
 def require_changes_allowed() -> None:
     """The first line of everything that writes on somebody's wish. Raises RunError on a read-only server."""
     if read_only():
@@ -86,6 +99,16 @@ def _raw(name: str) -> str:
 
 def _quoted(name: str) -> str:
     return repr(_raw(name)[:40])
+
+
+def require_imports_allowed() -> None:
+    """The first line of everything that takes in what somebody brings. Raises RunError where that is turned off."""
+    require_changes_allowed()
+    if not may_import():
+        raise RunError(
+            "This server takes no runs from outside (TAKD_PUBLIC is set). To open a bundle, run your own copy of the "
+            "program."
+        )
 
 
 def _is_set(name: str) -> bool:

@@ -1,8 +1,8 @@
 """Whether a run's numbers were checked, what the check found, and whether what it saw is still there.
 
 The check itself recomputes everything from the stored files (takd.evaluation.verify); this room keeps its outcome: one
-stamp per run, `verified.json` in the run's folder, or `<store>/verified/<run id>.json` for a cached run, whose folder
-is only read. A stamp counts while every file it saw still has the bytes it had.
+stamp per run, `verified.json` in the run's folder, or `<store>/verified/<run id>.json` for a cached or imported run,
+whose folder is only read. A stamp counts while every file it saw still has the bytes it had.
 """
 
 from __future__ import annotations
@@ -167,5 +167,5 @@ def place_of(store: Store, key: str) -> Path:
     if store.is_done(key):
         return store.folder(key)
     own = store.own_folder(key)
-    places = [root / "stages" / key[:2] / key for root in store.cached]
-    return next((place for place in (*places, own) if (place / RESULT).exists()), own)
+    places = [root / "stages" / key[:2] / key for root in (*store.cached, *store.roots)]
+    return next((place for place in places if (place / RESULT).exists()), own)

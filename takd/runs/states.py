@@ -58,7 +58,7 @@ class RunInfo:
     `spec` holds the choices as JSON values. `reason` is a sentence where the state needs one, `cause` its one-word
     class. Times are UTC in ISO form. `current` are the stages being trained with their progress; `position` is the
     place in the queue (1 starts next) of a waiting run; `asked_by` is a name to show, `owner` the short id of whose it
-    is (people.py); `origin` is live or cached.
+    is (people.py); `origin` is live, cached or imported.
     """
 
     id: str
@@ -88,9 +88,9 @@ class RunInfo:
 
 
 def run_folder(store: Store, run_id: str) -> Path:
-    """The folder of a run, own root first, then cached ones. Raises RunError when there is no such run."""
+    """The folder of a run: own root first, then cached ones, then imported ones. Raises RunError when there is none."""
     if isinstance(run_id, str) and RUN_ID.fullmatch(run_id):
-        for root in (store.root, *store.cached):
+        for root in store.roots:
             if (root / "runs" / run_id / "experiment.json").is_file():
                 return root / "runs" / run_id
     raise RunError(f"There is no run {str(run_id)[:40]!r} here; choose one from the list of runs.")
@@ -102,7 +102,8 @@ def run_info(store: Store, run_id: str) -> RunInfo:
     experiment = read_run_file(store, folder, "experiment.json")
     if not isinstance(experiment.get("spec"), dict):
         raise RunError(f"experiment.json of run {run_id} is damaged; delete the run and start it again.")
-    own = folder.parent.parent == store.root
+    origin = _origin(store, folder)
+    own, store = origin == "live", seen_by(store, origin)
     keys = plan_keys(store, folder)
     # The state first: stages that end between the two looks are then too many for it, never too few
     state, status = observe(store, folder) if own else ("", read_status(folder))
@@ -135,16 +136,27 @@ def run_info(store: Store, run_id: str) -> RunInfo:
         asked_by=str(experiment.get("asked_by") or ""),
         owner=str(experiment.get("owner") or ""),
         note=str(experiment.get("note") or ""),
-        origin="live" if own else "cached",
+        origin=origin,
         device=str(status.get("device") or ""),
         processes=int(status.get("processes") or 0),
         keys=keys,
     )
 
 
+def seen_by(store: Store, origin: str) -> Store:
+    """The store in which a run of this origin finds its stages: only imported ones are done by what was imported."""
+    return store if origin == "imported" else store.without_imports
+
+
+def _origin(store: Store, folder: Path) -> str:
+    root = folder.parent.parent
+    return "live" if root == store.root else "imported" if root == store.imported else "cached"
+
+
 def list_runs(store: Store, limit: int = 500) -> list[RunInfo]:
-    """The newest runs first, cached ones among them; runs that cannot be read are left out (see Store.broken)."""
-    names = {name for root in (store.root, *store.cached) for name in run_ids(root)}
+    """The newest runs first, cached and imported ones among them; runs that cannot be read are left out (see
+    Store.broken)."""
+    names = {name for root in store.roots for name in run_ids(root)}
     found: list[RunInfo] = []
     for name in sorted(names, reverse=True)[:limit]:
         try:

@@ -1,6 +1,8 @@
-"""The store: one folder per stage and per run, plain files, the same shape live (`runs/`) and cached (`cached_runs/`).
+"""The store: one folder per stage and per run, plain files, the same shape live (`runs/`), cached (`cached_runs/`) and
+imported (`<store>/imported/`).
 
-`result.json` is written last, so its presence means done. Finished stages are looked up in the cached stores first.
+`result.json` is written last, so its presence means done. Finished stages are looked up in the cached stores first,
+then in the own one, then among the imported ones.
 Keys are 32 hex digits and nothing else ever becomes a path.
 """
 
@@ -12,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from takd.runs.layout import (
     EVENTS,
     FAILED,
     FILE_NAME,
+    IMPORTED,
     OWN_NAMES,
     PROGRESS,
     RESULT,
@@ -54,20 +57,36 @@ _PROGRESS_SECONDS = 0.4
 
 
 class Store:
-    """Stages under `root`, which may be written, and under `cached`, which are only read.
+    """Stages under `root`, which may be written, and under `cached` and `imported`, which are only read.
 
     Reading never raises for what lies on the disk: a damaged stage is not done, and `broken` lists it. Writing raises
     OSError (disk full, read-only). Safe to share between threads; in a stage's folder only the holder of its lock
     writes.
     """
 
-    def __init__(self, root: Path, cached: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, cached: Sequence[Path] = (), imported: Path | None = None) -> None:
         self.root = Path(root)
         self.cached = tuple(Path(path) for path in cached)
+        self.imported = imported
         self._memo: dict[str, tuple[tuple[int, int, int], Any]] = {}
         self._guard = threading.Lock()
         self._synced: dict[str, float] = {}
         self._reported: dict[str, float] = {}
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Where runs are looked for: own ones first, then cached ones, then imported ones."""
+        return (self.root, *self.cached, *([] if self.imported is None else [self.imported]))
+
+    @cached_property
+    def without_imports(self) -> Store:
+        """The store as training sees it. Numbers that somebody brought along are shown under their own word and never
+        used: no stage counts as trained because it was imported, and no imported network teaches."""
+        if self.imported is None:
+            return self
+        found = Store(self.root, self.cached)
+        found._memo, found._guard = self._memo, self._guard  # the same files
+        return found
 
     # Where things are
 
@@ -76,20 +95,20 @@ class Store:
         return stage_folder(self.root, key)
 
     def folder(self, key: str) -> Path:
-        """Where a stage is read from: a finished cached one wins, else the own folder."""
-        return next((f for f in self._places(key)[:-1] if self._done_in(f, key)), self.own_folder(key))
+        """Where a stage is read from: a finished cached one wins, then an own one, then an imported one; the own folder
+        where it is not finished."""
+        return next((f for f in self._places(key) if self._done_in(f, key)), self.own_folder(key))
 
     def origin(self, key: str) -> str | None:
-        """`cached` or `live` for a finished stage, else None."""
-        places = self._places(key)
-        for place in places:
-            if self._done_in(place, key):
-                return "live" if place == places[-1] else "cached"
-        return None
+        """`cached`, `live` or `imported` for a finished stage, else None."""
+        words = (*["cached"] * len(self.cached), "live", "imported")
+        found = (word for place, word in zip(self._places(key), words, strict=False) if self._done_in(place, key))
+        return next(found, None)
 
     def _places(self, key: str) -> tuple[Path, ...]:
-        """Cached folders of a key, then the own one."""
-        return (*[stage_folder(root, key) for root in self.cached], self.own_folder(key))
+        """Cached folders of a key, then the own one, then the imported one."""
+        last = () if self.imported is None else (stage_folder(self.imported, key),)
+        return (*[stage_folder(root, key) for root in self.cached], self.own_folder(key), *last)
 
     # What a stage is
 
@@ -366,4 +385,5 @@ def open_store(root: Path | str | None = None) -> Store:
     (several folders joined by the path separator, or empty for none), else cached_runs/."""
     own = root or os.environ.get("TAKD_STORE") or REPO / "runs"
     cached = os.environ.get("TAKD_CACHED", str(REPO / "cached_runs"))
-    return Store(Path(own).absolute(), [Path(part).absolute() for part in cached.split(os.pathsep) if part])
+    root = Path(own).absolute()
+    return Store(root, [Path(part).absolute() for part in cached.split(os.pathsep) if part], root / IMPORTED)

@@ -14,6 +14,7 @@ from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
+from takd.runs.bundle_import import remove_imported
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, estimate_of
 from takd.runs.failures import utc_now
@@ -93,30 +94,15 @@ def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> No
     if not any(missing_weights(name) for name in spec.path) or dataset.fingerprint is None:
         return
     for stage in build_plan(spec, dataset).stages.values():
-        if (problem := missing_weights(stage.network)) and not store.is_done(stage.key):
+        if (problem := missing_weights(stage.network)) and not store.without_imports.is_done(stage.key):
             raise RunError(problem)
 
 
 def write_plan(store: Store, folder: Path, plan: Plan) -> None:
-    """Make the stages' folders and write plan.json: arms, chains (arm index, seed, keys, keys beside), all keys."""
+    """Make the stages' folders and write plan.json."""
     for stage in plan.stages.values():
         store.ensure(stage)
-    places = {arm: index for index, arm in enumerate(plan.arms)}
-    write_run_file(
-        folder,
-        "plan.json",
-        {
-            "arms": [
-                {"method": arm.method, "path": list(arm.path), "options": dict(arm.options), "name": arm.name}
-                for arm in plan.arms
-            ],
-            "chains": [
-                {"arm": places[c.arm], "seed": c.seed, "keys": list(c.keys), "beside": list(c.beside)}
-                for c in plan.chains
-            ],
-            "stages": list(plan.stages),
-        },
-    )
+    write_run_file(folder, "plan.json", plan.to_json())
 
 
 def seconds_of(store: Store, spec: ExperimentSpec, dataset: Dataset) -> float:
@@ -170,12 +156,17 @@ def _seconds_left(store: Store, folder: Path) -> float:
     return estimate_of({k: s for k, s in stages.items() if not store.is_done(k)}, stages, store).seconds
 
 
-def delete(store: Store, run_id: str, person: Person = MACHINE) -> None:
-    """Forget a run that is not active. Its finished stages stay, because other runs may share them.
+def delete(store: Store, run_id: str, person: Person = MACHINE) -> str:
+    """Forget a run that is not active; returns what became of its stages, in a sentence. Those that were trained here
+    stay, because other runs may share them; imported ones go with the last run that needs them.
 
-    Raises RunError when it is active, cached, or somebody else's.
+    Raises RunError when it is active, cached, or somebody else's (an imported one belongs to who runs the server).
     """
     require_changes_allowed()
+    if run_folder(store, run_id).parent.parent == store.imported:
+        require_owner(person, {}, run_id)
+        gone = remove_imported(store, run_id)
+        return f"The imported run {run_id} is removed, and {gone} trainings that no other imported run needs."
     folder = _own_folder(store, run_id, person)
     if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
         raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
@@ -186,6 +177,7 @@ def delete(store: Store, run_id: str, person: Person = MACHINE) -> None:
         drop_tickets(store.root, [run_id])
     finally:
         lock.release()
+    return f"Run {run_id} is deleted; its trainings are kept."
 
 
 def _stop(store: Store, run_id: str, person: Person) -> bool:
@@ -243,6 +235,8 @@ def _own_folder(store: Store, run_id: str, person: Person) -> Path:
     """The folder of a run that this person may change."""
     folder = run_folder(store, run_id)
     if folder.parent.parent != store.root:
+        if folder.parent.parent == store.imported:
+            raise RunError(f"Run {run_id} was imported and cannot be changed; start the same question yourself.")
         raise RunError(f"Run {run_id} comes with the program and cannot be changed; start the same question yourself.")
     require_owner(person, read_run_file(store, folder, "experiment.json"), run_id)
     return folder

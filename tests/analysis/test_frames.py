@@ -141,6 +141,10 @@ def test_chain_table() -> None:
     macs = sum(capacity(name, 10).macs for name in ("plain-10", "plain-4", "plain-2"))
     assert row["mac_epochs"] == pytest.approx(3 * macs * 45_000 * EPOCHS)
     assert table.loc[("takd 10>4>2", 1), "origin"] == "live"
+    store.origins[key_of(plan, "takd 10>4>2", 0, 1)] = "imported"  # one imported training, and the whole is imported
+    brought = chain_frame(plan, store)
+    assert brought.set_index(["arm", "seed"]).loc[("takd 10>4>2", 0), "origin"] == "imported"
+    assert arm_frame(brought).set_index("arm").loc["takd 10>4>2", "origin"] == "imported"
     unfinished = table.loc[("takd 10>8>2", 0)]
     assert not unfinished["done"] and math.isnan(unfinished["test_acc"]) and pd.isna(unfinished["origin"])
     lost = table.loc[("takd 10>6>2", 0)]

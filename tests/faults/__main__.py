@@ -1,7 +1,7 @@
 """`python -m tests.faults`: inject faults, print what was survived. Exit code 1 where something was lost.
 
---kills 1000 (the long version; half of them at points of the code, half on real workers), --only CLASS, --seconds N,
---seed N, --json. The normal tests run a short version of each class (test_faults.py).
+--kills 1000 (the long version; half of them at points of the code, half on real workers, and 20 changed bundles for
+each), --only CLASS, --seconds N, --seed N, --json. The normal tests run a short version of each class (test_faults.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pathlib import Path
 from tests.faults.common import Figures
 
 Class = Callable[[int, int, Path], Figures]
-CLASSES = ("crash_points", "damage", "refused", "racing", "soak")
-SHORT = {"crash_points": 12, "damage": 20, "refused": 3, "racing": 2, "soak": 4}
+CLASSES = ("crash_points", "damage", "refused", "racing", "soak", "bad_inputs")
+SHORT = {"crash_points": 12, "damage": 20, "refused": 3, "racing": 2, "soak": 4, "bad_inputs": 120}
 LONG = {"crash_points": 0.5, "damage": 0.3, "refused": 0.02, "racing": 0.02, "soak": 0.5}  # of the kills
+LONG["bad_inputs"] = 20  # bundles with random changes: they cost milliseconds
 
 
 def run_class(name: str, size: int, seed: int) -> Figures:
@@ -76,7 +77,7 @@ def show(row: dict) -> None:  # type: ignore[type-arg]
     print(f"{row['name']} ({row['seconds']} s): stages once {row['once']} of {row['stages']}, lost {row['lost']}")
     for kind, number in row["injected"].items():
         print(f"    {kind:<34}{row['survived'].get(kind, 0):>6} of {number}")
-    for note in row["notes"][:12]:
+    for note in row["notes"][:40]:
         print(f"    - {note}")
 
 

@@ -245,6 +245,8 @@ def test_provenance() -> None:
     assert words.provenance("live", device="H200", n=3) == "● live on H200 · n = 3"
     assert words.provenance("cached", "2026-11-20", "H200", 5) == "■ cached 2026-11-20 on H200 · n = 5"
     assert words.provenance("cached") == "■ cached (date not recorded) on a device not recorded"
+    assert words.provenance("imported", "2026-11-20", "H200") == "◆ imported 2026-11-20 on H200"
+    assert words.provenance("live+imported", n=2) == "◐ part live, part imported · n = 2"
     assert words.provenance("estimated") == "◌ estimated, not run"
     assert words.provenance(None) == "○ not trained yet"
 

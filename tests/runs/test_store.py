@@ -12,6 +12,7 @@ import pytest
 from takd.plan import build_plan
 from takd.runs.errors import StoreError
 from takd.runs.failures import clear_failure, failure, record_failure
+from takd.runs.loop import can_teach, needed
 from takd.runs.store import Store, open_store
 from takd.stage import StageSpec
 from tests.runs.conftest import DATA, LADDER
@@ -177,6 +178,22 @@ def test_a_cached_stage_wins_and_its_missing_files_come_from_the_own_root(store:
     assert both.read_file(KEY, "weights.safetensors") == b"weights"
     shutil.rmtree(cached)
     assert both.origin(KEY) == "live"
+
+
+def test_an_imported_stage_comes_last_and_trains_nothing(store: Store, tmp_path: Path) -> None:
+    brought = store.root / "imported"
+    finish(Store(brought))
+    found = Store(store.root, [tmp_path / "cached"], brought)
+    assert found.origin(KEY) == "imported" and found.is_done(KEY) and found.broken(brought) == []
+    assert not found.without_imports.is_done(KEY) and found.ensure(STAGE) == found.own_folder(KEY)
+    assert needed(found, {KEY: STAGE}) == {KEY}, "what was imported is trained all the same"
+    assert not can_teach(found.without_imports, KEY, STAGE)
+    finish(Store(tmp_path / "cached"))
+    assert found.origin(KEY) == "cached"
+    shutil.rmtree(tmp_path / "cached")
+    finish(found)
+    assert found.origin(KEY) == "live" and found.folder(KEY) == found.own_folder(KEY)
+    assert Store(store.root).without_imports.roots == (store.root,) and found.roots[-1] == brought
 
 
 def test_extras_are_checked_and_go_beside_cached_stages(store: Store, tmp_path: Path) -> None:

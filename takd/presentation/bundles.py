@@ -1,0 +1,123 @@
+"""The Runs page's part about runs as files: bring one along, take one away, remove an imported one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import partial
+
+import streamlit as st
+
+from takd.networks.own import gone
+from takd.presentation import live, ui, visitor
+from takd.presentation.bundle_words import imported_sentences
+from takd.presentation.captions import ORIGINS
+from takd.presentation.formats import count
+from takd.runs.bundle import MOST_UPLOADED, Contents, contents, write_bundle
+from takd.runs.bundle_import import Imported, import_bundle
+from takd.runs.errors import RunError
+from takd.runs.policy import may_import, read_only
+from takd.runs.states import RunInfo, list_runs
+from takd.runs.store import Store
+from takd.runs.submit import delete
+
+_SAID = "bundle-said"  # what the last import or removal of this visitor came to
+
+
+def section(store: Store) -> None:
+    """Download a finished run as one file, import such a file. A server that only shows results has neither."""
+    if read_only():
+        return
+    st.fragment(_panel)(store)  # a file that is chosen or refused draws this part anew, not the page
+
+
+def _panel(store: Store) -> None:
+    runs = [run for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
+    st.subheader("Runs as files", anchor=False)
+    for sentence in st.session_state.pop(_SAID, ()):
+        st.info(ui.plain(sentence), icon=":material/inventory_2:")
+    if runs:
+        with st.expander("Download a run", icon=":material/download:"):
+            _download(runs, store)
+    if may_import():
+        with st.expander("Import a run", icon=":material/upload:"):
+            _upload(store)
+
+
+def _download(runs: Sequence[RunInfo], store: Store) -> None:
+    by_id = {run.id: run for run in runs}
+    chosen = st.selectbox(
+        "Run to download",
+        list(by_id),
+        format_func=lambda run_id: f"{live.describe(live.spec_of(by_id[run_id]))} ({run_id}, {by_id[run_id].origin})",
+        key="bundle-run",
+    )
+    run = by_id[chosen]
+    try:
+        inside = contents(store, run.id)
+    except RunError as error:
+        st.caption(ui.plain(str(error)))
+        return
+    weights = False
+    if inside.bytes > inside.bytes_without_weights:
+        weights = st.toggle("With the networks' weights", value=True, key=f"bundle-weights-{run.id}")
+    st.caption(ui.plain(_about(inside, weights)))
+    st.download_button(
+        "Download bundle",
+        data=partial(_bundle, store, run.id, weights),
+        file_name=f"takd-{run.id}.zip",
+        mime="application/zip",
+        icon=":material/folder_zip:",
+        key=f"bundle-{run.id}",
+        on_click="ignore",
+    )
+    if run.origin != "imported":
+        return
+    if st.button("Remove this imported run", icon=":material/delete:", key="bundle-remove"):
+        try:
+            st.session_state[_SAID] = [delete(store, run.id, visitor.person(store))]
+        except RunError as error:
+            st.error(ui.plain(str(error)))
+        else:
+            st.rerun()
+
+
+def _about(inside: Contents, weights: bool) -> str:
+    size = inside.bytes if weights else inside.bytes_without_weights
+    left = inside.bytes - inside.bytes_without_weights
+    text = f"{count(inside.stages, 'training')}, about {_bytes(size)}"
+    text += f"; {_bytes(left)} of it are weights." if weights else ", without weights."
+    if size > MOST_UPLOADED:
+        text += (
+            f" The page takes files up to {MOST_UPLOADED // 1_000_000} MB; larger ones are imported with: "
+            "python -m takd import FILE"
+        )
+    return text
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB" if number >= 1e6 else f"{number / 1e3:,.0f} kB"
+
+
+def _bundle(store: Store, run_id: str, weights: bool) -> bytes:
+    """Made when the button is pressed, not on every run of the page."""
+    file = io.BytesIO()
+    write_bundle(store, run_id, file, weights=weights)
+    return file.getvalue()
+
+
+def _upload(store: Store) -> None:
+    st.caption(
+        "A file from this page of another copy of the program, or from `python -m takd bundle`. Everything in it is "
+        f"checked first. What comes is marked {ORIGINS['imported']} and never used for training."
+    )
+    file = st.file_uploader("Bundle", type="zip", max_upload_size=MOST_UPLOADED // 1_000_000, key="bundle-file")
+    if not st.button("Import", icon=":material/upload:", key="bundle-import", disabled=file is None) or file is None:
+        return
+    try:
+        found: Imported = import_bundle(store, file, most=MOST_UPLOADED)
+    except RunError as error:
+        st.error(ui.plain(str(error)), icon=":material/block:")
+        return
+    st.session_state[_SAID] = [*imported_sentences(found), "It stands in the library above: Open shows it."]
+    st.rerun()
