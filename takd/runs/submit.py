@@ -16,7 +16,7 @@ from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
 from takd.runs.launch import start_detached
-from takd.runs.locks import run_lock, try_acquire
+from takd.runs.locks import asking_lock, run_lock, try_acquire
 from takd.runs.states import STATES, observe, read_status, run_folder, run_ids, write_run_file
 from takd.runs.store import Store
 from takd.runs.warm import hand_over, stays, wait_until_idle
@@ -120,18 +120,19 @@ def resume(store: Store, run_id: str) -> None:
     Raises RunError when the run is active or done, or nothing can be stored.
     """
     folder = _own_folder(store, run_id)
-    state, status = observe(store, folder)
-    if STATES[state].active:
-        raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
-    if state == "done":
-        raise RunError(f"Run {run_id} is done; there is nothing left to train.")
     _require_room(store)
-    (folder / "cancel").unlink(missing_ok=True)
-    write_run_file(
-        folder,
-        "status.json",
-        {"state": "starting", "requested": time.time(), "started": status.get("started")},
-    )
+    with asking_lock(folder):  # who comes second finds it starting, instead of writing over what its worker has said
+        state, status = observe(store, folder)
+        if STATES[state].active:
+            raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
+        if state == "done":
+            raise RunError(f"Run {run_id} is done; there is nothing left to train.")
+        (folder / "cancel").unlink(missing_ok=True)
+        write_run_file(
+            folder,
+            "status.json",
+            {"state": "starting", "requested": time.time(), "started": status.get("started")},
+        )
     start_worker(store, run_id)
 
 
