@@ -20,9 +20,9 @@ from pathlib import Path
 from tests.faults.common import Figures
 
 Class = Callable[[int, int, Path], Figures]
-CLASSES = ("crash_points", "damage", "refused", "racing", "soak")
-SHORT = {"crash_points": 12, "damage": 20, "refused": 3, "racing": 2, "soak": 4}
-LONG = {"crash_points": 0.5, "damage": 0.3, "refused": 0.02, "racing": 0.02, "soak": 0.5}  # of the kills
+CLASSES = ("crash_points", "damage", "refused", "racing", "resume", "soak")
+SHORT = {"crash_points": 12, "damage": 20, "refused": 3, "racing": 2, "resume": 12, "soak": 4}
+LONG = {"crash_points": 0.5, "damage": 0.3, "refused": 0.02, "racing": 0.02, "resume": 0.1, "soak": 0.5}  # of the kills
 
 
 def run_class(name: str, size: int, seed: int) -> Figures:
