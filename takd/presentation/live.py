@@ -16,12 +16,14 @@ from takd.presentation import ui, words
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
+from takd.runs.memory import memory_notes
 from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, resume, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
 
 TICK = 2.0  # seconds between looks at a live run
+_MOST_NOTES = 3  # about memory; the log has all
 LIVE_NOTE = "live"  # the note of runs that live mode started
 
 
@@ -117,6 +119,8 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             st.caption(_current(key, progress, store))
         if run.state == "queued" and run.position is not None:
             st.caption(words.run_sentence("queued", position=run.position))
+        for note in memory_notes(store, run.keys)[:_MOST_NOTES]:
+            st.caption(ui.plain(note))
         if missing := gone(run.spec):
             st.caption(f"This is not its question. {gone_sentence(missing)}")
         if run.reason:
