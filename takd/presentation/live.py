@@ -125,11 +125,12 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             st.caption(f"This is not its question. {gone_sentence(missing)}")
         if run.reason:
             st.caption(ui.plain(run.reason))
-        if not run.look.active and run.state != "done":
+        ended = not run.look.active and run.state != "done"
+        if ended:
             st.caption(look.next_action)
-            if tail := log_tail(store, run.id, 20):
-                with st.expander("Last lines of the log"):
-                    st.code(tail, language=None)
+        if (ended or run.cause) and (tail := log_tail(store, run.id, 20)):  # also of one that seems to hang
+            with st.expander("Last lines of the log"):
+                st.code(tail, language=None)
 
 
 def _buttons(run: RunInfo, store: Store, place: str) -> None:
