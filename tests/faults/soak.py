@@ -23,7 +23,7 @@ from takd.runs.states import list_runs, run_info
 from takd.runs.store import REPO, Store
 from takd.runs.submit import resume
 from takd.spec import ExperimentSpec, to_json
-from tests.faults.common import USERS, Bytes, Figures, calm_bytes, stages_of, time_is_over
+from tests.faults.common import USERS, Bytes, Figures, calm_bytes, digests, stages_of, time_is_over
 from tests.runs.conftest import workers
 
 ROUND_SECONDS = 60.0  # from the last kill on, after which a round that is not done counts as lost
@@ -98,10 +98,11 @@ def _round(
     store, killed = Store(root), []
     people = People(store, warm, users)
     deadline = time.monotonic() + ROUND_SECONDS
-    loops = 0
+    loops, changed = 0, ""
     while time.monotonic() < deadline:
         people.come()
         loops += _resume_all(store)
+        changed = changed or _changed(store, calm)
         if _all_done(store, users):
             break
         time.sleep(dice.uniform(*PAUSE))
@@ -111,7 +112,7 @@ def _round(
     people.go()
     seen = {run.asked_by: run.state for run in list_runs(store)}
     problem = "" if _all_done(store, users) else f"not done in {ROUND_SECONDS:.0f} s: {seen}"
-    problem = problem or figures.count(store, calm)
+    problem = problem or changed or figures.count(store, calm)
     for kind in killed:
         figures.add(kind, problem)
     if loops:
@@ -120,6 +121,12 @@ def _round(
         with contextlib.suppress(psutil.Error):
             process.kill()
     return len(killed) or most  # nothing could be killed: do not go on for ever
+
+
+def _changed(store: Store, calm: Bytes) -> str:
+    """Looked at after every kill: what is finished by now has the bytes of an undisturbed run."""
+    wrong = [key for key, found in digests(store, calm).items() if found != calm[key]]
+    return f"{wrong} differ" if wrong else ""
 
 
 def _kill_one(store: Store, people: People, dice: random.Random) -> str:
