@@ -29,6 +29,7 @@ from tests.runs.conftest import workers
 ROUND_SECONDS = 60.0  # from the last kill on, after which a round that is not done counts as lost
 ROUND_KILLS = 40
 _MANY = 20  # kills for which all four people come
+HELPER_SECONDS = 1.0
 PAUSE = (0.05, 0.7)  # seconds between kills: long enough for a new worker to get somewhere, mostly
 _ASK = (
     "import sys, time\n"
@@ -130,7 +131,10 @@ def _changed(store: Store, calm: Bytes) -> str:
 
 
 def _kill_one(store: Store, people: People, dice: random.Random) -> str:
-    """Kill a worker or somebody who asked; what it was."""
+    """Kill a worker or somebody who asked; what it was. Every other time a helper is waited for, which lives shorter
+    than the lead that starts it."""
+    if dice.random() < 0.5:
+        _wait_for_a_helper(store)
     victims = [(process.pid, "who asked") for process in people.processes.values() if process.poll() is None]
     for process in workers(store):
         with contextlib.suppress(psutil.Error):
@@ -150,6 +154,16 @@ def _kill_one(store: Store, people: People, dice: random.Random) -> str:
         psutil.Process(pid).kill()
         return kind
     return ""
+
+
+def _wait_for_a_helper(store: Store) -> None:
+    end = time.monotonic() + HELPER_SECONDS
+    while time.monotonic() < end:
+        for process in workers(store):
+            with contextlib.suppress(psutil.Error):
+                if "--helper" in process.cmdline():
+                    return
+        time.sleep(0.02)
 
 
 def _resume_all(store: Store) -> int:
