@@ -15,7 +15,7 @@ import numpy as np
 
 from takd.data.cache import write_cache
 from takd.data.catalogue import is_ready
-from takd.data.meta import DataError, data_root
+from takd.data.meta import DataError, data_root, not_prepared
 from takd.data.table import DATASETS, Dataset
 
 Progress = Callable[[str, float | None], None]  # what is happening, and the share done where it is known
@@ -92,6 +92,8 @@ def import_npz(path: Path, name: str, root: Path | None = None) -> dict[str, Any
 
 
 def _row(name: str) -> Dataset:
+    if name.startswith("folder-"):  # imported once and gone since
+        raise not_prepared(name)
     if name not in DATASETS:
         raise DataError(
             f"No published data set is called {name[:60]!r}; choose one of {', '.join(DATASETS)}. "

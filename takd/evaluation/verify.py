@@ -29,7 +29,7 @@ from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training.schedules import learning_rate
 
-NEVER = ("peak_memory_mb", "env", "finished")
+NEVER = ("peak_memory_mb", "memory", "env", "finished")
 WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 _MAY_BE_LEFT_OUT = (WEIGHTS, PREDICTIONS)  # of what travels with the program, to keep it small
 _ROUNDED = 6e-7  # events keep six decimals; half a unit of the last one, and a little for the binary fraction

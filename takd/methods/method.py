@@ -65,7 +65,8 @@ class Loss:
     `scheduled` losses change with the epoch, by their weights, by `target_scale` (a factor on the teacher's logits)
     or by `hears` (which teacher teaches in this epoch; without it all do). `uses` names the experiment's own
     parameters the loss reads. `form` (of FORMS) says what a stage with this loss trains. `grows` names terms whose
-    T**2 is not made up for by a gradient that shrinks as T rises, so that they pull T**2 times as hard.
+    T**2 is not made up for by a gradient that shrinks as T rises, so that they pull T**2 times as hard. `by_image`: the
+    loss of a batch is the mean of that of its images, and no layer that is trained along with it looks at several.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Loss:
     hears: Callable[[Settings], int] | None = None
     form: str = "network"
     grows: tuple[str, ...] = ()
+    by_image: bool = True
 
 
 @dataclass(frozen=True)

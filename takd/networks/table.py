@@ -47,7 +47,8 @@ class Family:
     """A ladder: networks of one kind in order of size, and the image shape (C, H, W) they read and are counted at.
 
     `sides`: the smallest and the largest square image the family can read where that is not fixed; its MACs still are
-    those at `input_shape`.
+    those at `input_shape`. `by_image`: while it learns, what it says about an image does not depend on the others of
+    the batch, nor on chance (no batch norm, no dropout).
     """
 
     name: str
@@ -55,6 +56,7 @@ class Family:
     input_shape: tuple[int, int, int]
     reference: str
     sides: tuple[int, int] | None = None
+    by_image: bool = False
 
     def reads(self, shape: tuple[int, int, int]) -> bool:
         """Whether images (C, H, W) fit."""
@@ -71,7 +73,7 @@ _MOBILE = "Sandler et al., CVPR 2018"
 FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
-        Family("mlp", "MLP on 8x8 digits", _GREY, "one hidden layer, 64-h-10"),
+        Family("mlp", "MLP on 8x8 digits", _GREY, "one hidden layer, 64-h-10", by_image=True),
         Family("cnn8", "small CNN on 8x8 digits", _GREY, "two convolutions, with the layers of Mirzadeh et al."),
         Family("plain", "plain CNN", _RGB, "Mirzadeh et al., AAAI 2020, plain CNNs"),
         Family("resnet", "CIFAR ResNet", _RGB, "He et al., CVPR 2016, as used by Mirzadeh et al."),
@@ -80,7 +82,7 @@ FAMILIES: dict[str, Family] = {
         Family("wrn-40", "WRN-40", _RGB, _WRN),
         Family("vgg", "VGG with BN", _RGB, "Simonyan & Zisserman, ICLR 2015, as used by Tian et al., ICLR 2020"),
         Family("resnet4", "four-stage ResNet, CIFAR stem", _RGB, f"{_RESNET}, as used by Asadian & Salehi-Abari"),
-        Family("slim-mlp", "slimmable MLP", _GREY, f"after {_SLIM}"),
+        Family("slim-mlp", "slimmable MLP", _GREY, f"after {_SLIM}", by_image=True),
         Family("slim-plain", "slimmable plain CNN", _RGB, f"{_SLIM}, with the layers of Mirzadeh et al., AAAI 2020"),
         Family("slim-mobilenet", "slimmable MobileNet-V1", _RGB, _SLIM),
         Family("msdnet", "MSDNet", _RGB, "Huang et al., ICLR 2018"),

@@ -16,6 +16,7 @@ from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
 from takd.runs.limits import refusal
+from takd.runs.memory import memory_notes
 from takd.runs.policy import LONG_SECONDS, read_only
 from takd.runs.queue import queue
 from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
@@ -26,6 +27,7 @@ from takd.spec import ExperimentSpec, read_spec, to_json
 TICK = 2.0  # seconds between looks at a live run
 SHOWS_ONLY = "This server shows stored results. Run your own copy of the program to train this."
 _SHOWN = 4  # trainings of one run; dozens of small ones go on at once, and whoever waits is listed below them
+_MOST_NOTES = 3  # about memory; the log has all
 LIVE_NOTE = "live"  # the note of runs that live mode started
 
 
@@ -148,16 +150,18 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             st.caption(words.capital(_turn(run, store)))
         if run.asked_by:
             st.caption(f"Asked for by {ui.plain(run.asked_by)}")
+        for note in memory_notes(store, run.keys)[:_MOST_NOTES]:
+            st.caption(ui.plain(note))
         if missing := gone(run.spec):
             st.caption(f"This is not its question. {gone_sentence(missing)}")
         if run.reason:
             st.caption(ui.plain(run.reason))
-        if not run.look.active and run.state != "done":
-            if may_change(run, store):
-                st.caption(look.next_action)
-            if tail := log_tail(store, run.id, 20):
-                with st.expander("Last lines of the log"):
-                    st.code(tail, language=None)
+        ended = not run.look.active and run.state != "done"
+        if ended and may_change(run, store):
+            st.caption(look.next_action)
+        if (ended or run.cause) and (tail := log_tail(store, run.id, 20)):  # also of one that seems to hang
+            with st.expander("Last lines of the log"):
+                st.code(tail, language=None)
 
 
 def _turn(run: RunInfo, store: Store) -> str:

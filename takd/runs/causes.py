@@ -52,12 +52,16 @@ def named(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in _OSERRORS:
         cause, sentence = _OSERRORS[error.errno]
         return Failure(cause, sentence.format(file=error.filename or "a file of the store"), now)
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
-    ):
+    if is_out_of_memory(error):
         return Failure("out-of-memory", _MEMORY, now)
     text = f"{type(error).__name__}: {error}".splitlines()[0][:150]
     return Failure("code-error", f"The program made an error of its own ({text}). The log has the details.", now)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a program or a device has run out of memory; torch has a RuntimeError of its own for each device."""
+    words = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(said in words for said in _NO_MEMORY)
 
 
 def unwritable(store: Store) -> tuple[str, str] | None:

@@ -1,4 +1,5 @@
-"""How much memory a training takes at most, from what is known before it starts."""
+"""How much memory a training takes at most, from what is known before it starts, and what was done where it did not
+suffice."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ from takd.costs import times_as_much
 from takd.data.catalogue import folder_shape
 from takd.data.table import DATASETS
 from takd.networks.table import FAMILIES, NETWORKS, capacity_or_least, family_of
+from takd.runs.store import Store
 from takd.stage import StageSpec
+
+HALF_BATCH, MAIN_MEMORY = "half batch", "activations kept in main memory"
+# What a result's `memory` says, in words.
+SPARED: dict[str, str] = {
+    HALF_BATCH: "the memory did not suffice, so each batch was taken in two halves (the same result up to rounding)",
+    MAIN_MEMORY: "the device's memory did not suffice, so part of each step waited in main memory (the same result, "
+    "slower)",
+}
 
 _MB = 2**20
 # A process with torch imported (its CUDA build; the CPU build takes about half), and what the compiled kernels add,
@@ -35,6 +45,16 @@ def peak_mb(stages: Iterable[StageSpec], device: str) -> float:
     doctor holds it against the peaks of past runs.
     """
     return max((_peak(stage, device) for stage in stages), default=0.0) / _MB
+
+
+def memory_notes(store: Store, keys: Iterable[str]) -> list[str]:
+    """A sentence for each finished stage that was trained in less memory than it wanted."""
+    found = []
+    for key in keys:
+        said, stage = SPARED.get(str((store.result(key) or {}).get("memory"))), store.stage(key)
+        if said is not None and stage is not None:
+            found.append(f"{stage.network}, seed {stage.seed}: {said}.")
+    return found
 
 
 def image_shape(stage: StageSpec) -> tuple[int, int, int]:

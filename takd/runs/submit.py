@@ -20,7 +20,7 @@ from takd.runs.estimates import estimate, estimate_of
 from takd.runs.failures import utc_now
 from takd.runs.launch import start_detached
 from takd.runs.limits import forget_ended, refusal
-from takd.runs.locks import run_lock, try_acquire
+from takd.runs.locks import asking_lock, run_lock, try_acquire
 from takd.runs.people import MACHINE, Person, clean_name, require_owner
 from takd.runs.policy import limits, require_changes_allowed
 from takd.runs.states import STATES, observe, plan_keys, read_run_file, run_folder, write_run_file
@@ -132,20 +132,21 @@ def resume(store: Store, run_id: str, person: Person = MACHINE) -> None:
     """
     require_changes_allowed()
     folder = _own_folder(store, run_id, person)
-    state, status = observe(store, folder)
-    if STATES[state].active:
-        raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
-    if state == "done":
-        raise RunError(f"Run {run_id} is done; there is nothing left to train.")
     _require_room(store)
     _require_limits(store, person, _seconds_left(store, folder) if limits().hours else None, run_id)
-    (folder / "cancel").unlink(missing_ok=True)
-    write_run_file(
-        folder,
-        "status.json",
-        {"state": "starting", "requested": time.time(), "started": status.get("started")},
-    )
-    draw_ticket(store.root, run_id)
+    with asking_lock(folder):  # who comes second finds it starting, instead of writing over what its worker has said
+        state, status = observe(store, folder)
+        if STATES[state].active:
+            raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
+        if state == "done":
+            raise RunError(f"Run {run_id} is done; there is nothing left to train.")
+        (folder / "cancel").unlink(missing_ok=True)
+        write_run_file(
+            folder,
+            "status.json",
+            {"state": "starting", "requested": time.time(), "started": status.get("started")},
+        )
+        draw_ticket(store.root, run_id)
     start_worker(store, run_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
 from safetensors import SafetensorError
@@ -55,8 +56,12 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak of this process (CPU) or of the device (CUDA), in MB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-    import sys
+    try:
+        import resource
+    except ImportError:  # Windows, which keeps the peak with the process
+        import psutil
 
+        info = psutil.Process().memory_info()
+        return float(getattr(info, "peak_wset", info.rss)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -25,6 +25,7 @@ from takd.training.predicting import accuracy_and_loss
 from takd.training.progress import REPORT_SECONDS, Hooks, Progress, diverged
 from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
+from takd.training.spare_memory import SparingStep
 from takd.training.step import Step, epoch_row, sgd_, zero_momenta
 from takd.training.streams import epoch_order, seed_layers, stream_seed
 from takd.training.teachers import Teacher, TeacherLogits, begin_epoch
@@ -44,19 +45,21 @@ def train(
     progress: Progress | None = None,
     engine: Engine | None = None,
     capture: Capture | None = None,
+    spare: str = "",
 ) -> Progress:
     """Train `network` in place for the epochs that are missing and return the progress, carried on in place.
 
     On CUDA the whole step is recorded and replayed (`capture` can say how); where that fails `engine` gets a note and
-    the plain loop does it, as on a CPU. `engine.name` then says which it was. Raises StageStopped when `hooks.stop()`
-    turns true (within one batch; recorded, within graphs.LOOK) and StageFailed when the loss is no longer finite. On
-    the CPU the same stage and torch give the same bits whether or not the run was interrupted in between: order,
-    augmentation and learning rate depend on the epoch number, not on history.
+    the plain loop does it, as on a CPU. `engine.name` then says which it was. `spare` (of memory.SPARED) takes less
+    memory, step by step. Raises StageStopped when `hooks.stop()` turns true (within one batch; recorded, within
+    graphs.LOOK) and StageFailed when the loss is no longer finite. On the CPU the same stage and torch give the same
+    bits whether or not the run was interrupted in between: order, augmentation and learning rate depend on the epoch
+    number, not on history.
     """
     started = time.perf_counter()
     progress, engine = progress or Progress(), engine or Engine()
     device = data.train.pixels.device
-    if capture is None and device.type == "cuda" and not reference_mode():
+    if capture is None and device.type == "cuda" and not reference_mode() and not spare:
         capture = CudaCapture(device)
     if capture is not None and (why := why_step_by_step(network, stage)):
         engine.note(f"{stage.network} is trained step by step: {why}")
@@ -67,7 +70,7 @@ def train(
         except CaptureFailed as error:
             engine.note(f"{stage.network} is trained step by step: its step could not be recorded ({error})")
     engine.name = "reference" if reference_mode() else "loop"
-    return _loop(network, stage, data, teachers, bf16, hooks, progress, started)
+    return _loop(network, stage, data, teachers, bf16, hooks, progress, started, spare)
 
 
 def why_step_by_step(network: nn.Module, stage: StageSpec) -> str:
@@ -114,12 +117,14 @@ def _loop(
     hooks: Hooks,
     progress: Progress,
     started: float,
+    spare: str,
 ) -> Progress:
     recipe, device = stage.recipe, data.train.pixels.device
     parameters = list(network.parameters())
     momenta = zero_momenta(parameters, progress.momentum)
     objective, heard = Objective(stage, len(teachers), max(1, len(parts(network)))), list(teachers)
-    step = Step(
+    kind_of_step = partial(SparingStep, way=spare) if spare else Step
+    step = kind_of_step(
         _forward(network, bf16, device),
         lambda index, images: [teacher(index, images) for teacher in heard],
         objective,

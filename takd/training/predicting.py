@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from takd.training.device import Images
+from takd.training.spare_memory import in_smaller_parts
 
 EVALUATION_BATCH = 512
 
@@ -27,13 +28,15 @@ def predict(network: nn.Module, images: Images, bf16: bool, view: View = as_they
     """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode."""
     network.eval()
     device = images.pixels.device
-    parts = []
+
+    def ask(start: int, end: int) -> Tensor:
+        batch = images.pixels[start:end].permute(0, 3, 1, 2)
+        answers: Tensor = network(view(torch.arange(start, end, device=device), batch))
+        return answers.float()
+
+    starts = range(0, len(images), EVALUATION_BATCH)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for start in range(0, len(images), EVALUATION_BATCH):
-            index = torch.arange(start, min(start + EVALUATION_BATCH, len(images)), device=device)
-            batch = images.pixels[start : start + EVALUATION_BATCH].permute(0, 3, 1, 2)
-            parts.append(network(view(index, batch)).float())
-    return torch.cat(parts)
+        return torch.cat([in_smaller_parts(ask, at, min(at + EVALUATION_BATCH, len(images))) for at in starts])
 
 
 def accuracy_and_loss(network: nn.Module, images: Images, bf16: bool) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from takd.evaluation.final import evaluate, unpack_logits
 from takd.methods.table import form_of
 from takd.networks.table import NetworkError, family_of
 from takd.runs.errors import StageFailed, StoreError
+from takd.runs.memory import SPARED
 from takd.runs.store import Store
 from takd.stage import StageSpec
 from takd.training import fused, mlp_batch
@@ -29,6 +30,7 @@ from takd.training.loop import train
 from takd.training.many import Member, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
 from takd.training.progress import Hooks, Progress
+from takd.training.spare_memory import or_in_less_memory, way_to_spare
 from takd.training.teachers import (
     Teacher,
     TeacherLogits,
@@ -47,7 +49,7 @@ EVENTS_SECONDS = 0.5  # a batch of tiny networks ends hundreds of epochs a secon
 
 @dataclass(frozen=True)
 class Job:
-    """One stage on its way: where it stands and what it learns from."""
+    """One stage on its way: where it stands, what it learns from."""
 
     stage: StageSpec
     network: nn.Module
@@ -55,6 +57,7 @@ class Job:
     device: torch.device
     bf16: bool
     progress: Progress
+    spared: str = ""  # how it is trained in less memory (memory.SPARED)
 
 
 def run_stage(
@@ -136,7 +139,8 @@ class _Named:
         elif isinstance(error, torch.OutOfMemoryError):
             self.failed[self.key] = StageFailed(
                 "out-of-memory",
-                "The device ran out of memory. Close other programs that use it, or choose a smaller network.",
+                "The device ran out of memory. Close other programs that use it, or choose a smaller network, then "
+                "resume.",
             )
         else:
             return False
@@ -242,7 +246,28 @@ def _run_alone(
     report: Callable[[str, dict[str, Any]], None],
     pupils: Mapping[str, int],
 ) -> None:
-    engine, hooks = Engine(_log), _hooks(store, job, should_stop, report, 0.0)
+    engine = Engine(_log)
+
+    def attempt(spared: str) -> None:
+        own = job
+        if spared:
+            _log(f"{job.stage.network}, seed {job.stage.seed}: {SPARED[spared]}")
+            own = replace(_job(store, job.stage.key, job.device), spared=spared)
+        _train_alone(store, own, engine, should_stop, report, pupils)
+        store.commit(own.stage.key, *_finished(store, own, engine.name))
+
+    or_in_less_memory(attempt, way_to_spare(job.stage, job.device))
+
+
+def _train_alone(
+    store: Store,
+    job: Job,
+    engine: Engine,
+    should_stop: Callable[[], bool],
+    report: Callable[[str, dict[str, Any]], None],
+    pupils: Mapping[str, int],
+) -> None:
+    hooks = _hooks(store, job, should_stop, report, 0.0)
     teachers: Sequence[Teacher]
     if form_of(job.stage.loss) == "heads":
         teachers = ()  # the trainee has it inside
@@ -250,8 +275,17 @@ def _run_alone(
         teachers = observed_teachers_of(store, job.stage, job.device, job.bf16)
     else:
         teachers = _teachers(store, job, pupils)
-    train(job.network, job.stage, job.data, teachers, bf16=job.bf16, hooks=hooks, progress=job.progress, engine=engine)
-    store.commit(job.stage.key, *_finished(store, job, engine.name))
+    train(
+        job.network,
+        job.stage,
+        job.data,
+        teachers,
+        bf16=job.bf16,
+        hooks=hooks,
+        progress=job.progress,
+        engine=engine,
+        spare=job.spared,
+    )
 
 
 def _teachers(store: Store, job: Job, pupils: Mapping[str, int]) -> list[TeacherLogits]:
@@ -276,7 +310,8 @@ def _log(text: str) -> None:
 
 def _reporter(report: Callable[[str, dict[str, Any]], None], job: Job) -> Callable[[dict[str, Any]], None]:
     def reported(row: dict[str, Any]) -> None:
-        report(job.stage.key, {**row, "note": job.progress.note} if job.progress.note else row)
+        notes = [text for text in (SPARED.get(job.spared), job.progress.note) if text]
+        report(job.stage.key, {**row, "note": "; ".join(notes)} if notes else row)
 
     return reported
 
@@ -329,6 +364,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
         **metrics,
         **selected,
         **({"note": job.progress.note} if job.progress.note else {}),
+        **({"memory": job.spared} if job.spared else {}),
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],
         "val_best": best["val_acc"],

@@ -23,12 +23,13 @@ from takd.runs.states import list_runs, run_info
 from takd.runs.store import REPO, Store
 from takd.runs.submit import resume
 from takd.spec import ExperimentSpec, to_json
-from tests.faults.common import USERS, Bytes, Figures, calm_bytes, stages_of, time_is_over
+from tests.faults.common import USERS, Bytes, Figures, calm_bytes, digests, stages_of, time_is_over
 from tests.runs.conftest import workers
 
 ROUND_SECONDS = 60.0  # from the last kill on, after which a round that is not done counts as lost
 ROUND_KILLS = 40
 _MANY = 20  # kills for which all four people come
+HELPER_SECONDS = 1.0
 PAUSE = (0.05, 0.7)  # seconds between kills: long enough for a new worker to get somewhere, mostly
 _ASK = (
     "import sys, time\n"
@@ -98,10 +99,11 @@ def _round(
     store, killed = Store(root), []
     people = People(store, warm, users)
     deadline = time.monotonic() + ROUND_SECONDS
-    loops = 0
+    loops, changed = 0, ""
     while time.monotonic() < deadline:
         people.come()
         loops += _resume_all(store)
+        changed = changed or _changed(store, calm)
         if _all_done(store, users):
             break
         time.sleep(dice.uniform(*PAUSE))
@@ -111,7 +113,7 @@ def _round(
     people.go()
     seen = {run.asked_by: run.state for run in list_runs(store)}
     problem = "" if _all_done(store, users) else f"not done in {ROUND_SECONDS:.0f} s: {seen}"
-    problem = problem or figures.count(store, calm)
+    problem = problem or changed or figures.count(store, calm)
     for kind in killed:
         figures.add(kind, problem)
     if loops:
@@ -122,8 +124,17 @@ def _round(
     return len(killed) or most  # nothing could be killed: do not go on for ever
 
 
+def _changed(store: Store, calm: Bytes) -> str:
+    """Looked at after every kill: what is finished by now has the bytes of an undisturbed run."""
+    wrong = [key for key, found in digests(store, calm).items() if found != calm[key]]
+    return f"{wrong} differ" if wrong else ""
+
+
 def _kill_one(store: Store, people: People, dice: random.Random) -> str:
-    """Kill a worker or somebody who asked; what it was."""
+    """Kill a worker or somebody who asked; what it was. Every other time a helper is waited for, which lives shorter
+    than the lead that starts it."""
+    if dice.random() < 0.5:
+        _wait_for_a_helper(store)
     victims = [(process.pid, "who asked") for process in people.processes.values() if process.poll() is None]
     for process in workers(store):
         with contextlib.suppress(psutil.Error):
@@ -143,6 +154,16 @@ def _kill_one(store: Store, people: People, dice: random.Random) -> str:
         psutil.Process(pid).kill()
         return kind
     return ""
+
+
+def _wait_for_a_helper(store: Store) -> None:
+    end = time.monotonic() + HELPER_SECONDS
+    while time.monotonic() < end:
+        for process in workers(store):
+            with contextlib.suppress(psutil.Error):
+                if "--helper" in process.cmdline():
+                    return
+        time.sleep(0.02)
 
 
 def _resume_all(store: Store) -> int:

@@ -17,7 +17,7 @@ from tests.faults.__main__ import CLASSES
 def test_faults_lose_nothing(name: str) -> None:
     # In a process of its own, which has no threads and may fork.
     command = [sys.executable, "-m", "tests.faults", "--only", name, "--json"]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1), done.stderr
     (found,) = json.loads(done.stdout.splitlines()[-1])
     assert found["injected"] == found["survived"] and sum(found["injected"].values()), (found["notes"], done.stderr)

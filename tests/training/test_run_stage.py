@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load
@@ -18,6 +20,7 @@ from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, require_spec
 from takd.stage import DataSpec, LossSpec, StageSpec
+from takd.training.checkpoints import peak_memory_mb
 from takd.training.device import training_data
 from takd.training.run_stage import run_stage, run_stages
 from takd.training.teachers import load_teacher
@@ -224,6 +227,17 @@ def test_the_reference_mode_agrees_with_the_fast_one(
         a, b = (load(store.read_file(stage.key, "weights.safetensors")) for store in (fast, reference))
         for name, weights in a.items():
             torch.testing.assert_close(weights, b[name], rtol=1e-2, atol=2e-3)
+
+
+def test_the_peak_of_memory_is_known_without_the_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has none; its processes know their own peak."""
+    usual = peak_memory_mb(torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    here = peak_memory_mb(torch.device("cpu"))  # what it holds now, where there is no peak_wset
+    assert 50 < here <= usual + 50
+    windows = type("Info", (), {"rss": 10 * 2**20, "peak_wset": 300 * 2**20})
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: windows)
+    assert peak_memory_mb(torch.device("cpu")) == 300.0
 
 
 def test_golden_numbers_change_only_with_the_engine_version(plan: Plan, store: Store) -> None:

@@ -43,6 +43,7 @@ ROWS = (
             uses=("temperature", "lam"),
             scheduled=True,
             form="features",
+            by_image=False,  # its regressors have batch norm
         ),
         (
             Preset(Composition("teacher", "features")),

@@ -207,7 +207,14 @@ LOSSES = (
         "The student matches how answers vary over classes and over images of the batch, not their values. As "
         "correlations do not shrink with T, T^2 makes them pull T^2 times as hard: use T = 1 as published, or scale "
         "equal.",
-        Loss("dist", "remedies:dist_terms", dist_weights, uses=("temperature",), grows=("inter", "intra")),
+        Loss(
+            "dist",
+            "remedies:dist_terms",
+            dist_weights,
+            uses=("temperature",),
+            grows=("inter", "intra"),
+            by_image=False,  # correlations over the images of the batch
+        ),
         (Preset(Composition("teacher", "relations")),),
         options=(
             Option("beta", "float", 1.0, "Weight of the relations between classes.", {}, 0.0, 100.0),
