@@ -14,7 +14,6 @@ from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
-from takd.runs.bundle_import import remove_imported
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, estimate_of
 from takd.runs.failures import utc_now
@@ -166,6 +165,8 @@ def delete(store: Store, run_id: str, person: Person = MACHINE) -> str:
     require_changes_allowed()
     if run_folder(store, run_id).parent.parent == store.imported:
         require_owner(person, {}, run_id)
+        from takd.runs.bundle_import import remove_imported  # here: it loads numpy, which workers wait without
+
         gone = remove_imported(store, run_id)
         return f"The imported run {run_id} is removed, and {gone} trainings that no other imported run needs."
     folder = _own_folder(store, run_id, person)
