@@ -13,9 +13,9 @@ from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
-from takd.runs.bundle_import import remove_imported
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
+from takd.runs.imported import remove_imported
 from takd.runs.launch import start_detached
 from takd.runs.locks import run_lock, try_acquire
 from takd.runs.states import STATES, observe, read_status, run_folder, run_ids, write_run_file
