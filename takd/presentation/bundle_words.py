@@ -20,7 +20,7 @@ def imported_sentences(found: Imported) -> list[str]:
     ]
     if found.own:
         said.append(
-            f"{_some(found.own, found.stages)} trained here or came with the program; their own numbers are shown."
+            f"{_some(found.own, found.stages)} trained here too, or came with the program: those results are shown."
         )
     if found.kept:
         said.append(f"{_some(found.kept, found.stages)} imported before with other results; those stay and are shown.")

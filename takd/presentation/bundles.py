@@ -34,8 +34,8 @@ def section(store: Store) -> None:
 def _panel(store: Store) -> None:
     runs = [run for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
     st.subheader("Runs as files", anchor=False)
-    for sentence in st.session_state.pop(_SAID, ()):
-        st.info(ui.plain(sentence), icon=":material/inventory_2:")
+    if said := st.session_state.pop(_SAID, None):
+        st.info(ui.plain(" ".join(said)), icon=":material/inventory_2:")
     if runs:
         with st.expander("Download a run", icon=":material/download:"):
             _download(runs, store)

@@ -37,7 +37,8 @@ def _studies() -> dict[tuple[object, ...], Study]:
 def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     """study(), kept by this server until another stage of the question has finished."""
     whole = plan_of(replace(spec, scope="ladder"), dataset)
-    finished = tuple(store.origin(key) for key in whole.stages)
+    # The accuracy too: what was imported may be removed and brought again with other numbers.
+    finished = tuple((store.origin(key), (store.result(key) or {}).get("test_acc")) for key in whole.stages)
     memory, name = _studies(), (store.root, spec, dataset, finished)
     if (known := memory.get(name)) is None:
         known = memory[name] = study(spec, dataset, store)

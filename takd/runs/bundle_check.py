@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from takd.data.table import Dataset
@@ -52,6 +52,7 @@ AGAIN = (
     "Ask whoever made it to download the bundle once more (Runs page, or python -m takd bundle), and import the file "
     "as it is, without unpacking or renaming anything in it."
 )
+_UNPACKED = 10  # times what may be taken in: a bundle is mostly numbers, which hardly get smaller
 _UPDATE = "Update this copy of the program, then import the file again."
 
 
@@ -80,7 +81,7 @@ def check_bundle(file: BinaryIO, datasets: Mapping[str, Dataset], most: int) -> 
             "Ask for a bundle without weights, or import it with: python -m takd import FILE",
         )
     try:
-        with Archive(file, LIMITS) as archive:
+        with Archive(file, replace(LIMITS, total=min(LIMITS.total, _UNPACKED * most))) as archive:
             return _checked(archive, datasets)
     except Unfit as error:
         raise refused(str(error)) from error

@@ -1,4 +1,4 @@
-"""Take a bundle into the store, and remove what was imported.
+"""Take a bundle into the store.
 
 A bundle is checked from end to end before anything is written. Then its files are written into a hidden folder of
 `<store>/imported/`, stages are renamed into place one by one, and the run comes last: whatever ends the import, a
@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-
-from filelock import FileLock
 
 from takd import __version__
 from takd.data.catalogue import available_datasets
@@ -25,19 +22,16 @@ from takd.runs.archive import Archive
 from takd.runs.bundle import BUNDLE_SCHEMA, LIMITS, MANIFEST, MOST_BYTES
 from takd.runs.bundle_check import Checked, check_bundle, content_digest, refused
 from takd.runs.errors import BundleError, RunError
-from takd.runs.layout import RESULT, is_key, listed, sha256, stage_folder
-from takd.runs.locks import import_lock, try_acquire
-from takd.runs.policy import import_quota, require_changes_allowed, require_imports_allowed
-from takd.runs.stamps import stamps_folder
-from takd.runs.states import RUN_SCHEMA, plan_keys, read_run_file, run_folder, run_ids, run_info, seen_by
+from takd.runs.imported import HIDDEN, alone, imported_bytes, imports_root, sweep
+from takd.runs.layout import RESULT, sha256, stage_folder
+from takd.runs.policy import import_quota, require_imports_allowed
+from takd.runs.states import RUN_SCHEMA, plan_keys, read_run_file, run_folder, run_info, seen_by
 from takd.runs.store import Store
 from takd.runs.strict import Unfit
 from takd.spec import SpecError, require_spec
 from takd.stage import canonical_json
 
 _LEAST_FREE = 200_000_000  # bytes that stay free on the disk
-_WAIT = 10.0  # seconds for another import to end
-_HIDDEN = ".importing-"
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def import_bundle(
     left of it then.
     """
     require_imports_allowed()
-    root = _root(store)
+    root = imports_root(store)
     checked = check_bundle(file, available_datasets() if datasets is None else datasets, most)
     run_id, origin = _place(store, checked)
     if origin in ("live", "cached"):
@@ -79,7 +73,7 @@ def import_bundle(
     if (problem := store.writable()) is not None:
         raise BundleError(problem.replace("no training can start", "nothing can be imported"))
     try:
-        with _locked(store):
+        with alone(store):
             run_id, origin = _place(store, checked)  # again: another import may have ended in between
             kept = _write(root, run_id, checked, file)
     except OSError as error:
@@ -89,51 +83,6 @@ def import_bundle(
         ) from error
     own = sum(store.origin(key) in ("live", "cached") for key in checked.stages)
     return Imported(run_id, origin == "imported", "imported", len(checked.stages), own, kept, checked.weights)
-
-
-def remove_imported(store: Store, run_id: str) -> int:
-    """Remove an imported run, and the stages no other imported run needs; returns how many. Raises RunError for a run
-    that was not imported."""
-    require_changes_allowed()
-    folder = run_folder(store, run_id)
-    root = _root(store)
-    if folder.parent.parent != root:
-        raise RunError(f"Run {run_id} was not imported; choose one whose origin is imported.")
-    try:
-        with _locked(store):
-            hidden = root / f"{_HIDDEN}{secrets.token_hex(4)}"
-            folder.rename(hidden)  # gone for readers in one step
-            shutil.rmtree(hidden, ignore_errors=True)
-            (stamps_folder(store) / f"{run_id}.json").unlink(missing_ok=True)
-            return _sweep(root)
-    except OSError as error:
-        raise RunError(f"Run {run_id} could not be removed ({error.strerror or error}); try it again.") from error
-
-
-def imported_bytes(store: Store) -> int:
-    """How much the imported runs take on the disk."""
-    return 0 if store.imported is None else _bytes_in(store.imported)
-
-
-def _root(store: Store) -> Path:
-    if store.imported is None:
-        raise BundleError("This store takes no imported runs; open it as the program does.")
-    return store.imported
-
-
-@contextmanager
-def _locked(store: Store) -> Iterator[FileLock]:
-    """Alone among those who import or remove; what an earlier import left behind is gone."""
-    root = _root(store)
-    root.mkdir(parents=True, exist_ok=True)
-    lock = import_lock(store.root)
-    if not try_acquire(lock, timeout=_WAIT):
-        raise BundleError("Another run is being imported or removed; try it again in a moment.")
-    try:
-        _sweep(root)
-        yield lock
-    finally:
-        lock.release()
 
 
 def _place(store: Store, checked: Checked) -> tuple[str, str]:
@@ -183,7 +132,7 @@ def _require_room(store: Store, checked: Checked) -> None:
 
 def _write(root: Path, run_id: str, checked: Checked, file: BinaryIO) -> int:
     """Write what was checked; returns of how many stages other results were here already and stay."""
-    hidden = root / f"{_HIDDEN}{secrets.token_hex(4)}"
+    hidden = root / f"{HIDDEN}{secrets.token_hex(4)}"
     kept = 0
     try:
         hidden.mkdir()
@@ -210,11 +159,11 @@ def _write(root: Path, run_id: str, checked: Checked, file: BinaryIO) -> int:
             from_scratch.rename(folder)
             files.sync_folder(folder.parent)
     except Unfit as error:
-        _sweep(root)
+        sweep(root)
         raise refused(f"changed while it was read: {error}") from error
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
-        _sweep(root)
+        sweep(root)
         raise
     shutil.rmtree(hidden, ignore_errors=True)
     return kept
@@ -232,25 +181,3 @@ def _add_stage(archive: Archive, key: str, sums: Mapping[str, str], fresh: Path,
         target.rename(fresh.with_name(f"{key}-before"))
     fresh.rename(target)
     files.sync_folder(target.parent)
-
-
-def _sweep(root: Path) -> int:
-    """Remove what an import left that did not come to its end, and stages no imported run needs; returns how many of
-    these. Only for the holder of the lock."""
-    for path in root.iterdir():
-        if path.name.startswith(_HIDDEN):
-            shutil.rmtree(path, ignore_errors=True)
-    store = Store(root)
-    plans = [plan_keys(store, root / "runs" / run) for run in run_ids(root)]
-    if not all(plans):  # a damaged plan cannot say what it needs
-        return 0
-    needed = {key for plan in plans for key in plan}
-    folders = [folder for shard in listed(root / "stages") for folder in listed(shard)]
-    orphans = [folder for folder in folders if is_key(folder.name) and folder.name not in needed]
-    for folder in orphans:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(orphans)
-
-
-def _bytes_in(root: Path) -> int:
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())

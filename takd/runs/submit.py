@@ -17,6 +17,7 @@ from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, estimate_of
 from takd.runs.failures import utc_now
+from takd.runs.imported import remove_imported
 from takd.runs.launch import start_detached
 from takd.runs.limits import forget_ended, refusal
 from takd.runs.locks import asking_lock, run_lock, try_acquire
@@ -165,8 +166,6 @@ def delete(store: Store, run_id: str, person: Person = MACHINE) -> str:
     require_changes_allowed()
     if run_folder(store, run_id).parent.parent == store.imported:
         require_owner(person, {}, run_id)
-        from takd.runs.bundle_import import remove_imported  # here: it loads numpy, which workers wait without
-
         gone = remove_imported(store, run_id)
         return f"The imported run {run_id} is removed, and {gone} trainings that no other imported run needs."
     folder = _own_folder(store, run_id, person)

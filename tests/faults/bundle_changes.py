@@ -50,6 +50,19 @@ def extra(name: str, raw: bytes = b"evil", **options: Any) -> Make:
     return make
 
 
+def bombs(size: int) -> Make:
+    """A weights file of so many bytes in every stage and in stages beside them, each packed 100 times smaller: the
+    first part cannot be packed, the rest is nothing. With few bytes, none beside them."""
+
+    def make(members: Members) -> bytes:
+        hard = np.random.default_rng(0).bytes(size // 100)
+        raw = hard + bytes(size - len(hard))
+        beside = {f"stages/{n:032x}/weights.safetensors": raw for n in range(7 if size > 100 else 0)}
+        return packed({**members, **beside}, method=zipfile.ZIP_DEFLATED)
+
+    return make
+
+
 def kind_of_file(mode: int) -> Make:
     """bundle.json as a link, a device or a plain file."""
 

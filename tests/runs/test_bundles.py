@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 from takd.cli import cli
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
-from takd.runs import bundle_import, files
+from takd.runs import bundle_import, files, imported
 from takd.runs.bundle import contents, write_bundle
-from takd.runs.bundle_import import Imported, import_bundle, imported_bytes, remove_imported
+from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.errors import BundleError, RunError
+from takd.runs.imported import imported_bytes, remove_imported
 from takd.runs.locks import import_lock
 from takd.runs.loop import needed
 from takd.runs.stamps import stamp_path
@@ -155,7 +156,8 @@ def test_a_crash_on_the_way_leaves_no_run_and_the_next_import_cleans_up(
 
     with monkeypatch.context() as dead:
         dead.setattr(bundle_import.shutil, "rmtree", lambda *_, **__: None)  # a dead process tidies nothing up
-        dead.setattr(bundle_import, "_sweep", lambda _: 0)
+        dead.setattr(bundle_import, "sweep", lambda _: 0)
+        dead.setattr(imported, "sweep", lambda _: 0)
         dead.setattr(Path, "rename", dies)
         with pytest.raises(KeyboardInterrupt):
             bring(store, raw)
@@ -184,7 +186,7 @@ def test_imports_have_a_quota_and_take_turns(source: Store, store: Store, monkey
     assert tree(store.root) == {}
     monkeypatch.setenv("TAKD_IMPORTS_MB", "1")
     bring(store, raw)
-    monkeypatch.setattr(bundle_import, "_WAIT", 0.05)
+    monkeypatch.setattr(imported, "_WAIT", 0.05)
     with import_lock(store.root), pytest.raises(RunError, match="in a moment"):
         remove_imported(store, RUN)
 

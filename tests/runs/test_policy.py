@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from takd.data.table import Dataset
-from takd.runs import bundle_import, doctor, launch, policy, queue, submit, tidy, verification, warm
+from takd.runs import bundle_import, doctor, imported, launch, policy, queue, submit, tidy, verification, warm
 from takd.runs.errors import RunError
 from takd.runs.limits import refusal, store_bytes
 from takd.runs.people import MACHINE, Person, clean_name, person_id
@@ -60,7 +60,7 @@ WISHES: dict[str, Callable[[Store], object]] = {
     "submit.start_worker": lambda store: submit.start_worker(store, RUN),
     "queue.move": lambda store: queue.move(store, RUN, "back"),
     "bundle_import.import_bundle": lambda store: bundle_import.import_bundle(store, io.BytesIO(b"")),
-    "bundle_import.remove_imported": lambda store: bundle_import.remove_imported(store, RUN),
+    "imported.remove_imported": lambda store: imported.remove_imported(store, RUN),
     "tidy.remove": lambda store: tidy.remove(store, []),
     "verification.start": lambda store: verification.start(store, RUN),
     "verification.stop": lambda store: verification.stop(store),
