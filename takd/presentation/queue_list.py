@@ -13,6 +13,7 @@ from takd.runs.queue import Queued, move
 from takd.runs.store import Store
 from takd.runs.submit import cancel
 
+_SHOWN = 10  # rows, and one's own
 _MOVES = {
     "front": ("To the front", "vertical_align_top"),
     "up": ("Up", "arrow_upward"),
@@ -27,8 +28,12 @@ def waiting_list(entries: list[Queued], store: Store) -> None:
     if not waiting:
         return
     st.subheader("Queue", anchor=False)
-    for place, entry in enumerate(waiting, 1):
+    who = visitor.person(store).id
+    shown = [(n, entry) for n, entry in enumerate(waiting, 1) if n <= _SHOWN or (who and entry.run.owner == who)]
+    for place, entry in shown:
         _row(place, entry, store)
+    if len(waiting) > len(shown):
+        st.caption(f"and {len(waiting) - len(shown)} more; `python -m takd list` shows all.")
 
 
 def _row(place: int, entry: Queued, store: Store) -> None:

@@ -23,6 +23,7 @@ from takd.runs.states import read_run_file, run_ids
 from takd.runs.store import Store
 
 SIGN_IN_FIRST = "Sign in at the top of the page to start or change a training; looking needs none."
+NO_SIGN_IN = "Signing in does not work here (see the top of the page), so nothing can be started."
 _NAME, _ANONYMOUS = "visitor-name", "visitor-anonymous"
 _LOOKED = 50  # newest runs that are searched for the name this visitor used before
 _SETTINGS = ("client_id", "client_secret", "server_metadata_url")
@@ -93,7 +94,7 @@ def person(store: Store) -> Person:
 
 def _signed_in(asked: SignIn) -> Person:
     if asked.problem:
-        return Person(refused=asked.problem)
+        return Person(refused=NO_SIGN_IN)
     user = st.user.to_dict()
     issuer, subject = user.get("iss"), user.get("sub")
     if user.get("is_logged_in") is not True or not issuer or not subject:

@@ -31,11 +31,6 @@ def run_lock(folder: Path) -> FileLock:
     return _lock(folder / LOCK)
 
 
-def asking_lock(folder: Path) -> FileLock:
-    """The lock of whoever lets a run go on: of several who ask at once, one starts a worker. The folder must exist."""
-    return _lock(folder / "asking.lock")
-
-
 def slot_lock(root: Path, device: str) -> FileLock:
     """The lock of a device in a store: `cpu` -> slots/cpu.lock, `cuda:0` -> slots/cuda0.lock. One run trains there at
     a time; creates the folder (OSError when the store cannot be written)."""

@@ -19,9 +19,9 @@ from takd.runs.limits import active_runs
 from takd.runs.locks import queue_lock
 from takd.runs.people import MACHINE, Person, require_owner
 from takd.runs.policy import require_changes_allowed
-from takd.runs.states import RunInfo, read_run_file, run_folder, run_info
+from takd.runs.states import RunInfo, positions, read_run_file, run_folder, run_info
 from takd.runs.store import Store
-from takd.runs.tickets import LEAST_STEP, Ticket, change_places, tickets
+from takd.runs.tickets import Ticket, change_places, tickets
 
 MOVES = ("front", "up", "down", "back")
 _PATIENCE = 2.0  # seconds with somebody else who changes the order
@@ -42,7 +42,8 @@ class Queued:
 
 def queue(store: Store, person: Person = MACHINE) -> list[Queued]:
     """Runs that train, then those that wait in their order. What two of them share is trained by the first."""
-    runs = [info for name, _ in active_runs(store) if (info := _info(store, name)) is not None]
+    line = positions(store)
+    runs = [info for name, _ in active_runs(store) if (info := _info(store, name, line)) is not None]
     runs.sort(key=lambda run: run.state in ("queued", "starting"))  # stable: the order of the queue is kept
     mine = [run.id for run in runs if run.position is not None and _may_move(person, run)]
     last = next((run.id for run in reversed(runs) if run.position is not None), "")
@@ -75,9 +76,9 @@ def _moves(run_id: str, mine: list[str], last: str) -> tuple[str, ...]:
     return (*earlier, *later, *(("back",) if run_id != last else ()))
 
 
-def _info(store: Store, run_id: str) -> RunInfo | None:
+def _info(store: Store, run_id: str, line: Mapping[str, int]) -> RunInfo | None:
     try:
-        return run_info(store, run_id)
+        return run_info(store, run_id, line)
     except RunError:  # it ended and was forgotten in this moment
         return None
 
@@ -140,20 +141,20 @@ def _line(store: Store) -> Iterator[Ticket]:
     return (ticket for ticket in tickets(store.root) if ticket.run_id in waiting)
 
 
-def _places(store: Store, line: list[Ticket], run_id: str, to: str, person: Person) -> dict[str, float]:
+def _places(store: Store, line: list[Ticket], run_id: str, to: str, person: Person) -> dict[str, int]:
     """The places that change, by run."""
     if to == "back":
         last = line[-1]
-        return {} if last.run_id == run_id else {run_id: max(time.time(), last.place + LEAST_STEP)}
+        return {} if last.run_id == run_id else {run_id: max(int(1e6 * time.time()), last.place + 1)}
     mine = [ticket for ticket in line if person.owns(_experiment(store, ticket.run_id))]
     order = [ticket.run_id for ticket in mine]
     if run_id not in order:  # it began in this moment
         return {}
     place = order.index(run_id)
     order.insert({"front": 0, "up": max(0, place - 1), "down": place + 1}[to], order.pop(place))
-    changed, slot = {}, 0.0
+    changed, slot = {}, 0
     for name, ticket in zip(order, mine, strict=True):
-        slot = max(ticket.place, slot + LEAST_STEP / 100)
+        slot = max(ticket.place, slot + 1)
         if name != ticket.run_id:
             changed[name] = slot
     return changed

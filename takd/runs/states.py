@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from takd.runs.errors import RunError
 from takd.runs.locks import LOCK, is_held
 from takd.runs.signs import QUIET_SECONDS, SILENT_SECONDS, quiet_sentence, silence, silent_sentence
 from takd.runs.store import RUN_ID, Store, is_key
-from takd.runs.tickets import tickets
+from takd.runs.tickets import ticket_of, tickets
 from takd.stage import canonical_json
 
 START_SECONDS = 15.0  # a worker that has not taken its lock by then did not start
@@ -96,8 +96,11 @@ def run_folder(store: Store, run_id: str) -> Path:
     raise RunError(f"There is no run {str(run_id)[:40]!r} here; choose one from the list of runs.")
 
 
-def run_info(store: Store, run_id: str) -> RunInfo:
-    """Everything a page says about a run. Raises RunError when there is no such run or it cannot be read."""
+def run_info(store: Store, run_id: str, line: Mapping[str, int] | None = None) -> RunInfo:
+    """Everything a page says about a run. `line` is what `positions` gave, for those who ask about many.
+
+    Raises RunError when there is no such run or it cannot be read.
+    """
     folder = run_folder(store, run_id)
     experiment = read_run_file(store, folder, "experiment.json")
     if not isinstance(experiment.get("spec"), dict):
@@ -131,8 +134,8 @@ def run_info(store: Store, run_id: str) -> RunInfo:
         finished=status.get("finished"),
         stages_total=len(keys),
         stages_done=sum(done),
-        current=_current(store, unfinished) if active else (),
-        position=1 + len(waiting_before(store, run_id, str(status.get("device") or ""))) if waits else None,
+        current=_current(store, unfinished) if active and not waits else (),
+        position=_position(store, run_id, line) if waits else None,
         asked_by=str(experiment.get("asked_by") or ""),
         owner=str(experiment.get("owner") or ""),
         note=str(experiment.get("note") or ""),
@@ -153,14 +156,20 @@ def _origin(store: Store, folder: Path) -> str:
     return "live" if root == store.root else "imported" if root == store.imported else "cached"
 
 
+def _position(store: Store, run_id: str, line: Mapping[str, int] | None) -> int:
+    now = positions(store) if line is None else line
+    return now.get(run_id, len(now) + 1)  # without a ticket: it has just been asked for, or the ticket was deleted
+
+
 def list_runs(store: Store, limit: int = 500) -> list[RunInfo]:
     """The newest runs first, cached and imported ones among them; runs that cannot be read are left out (see
     Store.broken)."""
     names = {name for root in store.roots for name in run_ids(root)}
     found: list[RunInfo] = []
+    line = positions(store)
     for name in sorted(names, reverse=True)[:limit]:
         try:
-            found.append(run_info(store, name))
+            found.append(run_info(store, name, line))
         except RunError:
             continue
     return sorted(found, key=lambda run: (run.created, run.id), reverse=True)
@@ -213,32 +222,52 @@ def _may_start(status: Mapping[str, Any], folder: Path) -> bool:
     return abs(time.time() - since) < START_SECONDS
 
 
-def waiting_before(store: Store, run_id: str, device: str = "") -> list[str]:
+def waiting_before(store: Store, run_id: str, device: str = "") -> Iterator[str]:
     """Runs that wait for the same device and come earlier, the next one first.
 
     A run that is downloading its data holds nobody up, nor does one whose worker has given no sign of life for a while:
     it keeps its place and takes it again when it goes on.
     """
-    before = []
     for ticket in tickets(store.root):
         if ticket.run_id == run_id:
             break
-        if ticket.silent <= SILENT_SECONDS and _waits(store, ticket.run_id, device):
-            before.append(ticket.run_id)
-    return before
+        if ticket.silent <= SILENT_SECONDS:
+            status = _waiting(store, ticket.run_id)
+            if status is not None and _holds_up(status, device):
+                yield ticket.run_id
 
 
-def _waits(store: Store, run_id: str, device: str) -> bool:
+def positions(store: Store) -> dict[str, int]:
+    """The place in the queue of every run that waits, 1 for the next one of its device."""
+    found: dict[str, int] = {}
+    before: list[Mapping[str, Any]] = []
+    for ticket in tickets(store.root):
+        if (status := _waiting(store, ticket.run_id)) is not None:
+            device = str(status.get("device") or "")
+            found[ticket.run_id] = 1 + sum(_holds_up(other, device) for other in before)
+            if ticket.silent <= SILENT_SECONDS:
+                before.append(status)
+    return found
+
+
+def _waiting(store: Store, run_id: str) -> dict[str, Any] | None:
+    """The status of a run that waits; None where it does not."""
     folder = store.root / "runs" / run_id
     if read_status(folder).get("state") not in (None, "starting", "queued"):
-        return False
+        return None
     state, status = observe(store, folder)
+    return status if state in ("queued", "starting") else None
+
+
+def _holds_up(status: Mapping[str, Any], device: str) -> bool:
+    """Whether a waiting run comes before a later one for this device, as far as both are known."""
     elsewhere = device and status.get("device") not in (None, "", device)
-    return state in ("queued", "starting") and status.get("phase") != "preparing" and not elsewhere
+    return status.get("phase") != "preparing" and not elsewhere
 
 
 def _silent(store: Store, run_id: str) -> float:
-    return next((ticket.silent for ticket in tickets(store.root) if ticket.run_id == run_id), 0.0)
+    ticket = ticket_of(store.root, run_id)
+    return 0.0 if ticket is None else ticket.silent
 
 
 def run_ids(root: Path) -> list[str]:

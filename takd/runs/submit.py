@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
@@ -20,7 +22,7 @@ from takd.runs.failures import utc_now
 from takd.runs.imported import remove_imported
 from takd.runs.launch import start_detached
 from takd.runs.limits import forget_ended, refusal
-from takd.runs.locks import asking_lock, run_lock, try_acquire
+from takd.runs.locks import queue_lock, run_lock, try_acquire
 from takd.runs.people import MACHINE, Person, clean_name, require_owner
 from takd.runs.policy import limits, require_changes_allowed
 from takd.runs.states import STATES, observe, plan_keys, read_run_file, run_folder, write_run_file
@@ -31,6 +33,7 @@ from takd.spec import ExperimentSpec, to_json
 
 LEAST_FREE_BYTES = 200_000_000
 _UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet, to tell how long a run takes
+_PATIENCE = 10.0  # seconds with others who ask at the same moment
 _STOPS_WITHIN = 0.5  # seconds a cancelled run's worker mostly needs to be idle again; a new one takes longer to start
 
 
@@ -58,35 +61,55 @@ def submit(
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
     _require_weights(store, spec, dataset)
-    _require_limits(store, person, seconds_of(store, spec, dataset) if limits().hours else None, replaces)
+    seconds = seconds_of(store, spec, dataset) if limits().hours else None
+    row = {
+        "spec": to_json(spec),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "asked_by": clean_name(asked_by or person.name),
+        "owner": person.id,
+        "note": note[:500],
+    }
+    with _one_after_another(store):
+        _require_limits(store, person, seconds, replaces)
+        stopping = replaces is not None and _stop(store, replaces, person)
+        folder = _stored(store, build_plan(spec, dataset) if dataset.fingerprint is not None else None, row)
+    if stopping:
+        wait_until_idle(store, _STOPS_WITHIN)
+    start_worker(store, folder.name)
+    return folder.name
+
+
+def _stored(store: Store, plan: Plan | None, experiment: Mapping[str, Any]) -> Path:
+    """The folder of a new run, whole and in the queue; where something cannot be written there is none."""
     folder = None
-    stopping = replaces is not None and _stop(store, replaces, person)
     try:
         folder = _new_folder(store)
         write_run_file(folder, "status.json", {"state": "starting", "requested": time.time()})
-        if dataset.fingerprint is not None:
-            write_plan(store, folder, build_plan(spec, dataset))
-        created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        write_run_file(
-            folder,
-            "experiment.json",
-            {
-                "spec": to_json(spec),
-                "created": created,
-                "asked_by": clean_name(asked_by or person.name),
-                "owner": person.id,
-                "note": note[:500],
-            },
-        )
+        if plan is not None:
+            write_plan(store, folder, plan)
+        write_run_file(folder, "experiment.json", experiment)
         draw_ticket(store.root, folder.name)
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         raise RunError(f"The run could not be stored in {store.root} ({error.strerror or error}).") from error
-    if stopping:
-        wait_until_idle(store, _STOPS_WITHIN)
-    start_worker(store, folder.name)
-    return folder.name
+    return folder
+
+
+@contextmanager
+def _one_after_another(store: Store) -> Iterator[None]:
+    """Between counting somebody's runs and adding one, nobody else adds one: else two clicks at once pass a limit."""
+    try:
+        (store.root / "queue").mkdir(exist_ok=True)
+        lock = queue_lock(store.root)
+        if not try_acquire(lock, timeout=_PATIENCE):
+            raise RunError("Many people are asking for runs at this moment; try again.")
+    except OSError as error:
+        raise RunError(f"The run could not be stored in {store.root} ({error.strerror or error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _require_weights(store: Store, spec: ExperimentSpec, dataset: Dataset) -> None:
@@ -133,19 +156,17 @@ def resume(store: Store, run_id: str, person: Person = MACHINE) -> None:
     require_changes_allowed()
     folder = _own_folder(store, run_id, person)
     _require_room(store)
-    _require_limits(store, person, _seconds_left(store, folder) if limits().hours else None, run_id)
-    with asking_lock(folder):  # who comes second finds it starting, instead of writing over what its worker has said
+    seconds = _seconds_left(store, folder) if limits().hours else None
+    with _one_after_another(store):  # who comes second finds it starting, not what its worker has said before
         state, status = observe(store, folder)
         if STATES[state].active:
             raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
         if state == "done":
             raise RunError(f"Run {run_id} is done; there is nothing left to train.")
+        _require_limits(store, person, seconds, run_id)
         (folder / "cancel").unlink(missing_ok=True)
-        write_run_file(
-            folder,
-            "status.json",
-            {"state": "starting", "requested": time.time(), "started": status.get("started")},
-        )
+        asked = {"state": "starting", "requested": time.time(), "started": status.get("started")}
+        write_run_file(folder, "status.json", asked)
         draw_ticket(store.root, run_id)
     start_worker(store, run_id)
 

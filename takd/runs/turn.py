@@ -25,7 +25,7 @@ def wait_for_turn(store: Store, run_id: str, device: str, stop: Callable[[], boo
         if (now := time.monotonic()) - touched >= TOUCH_SECONDS:
             touched = now
             touch_ticket(store.root, run_id)
-        if not waiting_before(store, run_id, device) and try_acquire(slot):
+        if next(waiting_before(store, run_id, device), None) is None and try_acquire(slot):
             return slot
         time.sleep(pause)
         pause = min(1.5 * pause, longest)

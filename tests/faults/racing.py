@@ -82,7 +82,7 @@ def _set_clock(figures: Figures, root: Path, by: float) -> None:
         seen = {run_info(store, name).state for name in (first, second)}
         if not seen <= {"starting", "lost"}:  # lost: what to do is said, and resuming does it
             problem = f"states {seen}"
-        if len([name for name in (first, second) if not waiting_before(store, name)]) < 1:
+        if len([name for name in (first, second) if not [*waiting_before(store, name)]]) < 1:
             problem = "each waits for the other"
         stages = stages_of(USERS["Ben"])
         train(store, stages)

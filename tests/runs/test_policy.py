@@ -9,6 +9,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,6 +230,22 @@ def test_a_person_has_a_number_of_runs(store: Store, monkeypatch: Env) -> None:
     write_run_file(store.root / "runs" / mine[0], "status.json", {"state": "done"})
     ask(store, ADA)
     assert mine[0] not in [ticket.run_id for ticket in tickets(store.root)]  # it ended without saying so
+
+
+def test_clicks_at_the_same_moment_pass_no_limit(store: Store, monkeypatch: Env) -> None:
+    monkeypatch.setenv("TAKD_PUBLIC", "1")
+    monkeypatch.setattr(submit, "start_worker", lambda *_: None)
+
+    def click(seed: int) -> str:
+        try:
+            return ask(store, ADA, seed=seed)
+        except RunError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(12) as pool:
+        said = list(pool.map(click, range(12)))
+    assert sum("TAKD_MAX_PER_PERSON" in text for text in said) == 9
+    assert len(tickets(store.root)) == 3
 
 
 def test_a_full_store_takes_no_run(store: Store, monkeypatch: Env) -> None:
