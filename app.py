@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
+
+from takd.presentation.visitor_cookie import VisitorCookie
 
 
 @asynccontextmanager
@@ -24,4 +27,4 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     yield
 
 
-app = st.App("takd/presentation/frame.py", lifespan=lifespan)
+app = st.App("takd/presentation/frame.py", lifespan=lifespan, middleware=[Middleware(VisitorCookie)])

@@ -7,6 +7,7 @@ from takd.presentation import live, live_mode, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
 from takd.presentation.study import Study, nearest_study
+from takd.runs.policy import read_only
 
 store, datasets = ui.store(), ui.datasets()
 spec, repaired = current_spec(datasets)
@@ -68,7 +69,10 @@ def watching(run_id: str) -> None:
 with head:
     if shown is None:
         st.title("Nothing trained yet")
-        st.write("No stored run is near these choices." + (" Press **Run for real** to train them." * (not training)))
+        st.write(
+            "No stored run is near these choices."
+            + (" Press **Run for real** to train them." * (not training and not read_only()))
+        )
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         panels.headline(shown, store, differences, stand_in=meanwhile)

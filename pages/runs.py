@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from takd.presentation import library, live, ui
+from takd.presentation import library, live, queue_list, ui, visitor
+from takd.runs.policy import read_only
+from takd.runs.queue import queue
 from takd.runs.states import list_runs
 
 store = ui.store()
@@ -17,12 +19,15 @@ def now() -> None:
     if any(run is None or not run.look.active for run in runs):
         st.rerun()
     for run in runs:
-        if run is not None:
+        if run is not None and run.position is None:
             live.run_card(run, store, place="runs")
+    queue_list.waiting_list(queue(store, visitor.person(store)), store)
 
 
 if active:
     now()
+elif read_only():
+    st.caption(live.SHOWS_ONLY)
 else:
     st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
 library.attention(store)

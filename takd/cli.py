@@ -7,13 +7,12 @@ cancelled, 5 it failed or was interrupted, 130 Ctrl-C. Rooms that load pandas ar
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import __version__, cli_bench, cli_serve, cli_tables, cli_tidy, cli_verify
+from takd import __version__, cli_bench, cli_queue, cli_serve, cli_tables, cli_tidy, cli_verify
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
@@ -27,7 +26,8 @@ from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
 from takd.runs.estimates import Estimate, estimate, likely_device
 from takd.runs.loop import titles
-from takd.runs.states import RunInfo, list_runs, plan_keys, read_run_file, run_folder, run_info
+from takd.runs.policy import require_changes_allowed
+from takd.runs.states import RunInfo, plan_keys, read_run_file, run_folder, run_info
 from takd.runs.store import Store, open_store
 from takd.runs.submit import cancel as cancel_run
 from takd.runs.submit import delete as delete_run
@@ -65,7 +65,7 @@ def cli() -> None:
 
 for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cli_tables.datasets, cli_tables.data):
     cli.add_command(_command)
-for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_tidy.tidy):
+for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_tidy.tidy, cli_queue.list_, cli_queue.move):
     cli.add_command(_command)
 
 
@@ -127,14 +127,17 @@ def _download(dataset: Dataset, left: Estimate) -> str | None:
 @cli.command()
 @spec_options
 @click.option("--detach", is_flag=True, help="Return the run's id at once instead of waiting.")
+@click.option("--yes", is_flag=True, help="Do not ask before a run of an hour or more.")
 @common
-def run(session: Session, detach: bool, **choices: Any) -> None:
+def run(session: Session, detach: bool, yes: bool, **choices: Any) -> None:
     """Train an experiment and report what it found.
 
     The training goes on when this command is stopped or its terminal closed.
     """
     store, datasets = open_store(session.store), available_datasets()
     spec = read_choices(datasets, **choices)
+    require_changes_allowed()
+    cli_queue.agree_to_time(session, _cost(spec, datasets[spec.dataset], store)[1].seconds, yes)
     _prepare(session, spec, datasets[spec.dataset], store)
     run_id = submit(store, spec, asked_by="command line")
     again = f" --store {session.store}" if session.store else ""
@@ -297,31 +300,6 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
     return {name: getattr(verdict, name) for name in ("arm", "against", "n", "p", "seeds_needed")} | {
         name: getattr(verdict.interval, name) for name in ("mean", "low", "high")
     }
-
-
-@cli.command("list")
-@common
-def list_(session: Session) -> None:
-    """List the runs. Newest first; those that come with the program are `cached`."""
-    runs = list_runs(open_store(session.store))
-    names = ("state", "origin", "spec", "stages_done", "stages_total", "created")
-    rows = [{"run": r.id} | {name: getattr(r, name) for name in names} for r in runs]
-    cells = [
-        [r.id, r.look.word, r.origin, _in_short(r.spec), f"{r.stages_done}/{r.stages_total}", r.created[:19]]
-        for r in runs
-    ]
-    hint = [] if runs else ["No runs yet. Start one with: python -m takd run --preset digits-noise"]
-    columns = ["run", "state", "origin", "experiment", "trainings", "created (UTC)"]
-    session.answer({"runs": rows}, table(columns, cells, right=["trainings"]), *hint)
-
-
-def _in_short(spec: Mapping[str, Any]) -> str:
-    """An experiment in one cell; the values come from a file and may be anything."""
-    among = spec.get("assistants")
-    path = [spec.get("teacher"), *(among if isinstance(among, list) else ()), spec.get("student")]
-    noise = f" noise {spec.get('noise')}" if spec.get("noise") else ""
-    text = f"{spec.get('dataset')} {spec.get('method')} {' > '.join(map(str, path))} {spec.get('budget')}{noise}"
-    return f"{text[:100]}, {str(spec.get('seeds'))[:5]} seed(s), {str(spec.get('scope'))[:10]}"
 
 
 @cli.command()

@@ -17,6 +17,7 @@ from takd.methods.table import METHODS
 from takd.networks import own
 from takd.networks.table import COUNTS_FILE, FAMILIES, NETWORKS, capacity
 from takd.presets import PRESETS
+from takd.runs.policy import require_changes_allowed
 from takd.spec import to_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,7 @@ def networks(session: Session, add: str | None, name: str, recount: bool) -> Non
 
 def _add(session: Session, file: str, name: str) -> None:
     """Check a user's file for a data set; NetworkError carries the refusal."""
+    require_changes_allowed()
     row, _ = find_dataset(name)
     session.say(f"Trying {file[:200]} on images of {_shape(row.input_shape)} in {row.classes} classes: some seconds.")
     found = own.check(file, row.classes, row.input_shape)
@@ -179,6 +181,7 @@ def data() -> None:
 @common
 def prepare(session: Session, name: str) -> None:
     """Download and check the published data set NAME."""
+    require_changes_allowed()
     with Meter() as meter:
         sources.prepare(name, progress=lambda what, share: meter.show(what, share))
     row = available_datasets()[name]
@@ -235,6 +238,7 @@ def import_short(session: Session, path: str, name: str, side: int) -> None:
 def _import_folder(session: Session, path: str, name: str, side: int) -> None:
     if not families_of_side(side):
         raise Refused([f"No network reads images of {side} pixels; use 32, or 64 to 256 for ImageNet's networks."])
+    require_changes_allowed()
     session.say(f"Reading the images in {path[:200]}")
     meta = folder.import_folder(_as_path(path), name, side=side)
     _imported(session, meta)
@@ -246,6 +250,7 @@ def _import_folder(session: Session, path: str, name: str, side: int) -> None:
 @common
 def import_npz(session: Session, path: str, name: str) -> None:
     """Prepare a published data set from PATH, an .npz file with train_x, train_y, test_x, test_y and classes."""
+    require_changes_allowed()
     session.say(f"Reading and checking {path[:200]}")
     meta = sources.import_npz(_as_path(path), name)
     _imported(session, meta)

@@ -20,7 +20,8 @@ CODE = [path for path in CODE if path.exists()]
 # Higher rooms may import lower ones; the first that matches counts. What is not named is the core: plan, spec, budgets,
 # stage, networks, data, methods. Training writes to the store and only the worker runs it, so it lies between the two.
 RANKS = {
-    **dict.fromkeys(("app", "pages", "takd.cli", "takd.cli_tidy", "takd.cli_verify", "takd.__main__"), 7),
+    **dict.fromkeys(("app", "pages", "takd.cli", "takd.__main__"), 7),
+    **dict.fromkeys(("takd.cli_queue", "takd.cli_tables", "takd.cli_tidy", "takd.cli_verify"), 7),
     "takd.presentation": 6,
     "takd.analysis": 5,
     "takd.runs.worker": 4,

@@ -382,6 +382,8 @@ def test_a_missing_data_set_is_fetched_before_the_run(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(cli_tables, "prepare_apart", no_network)
     result = call("run", "--preset", "cifar-gap", "--json")
+    assert (result.exit_code, asked) == (2, []) and "Add --yes to start it" in result.output  # it takes hours
+    result = call("run", "--preset", "cifar-gap", "--json", "--yes")
     assert (result.exit_code, asked) == (2, ["cifar10"])
     assert "170 MB" in result.stderr
     assert last_json(result)["error"] == "There is no network."

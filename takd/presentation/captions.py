@@ -34,6 +34,20 @@ def run_sentence(
     return f"{text} {capital(duration(left))} left." if known(left) else text
 
 
+def starts_in(seconds: float | None, ahead: int) -> str:
+    """When a waiting run starts: `next, in ~4 min`, `3 runs ahead, in ~2.0 h`."""
+    place = "next" if ahead == 0 else f"{count(ahead, 'run')} ahead"
+    return f"{place}, starts in {duration(seconds)}" if known(seconds) else place
+
+
+def long_run(seconds: float) -> str:
+    """What is asked before a run of hours."""
+    return (
+        f"This takes {duration(seconds)}. It goes on when you close the page, can be stopped at any time, and goes on "
+        "from there when it is resumed: finished trainings are kept."
+    )
+
+
 def cost_note(left: Estimate) -> str:
     """What a run would train, for the line beside its button."""
     if not left.new_stages:

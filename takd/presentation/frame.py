@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # Streamlit puts only this file's folder on the path
     sys.path.insert(0, str(ROOT))
 
-from takd.presentation import ui  # noqa: E402
+from takd.presentation import ui, visitor  # noqa: E402
 
 PAGES = ROOT / "pages"
 # A file: Streamlit fetches the image of an emoji or a Material symbol in the tab from the internet.
@@ -27,4 +27,5 @@ page = st.navigation(
 st.set_page_config(page_title=f"{page.title} · TAKD Explorer", page_icon=str(ICON), layout="wide")
 ui.style()
 ui.enter(page.url_path)
+visitor.line(ui.store())
 page.run()

@@ -12,17 +12,22 @@ from takd.answers import answers_rules
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import ui, words
+from takd.presentation import ui, visitor, words
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
+from takd.runs.limits import refusal
 from takd.runs.memory import memory_notes
+from takd.runs.policy import LONG_SECONDS, read_only
+from takd.runs.queue import queue
 from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
 from takd.runs.store import Store
-from takd.runs.submit import cancel, delete, resume, submit
+from takd.runs.submit import cancel, delete, resume, seconds_of, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
 
 TICK = 2.0  # seconds between looks at a live run
+SHOWS_ONLY = "This server shows stored results. Run your own copy of the program to train this."
+_SHOWN = 4  # trainings of one run; dozens of small ones go on at once, and whoever waits is listed below them
 _MOST_NOTES = 3  # about memory; the log has all
 LIVE_NOTE = "live"  # the note of runs that live mode started
 
@@ -72,28 +77,51 @@ def _said(store: Store, run_id: str) -> str:
 
 def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
     """Start training, with what is new and how long it takes; disabled with the reason where it cannot."""
+    if read_only():
+        st.caption(SHOWS_ONLY, width="content")
+        return
     left = cost(spec, dataset, store)
     nothing = left is not None and left.new_stages == 0
-    problem = store.writable() if not nothing else None
+    seconds = seconds_of(store, spec, dataset) if left is None else left.seconds
+    problem = None if nothing else store.writable() or refusal(store, visitor.person(store), seconds) or None
     if left is None:
         label, note, more = "Run for real", f"{dataset.label} is downloaded first ({dataset.download}).", ""
     else:
         label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
         note, more = words.cost_note(left), "" if nothing else words.cost_details(left, _rules(spec, dataset))
-    st.caption(problem or note, width="content")
+    st.caption(ui.plain(problem) if problem else note, width="content")
     if st.button(
         label,
         key="run",
         type="primary",
         icon=":material/play_arrow:",
         disabled=nothing or problem is not None,
-        help=problem or f"{note} {more}".strip(),
+        help=ui.plain(problem) if problem else f"{note} {more}".strip(),
     ):
-        try:
-            submit(store, spec)
+        if seconds >= LONG_SECONDS:
+            _confirm(spec, seconds, store)
+        else:
+            _begin(spec, store)
+
+
+@st.dialog("Train for a long time?")
+def _confirm(spec: ExperimentSpec, seconds: float, store: Store) -> None:
+    st.write(ui.plain(words.long_run(seconds)))
+    st.caption(ui.plain(describe(spec)))
+    with st.container(horizontal=True):
+        if st.button("Start it", key="run-confirmed", type="primary", icon=":material/play_arrow:"):
+            _begin(spec, store)
+        if st.button("Not now", key="run-not-now"):
             st.rerun()
-        except RunError as error:
-            st.error(ui.plain(str(error)))
+
+
+def _begin(spec: ExperimentSpec, store: Store) -> None:
+    try:
+        submit(store, spec, person=visitor.person(store))
+    except RunError as error:
+        st.error(ui.plain(str(error)))
+    else:
+        st.rerun()
 
 
 def _rules(spec: ExperimentSpec, dataset: Dataset) -> tuple[str, ...]:
@@ -115,10 +143,14 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             if run.look.active and left is not None:
                 text += f" · {words.duration(left)} left"
             st.progress(share(run), text=text)
-        for key, progress in run.current:
+        for key, progress in run.current[:_SHOWN]:
             st.caption(_current(key, progress, store))
+        if len(run.current) > _SHOWN:
+            st.caption(f"and {len(run.current) - _SHOWN} more at the same time")
         if run.state == "queued" and run.position is not None:
-            st.caption(words.run_sentence("queued", position=run.position))
+            st.caption(words.capital(_turn(run, store)))
+        if run.asked_by:
+            st.caption(f"Asked for by {ui.plain(run.asked_by)}")
         for note in memory_notes(store, run.keys)[:_MOST_NOTES]:
             st.caption(ui.plain(note))
         if missing := gone(run.spec):
@@ -126,24 +158,37 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
         if run.reason:
             st.caption(ui.plain(run.reason))
         ended = not run.look.active and run.state != "done"
-        if ended:
+        if ended and may_change(run, store):
             st.caption(look.next_action)
         if (ended or run.cause) and (tail := log_tail(store, run.id, 20)):  # also of one that seems to hang
             with st.expander("Last lines of the log"):
                 st.code(tail, language=None)
 
 
+def _turn(run: RunInfo, store: Store) -> str:
+    seconds = next((entry.starts_in for entry in queue(store) if entry.run.id == run.id), None)
+    return f"{words.starts_in(seconds, (run.position or 1) - 1)}."
+
+
+def may_change(run: RunInfo, store: Store) -> bool:
+    """Whether this visitor may stop, continue or forget a run. takd.runs asks again."""
+    if run.origin != "live" or read_only():
+        return False
+    who = visitor.person(store)
+    return not who.refused and who.owns({"owner": run.owner})
+
+
 def _buttons(run: RunInfo, store: Store, place: str) -> None:
     def button(label: str, icon: str, action: Any) -> None:
         if st.button(label, icon=f":material/{icon}:", key=f"{label}-{run.id}-{place}"):
             try:
-                action(store, run.id)
+                action(store, run.id, visitor.person(store))
             except RunError as error:
                 st.error(ui.plain(str(error)))
             else:
                 st.rerun()
 
-    if run.origin != "live":
+    if not may_change(run, store):
         return
     if run.look.active and run.state != "cancelling":
         button("Cancel", "stop", cancel)

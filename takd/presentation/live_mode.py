@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 import streamlit as st
 
 from takd.data.table import Dataset
-from takd.presentation import live, ui, words
+from takd.presentation import live, ui, visitor, words
 from takd.presentation.study import Study
 from takd.runs.errors import RunError
+from takd.runs.policy import read_only
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, submit
@@ -90,6 +91,10 @@ def follow(spec: ExperimentSpec, dataset: Dataset, store: Store) -> LiveMode:
 
 def why_not(dataset: Dataset, store: Store) -> str:
     """Why live mode is not offered for a data set; empty where it is."""
+    if read_only():
+        return live.SHOWS_ONLY
+    if problem := visitor.person(store).refused:
+        return problem
     if dataset.fingerprint is None:
         return f"{dataset.label} has to be prepared first: press Run for real once."
     smallest = live.cost(replace(start_for(dataset.name), seeds=1, seed=_UNTRAINED_SEED), dataset, store)
@@ -140,7 +145,7 @@ def _begin(memory: _Memory, spec: ExperimentSpec, dataset: Dataset, store: Store
             "press Run for real to wait in the queue."
         )
     try:
-        memory.run = submit(store, spec, note=live.LIVE_NOTE, replaces=older)
+        memory.run = submit(store, spec, note=live.LIVE_NOTE, replaces=older, person=visitor.person(store))
     except RunError as error:
         _stop(store, older)
         return str(error)
@@ -152,7 +157,7 @@ def _begin(memory: _Memory, spec: ExperimentSpec, dataset: Dataset, store: Store
 def _stop(store: Store, run_id: str | None) -> None:
     if run_id is not None:
         with contextlib.suppress(RunError, OSError):  # it may be gone, and then nothing has to be stopped
-            cancel(store, run_id)
+            cancel(store, run_id, visitor.person(store))
 
 
 def _forget_replaced(memory: _Memory, store: Store) -> None:
@@ -164,7 +169,7 @@ def _forget_replaced(memory: _Memory, store: Store) -> None:
             still.append(run_id)
         elif run is not None and run.state == "cancelled":
             with contextlib.suppress(RunError, OSError):
-                delete(store, run_id)
+                delete(store, run_id, visitor.person(store))
     memory.replaced = still
 
 
@@ -211,6 +216,8 @@ def stand_in(spec: ExperimentSpec, shown: Study, nearest: bool) -> str:
 def switch(mode: LiveMode, answered: bool) -> None:
     """The switch itself; where live mode is not offered it cannot be used and says why. Screen readers are told in
     words what happens to the figures; `answered`: those on screen are of the question asked."""
+    if read_only():
+        return
     said = ""
     if mode.on and not mode.problem:
         said = "Training your choice." if mode.training else "The figures show your choice." if answered else ""
@@ -247,6 +254,8 @@ def _watch(run_id: str, store: Store) -> None:
     assert run is not None
     with st.container(key="live-state", horizontal=True, vertical_alignment="center", width="content"):
         st.caption(_so_far(run), width="content")
+        if not live.may_change(run, store):
+            return
         st.button(
             "Stop",
             icon=":material/stop:",

@@ -19,6 +19,7 @@ from takd.presentation import charts, live, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.study import Study, assistant_rows, origin_of, plan_of, study
 from takd.presets import PRESETS
+from takd.runs.policy import read_only
 from takd.runs.states import list_runs
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, to_query
@@ -86,8 +87,8 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
     if not asked and differences is not None:
         differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
-            f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}. "
-            "Press **Run for real** to train your own.",
+            f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
+            + ("" if read_only() else " Press **Run for real** to train your own."),
             icon=":material/near_me:",
         )
 

@@ -29,6 +29,7 @@ _STYLE = """
 }
 .st-key-live-state { flex-wrap: nowrap; white-space: nowrap; }
 div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.st-key-visitor { margin-bottom: -1.75rem; }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
 """
 

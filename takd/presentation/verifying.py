@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from takd.presentation import ui
+from takd.presentation import ui, visitor
 from takd.presentation.formats import count
 from takd.presentation.stamp_words import NOT_VERIFIED, skipped_sentences, stamp_label, stamp_sentence, ties_sentence
 from takd.runs.errors import RunError
@@ -104,13 +104,17 @@ def _going_on(now: Verification, run_id: str, store: Store) -> None:
     st.progress(now.share, text=f"Checking {ui.plain(whose)}: {where}")
     if now.text:
         st.caption(ui.plain(now.text))
-    if not read_only() and st.button("Stop the check", icon=":material/stop:", key="verify-stop"):
-        stop(store)
+    if _allowed(store) and st.button("Stop the check", icon=":material/stop:", key="verify-stop"):
+        stop(store, visitor.person(store))
         st.rerun()
 
 
+def _allowed(store: Store) -> bool:
+    return not read_only() and not visitor.person(store).refused
+
+
 def _button(run_id: str, store: Store) -> None:
-    if read_only():
+    if not _allowed(store):
         return
     problem = store.writable()
     help_text = problem or "Takes seconds for digits, some minutes for CIFAR. You may close the page meanwhile."
@@ -118,7 +122,7 @@ def _button(run_id: str, store: Store) -> None:
         "Verify", icon=":material/fact_check:", key=f"verify-{run_id}", disabled=bool(problem), help=help_text
     ):
         try:
-            st.session_state[_ASKED] = start(store, run_id)
+            st.session_state[_ASKED] = start(store, run_id, visitor.person(store))
         except RunError as error:
             st.error(ui.plain(str(error)))
         else:

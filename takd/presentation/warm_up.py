@@ -12,11 +12,14 @@ def warm_up() -> None:
         from takd.presentation.charts import gap_chart
         from takd.presentation.study import study
         from takd.runs.doctor import calibrate_in_background
+        from takd.runs.policy import problems
         from takd.runs.states import list_runs
         from takd.runs.store import open_store
         from takd.runs.warm import warm
         from takd.spec import start_for
 
+        for sentence in problems():
+            logging.getLogger("takd").warning(sentence)
         store = open_store()
         calibrate_in_background(store)
         warm(store)  # starts a process and does not wait for it

@@ -17,8 +17,10 @@ from takd.presentation.captions import (
     alt_gap,
     cost_details,
     cost_note,
+    long_run,
     provenance,
     run_sentence,
+    starts_in,
 )
 from takd.presentation.caveats import AS_PUBLISHED, FAILED
 from takd.presentation.formats import (
@@ -90,6 +92,7 @@ __all__ = [
     "interval_text",
     "kind_of",
     "listing",
+    "long_run",
     "method_label",
     "noise_caveat",
     "percent",
@@ -101,6 +104,7 @@ __all__ = [
     "short_size",
     "shortcut_sentence",
     "size",
+    "starts_in",
     "three_sentences",
     "verdict_badge",
     "verdict_label",

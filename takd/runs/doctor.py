@@ -24,6 +24,7 @@ from takd.runs import files
 from takd.runs.estimates import host_key
 from takd.runs.history import kept, quartiles
 from takd.runs.locks import LOCK, is_held, run_lock, try_acquire
+from takd.runs.policy import limits, problems, public, read_only, require_changes_allowed
 from takd.runs.states import list_runs
 from takd.runs.store import REPO, Store
 from takd.runs.submit import LEAST_FREE_BYTES
@@ -147,7 +148,26 @@ def _ask(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _server(_: Store) -> Found:
+    """What this machine's settings let people do."""
+    for sentence in problems():
+        yield FAILED, sentence
+    kind = "read-only: nothing can be started or changed" if read_only() else "public" if public() else "of one person"
+    most = limits()
+    parts = [f"at most {most.waiting} runs wait"] if most.waiting else []
+    parts += [f"{most.per_person} runs a person"] if most.per_person else []
+    parts += [f"{most.hours:g} hours a run"] if most.hours else []
+    parts += [f"{most.store_gb:g} GB in the store"] if most.store_gb else []
+    yield OK, kind if read_only() else f"{kind}; {', '.join(parts) or 'no limits'}"
+
+
+_NOT_ASKED = "Not checked: TAKD_READ_ONLY is set, so nothing is written here."
+
+
 def _writable(store: Store) -> Found:
+    if read_only():
+        yield OK, _NOT_ASKED
+        return
     problem = store.writable()
     yield (OK, f"{store.root} can be written") if problem is None else (FAILED, problem)
 
@@ -170,8 +190,8 @@ def _existing(folder: Path) -> Path:
 
 def _locks(store: Store) -> Found:
     """Hold a lock beside the real ones: another process and another handle must be refused, and then let in."""
-    if not store.root.is_dir():
-        yield NOTE, "Not checked, because there is no store yet."
+    if read_only() or not store.root.is_dir():
+        yield (OK, _NOT_ASKED) if read_only() else (NOTE, "Not checked, because there is no store yet.")
         return
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=store.root))
     path, problem = folder / LOCK, None
@@ -263,9 +283,10 @@ def known_rates(store: Store) -> dict[str, dict[str, float]]:
 def calibrate_in_background(store: Store) -> bool:
     """Measure this machine's speeds once, detached, when none is known yet; whether that was started.
 
-    The server calls this when it starts, so that the first estimate is not a guess. TAKD_CALIBRATE=0 turns it off.
+    The server calls this when it starts, so that the first estimate is not a guess. TAKD_CALIBRATE=0 turns it off, and
+    a read-only server starts nothing.
     """
-    if os.environ.get("TAKD_CALIBRATE") == "0" or known_rates(store) or store.writable() is not None:
+    if read_only() or os.environ.get("TAKD_CALIBRATE") == "0" or known_rates(store) or store.writable() is not None:
         return False
     subprocess.Popen(
         [sys.executable, "-m", "takd.training.calibrate", "--store", str(store.root)],
@@ -297,6 +318,7 @@ _CHECKS: dict[str, Callable[[Store], Found]] = {
     "python": _python,
     "packages": _packages,
     "device": _device,
+    "server": _server,
     "store": _writable,
     "disk": _disk,
     "locks": _locks,
@@ -313,6 +335,7 @@ def calibrate(store: Store, tell: Callable[[str], None] = lambda line: None) -> 
 
     Raises ValueError with a sentence when that process fails.
     """
+    require_changes_allowed()
     command = [sys.executable, "-m", "takd.training.calibrate", "--store", str(store.root)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     rows: list[dict[str, object]] = []

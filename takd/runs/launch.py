@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from takd.runs.policy import require_changes_allowed
 from takd.runs.store import REPO, Store
 
 # Read when a library is loaded, or where torch and data are looked for: two processes that differ here may compute or
@@ -44,6 +45,7 @@ def start_detached(
 ) -> subprocess.Popen[bytes]:
     """Start `python -m program --store S ...` in its own session, so that closing the page, the tab or the server
     leaves it alone. What it prints is added to `log`. Raises OSError."""
+    require_changes_allowed()
     command = [sys.executable, "-m", program, "--store", str(store.root), *arguments]
     with open(log, "ab") as file:
         process = subprocess.Popen(

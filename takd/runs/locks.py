@@ -52,6 +52,11 @@ def verify_lock(root: Path) -> FileLock:
     return _lock(root / "verified" / LOCK)
 
 
+def queue_lock(root: Path) -> FileLock:
+    """The lock of whoever changes the order of the queue. The folder must exist."""
+    return _lock(root / "queue" / LOCK)
+
+
 def history_lock(root: Path) -> FileLock:
     """The lock of whoever adds to a store's history of estimates. The folder must exist."""
     return _lock(root / "history.lock")

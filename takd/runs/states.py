@@ -13,8 +13,9 @@ from takd.runs import files
 from takd.runs.causes import unwritable
 from takd.runs.errors import RunError
 from takd.runs.locks import LOCK, is_held
-from takd.runs.signs import QUIET_SECONDS, quiet_sentence, silence
+from takd.runs.signs import QUIET_SECONDS, SILENT_SECONDS, quiet_sentence, silence, silent_sentence
 from takd.runs.store import RUN_ID, Store, is_key
+from takd.runs.tickets import tickets
 from takd.stage import canonical_json
 
 START_SECONDS = 15.0  # a worker that has not taken its lock by then did not start
@@ -56,7 +57,8 @@ class RunInfo:
 
     `spec` holds the choices as JSON values. `reason` is a sentence where the state needs one, `cause` its one-word
     class. Times are UTC in ISO form. `current` are the stages being trained with their progress; `position` is the
-    place in the queue (1 starts next) of a waiting run; `origin` is live or cached.
+    place in the queue (1 starts next) of a waiting run; `asked_by` is a name to show, `owner` the short id of whose it
+    is (people.py); `origin` is live or cached.
     """
 
     id: str
@@ -72,6 +74,7 @@ class RunInfo:
     current: tuple[tuple[str, dict[str, Any]], ...]
     position: int | None
     asked_by: str
+    owner: str
     note: str
     origin: str
     device: str
@@ -112,6 +115,9 @@ def run_info(store: Store, run_id: str) -> RunInfo:
     unfinished = [key for key, ready in zip(keys, done, strict=True) if not ready]
     if state in ("running", "cancelling") and (quiet := silence(store, folder, unfinished)) > QUIET_SECONDS:
         reason, cause = quiet_sentence(quiet, status.get("pid")), "quiet"
+    waits = state in ("queued", "starting") and own
+    if waits and (silent := _silent(store, run_id)) > SILENT_SECONDS:
+        reason, cause = silent_sentence(silent, status.get("pid")), "quiet"
     active = STATES[state].active
     return RunInfo(
         id=run_id,
@@ -125,8 +131,9 @@ def run_info(store: Store, run_id: str) -> RunInfo:
         stages_total=len(keys),
         stages_done=sum(done),
         current=_current(store, unfinished) if active else (),
-        position=1 + len(waiting_before(store, run_id)) if state in ("queued", "starting") and own else None,
+        position=1 + len(waiting_before(store, run_id, str(status.get("device") or ""))) if waits else None,
         asked_by=str(experiment.get("asked_by") or ""),
+        owner=str(experiment.get("owner") or ""),
         note=str(experiment.get("note") or ""),
         origin="live" if own else "cached",
         device=str(status.get("device") or ""),
@@ -194,18 +201,32 @@ def _may_start(status: Mapping[str, Any], folder: Path) -> bool:
     return abs(time.time() - since) < START_SECONDS
 
 
-def waiting_before(store: Store, run_id: str) -> list[str]:
-    """Runs that asked earlier and still wait for a device. A run that is downloading its data holds nobody up."""
+def waiting_before(store: Store, run_id: str, device: str = "") -> list[str]:
+    """Runs that wait for the same device and come earlier, the next one first.
+
+    A run that is downloading its data holds nobody up, nor does one whose worker has given no sign of life for a while:
+    it keeps its place and takes it again when it goes on.
+    """
     before = []
-    for name in run_ids(store.root):
-        folder = store.root / "runs" / name
-        if name >= run_id:
+    for ticket in tickets(store.root):
+        if ticket.run_id == run_id:
             break
-        if read_status(folder).get("state") in (None, "starting", "queued"):
-            state, status = observe(store, folder)
-            if state in ("queued", "starting") and status.get("phase") != "preparing":
-                before.append(name)
+        if ticket.silent <= SILENT_SECONDS and _waits(store, ticket.run_id, device):
+            before.append(ticket.run_id)
     return before
+
+
+def _waits(store: Store, run_id: str, device: str) -> bool:
+    folder = store.root / "runs" / run_id
+    if read_status(folder).get("state") not in (None, "starting", "queued"):
+        return False
+    state, status = observe(store, folder)
+    elsewhere = device and status.get("device") not in (None, "", device)
+    return state in ("queued", "starting") and status.get("phase") != "preparing" and not elsewhere
+
+
+def _silent(store: Store, run_id: str) -> float:
+    return next((ticket.silent for ticket in tickets(store.root) if ticket.run_id == run_id), 0.0)
 
 
 def run_ids(root: Path) -> list[str]:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,16 +15,21 @@ from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
 from takd.runs import files
 from takd.runs.errors import RunError
+from takd.runs.estimates import estimate, estimate_of
 from takd.runs.failures import utc_now
 from takd.runs.launch import start_detached
+from takd.runs.limits import forget_ended, refusal
 from takd.runs.locks import asking_lock, run_lock, try_acquire
-from takd.runs.states import STATES, observe, read_status, run_folder, run_ids, write_run_file
+from takd.runs.people import MACHINE, Person, clean_name, require_owner
+from takd.runs.policy import limits, require_changes_allowed
+from takd.runs.states import STATES, observe, plan_keys, read_run_file, run_folder, write_run_file
 from takd.runs.store import Store
+from takd.runs.tickets import draw_ticket, drop_tickets
 from takd.runs.warm import hand_over, stays, wait_until_idle
 from takd.spec import ExperimentSpec, to_json
 
-MAX_WAITING = 50
 LEAST_FREE_BYTES = 200_000_000
+_UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet, to tell how long a run takes
 _STOPS_WITHIN = 0.5  # seconds a cancelled run's worker mostly needs to be idle again; a new one takes longer to start
 
 
@@ -35,22 +41,25 @@ def submit(
     note: str = "",
     datasets: Mapping[str, Dataset] | None = None,
     replaces: str | None = None,
+    person: Person = MACHINE,
 ) -> str:
     """Store a run and start its worker; returns the run's id at once.
 
-    `asked_by` is a name to show, not an identity. `datasets` defaults to what this machine knows. Where the data set
-    has never been prepared here, the worker prepares it first and makes the plan then. `replaces` names a run that is
-    not wanted any more: it is cancelled first if it is active, and what it has finished stays in the store and is used
-    by this one where both need it. Raises RunError with a sentence when nothing can be stored, the disk is nearly full,
-    or the queue is.
+    It is this person's run from now on; `asked_by` is a name to show in place of theirs. `datasets` defaults to what
+    this machine knows. Where the data set has never been prepared here, the worker prepares it first and makes the plan
+    then. `replaces` names a run that is not wanted any more: it is cancelled first if it is active, and what it has
+    finished stays in the store and is used by this one where both need it. Raises RunError with a sentence when nothing
+    can be stored, the disk is nearly full, or the server's limits do not allow it.
     """
+    require_changes_allowed()
     _require_room(store)
     dataset = (_datasets() if datasets is None else datasets).get(spec.dataset)
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
     _require_weights(store, spec, dataset)
+    _require_limits(store, person, seconds_of(store, spec, dataset) if limits().hours else None, replaces)
     folder = None
-    stopping = replaces is not None and _stop(store, replaces)
+    stopping = replaces is not None and _stop(store, replaces, person)
     try:
         folder = _new_folder(store)
         write_run_file(folder, "status.json", {"state": "starting", "requested": time.time()})
@@ -60,8 +69,15 @@ def submit(
         write_run_file(
             folder,
             "experiment.json",
-            {"spec": to_json(spec), "created": created, "asked_by": asked_by[:60], "note": note[:500]},
+            {
+                "spec": to_json(spec),
+                "created": created,
+                "asked_by": clean_name(asked_by or person.name),
+                "owner": person.id,
+                "note": note[:500],
+            },
         )
+        draw_ticket(store.root, folder.name)
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,23 +119,33 @@ def write_plan(store: Store, folder: Path, plan: Plan) -> None:
     )
 
 
-def cancel(store: Store, run_id: str) -> None:
+def seconds_of(store: Store, spec: ExperimentSpec, dataset: Dataset) -> float:
+    """How long a run is estimated to take, also on a data set that is not here yet (without its download)."""
+    known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
+    return estimate(build_plan(spec, known), store, dataset.classes).seconds
+
+
+def cancel(store: Store, run_id: str, person: Person = MACHINE) -> None:
     """Ask a run to stop: it does within one batch and keeps what is finished. Nothing happens to a run that ended.
 
     A training that does not listen is ended by the run's own worker after ten seconds. Raises RunError when there is
-    no such run or it is a cached one.
+    no such run, it is a cached one, or somebody else's.
     """
-    folder = _own_folder(store, run_id)
+    require_changes_allowed()
+    folder = _own_folder(store, run_id, person)
     if observe(store, folder)[0] not in ("done", "failed", "cancelled"):
         files.write_atomic(folder / "cancel", utc_now().encode())
 
 
-def resume(store: Store, run_id: str) -> None:
-    """Continue a run that was cancelled, failed or lost; finished stages and checkpoints are used.
+def resume(store: Store, run_id: str, person: Person = MACHINE) -> None:
+    """Continue a run that was cancelled, failed or lost, behind those that wait; finished stages and checkpoints are
+    used.
 
-    Raises RunError when the run is active or done, or nothing can be stored.
+    Raises RunError when the run is active or done, somebody else's, or nothing can be stored, or the server's limits do
+    not allow it.
     """
-    folder = _own_folder(store, run_id)
+    require_changes_allowed()
+    folder = _own_folder(store, run_id, person)
     _require_room(store)
     with asking_lock(folder):  # who comes second finds it starting, instead of writing over what its worker has said
         state, status = observe(store, folder)
@@ -127,37 +153,48 @@ def resume(store: Store, run_id: str) -> None:
             raise RunError(f"Run {run_id} is still {STATES[state].word.lower()}; wait until it has stopped.")
         if state == "done":
             raise RunError(f"Run {run_id} is done; there is nothing left to train.")
+        _require_limits(store, person, _seconds_left(store, folder) if limits().hours else None, run_id)
         (folder / "cancel").unlink(missing_ok=True)
         write_run_file(
             folder,
             "status.json",
             {"state": "starting", "requested": time.time(), "started": status.get("started")},
         )
+        draw_ticket(store.root, run_id)
     start_worker(store, run_id)
 
 
-def delete(store: Store, run_id: str) -> None:
+def _seconds_left(store: Store, folder: Path) -> float:
+    """How long what is left of a stored plan is estimated to take."""
+    found = {key: store.stage(key) for key in plan_keys(store, folder)}
+    stages = {key: stage for key, stage in found.items() if stage is not None}
+    return estimate_of({k: s for k, s in stages.items() if not store.is_done(k)}, stages, store).seconds
+
+
+def delete(store: Store, run_id: str, person: Person = MACHINE) -> None:
     """Forget a run that is not active. Its finished stages stay, because other runs may share them.
 
-    Raises RunError when it is active or cached.
+    Raises RunError when it is active, cached, or somebody else's.
     """
-    folder = _own_folder(store, run_id)
+    require_changes_allowed()
+    folder = _own_folder(store, run_id, person)
     if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
         raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
     try:
         hidden = folder.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")  # gone for readers in one step
         folder.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
+        drop_tickets(store.root, [run_id])
     finally:
         lock.release()
 
 
-def _stop(store: Store, run_id: str) -> bool:
-    """Cancel a run that is not wanted any more; whether a worker is now stopping. One that is gone, or came with the
-    program, is left alone."""
+def _stop(store: Store, run_id: str, person: Person) -> bool:
+    """Cancel a run that is not wanted any more; whether a worker is now stopping. One that is gone, came with the
+    program, or is somebody else's, is left alone."""
     try:
-        active = STATES[observe(store, _own_folder(store, run_id))[0]].active
-        cancel(store, run_id)
+        active = STATES[observe(store, _own_folder(store, run_id, person))[0]].active
+        cancel(store, run_id, person)
     except (RunError, OSError):
         return False
     return active
@@ -165,6 +202,7 @@ def _stop(store: Store, run_id: str) -> bool:
 
 def start_worker(store: Store, run_id: str) -> None:
     """Let the idle worker do the run, or start a worker for it."""
+    require_changes_allowed()
     if not hand_over(store, run_id):
         stay = ["--stay"] if stays(store) else []
         start_detached(store, ["--run", run_id, *stay], store.root / "runs" / run_id / "log.txt")
@@ -179,13 +217,12 @@ def _require_room(store: Store) -> None:
             f"Only {free // 1_000_000} MB are free on the disk of {store.root}; a run needs "
             f"{LEAST_FREE_BYTES // 1_000_000} MB. Delete something or set TAKD_STORE to a folder on another disk."
         )
-    waiting = 0
-    for name in run_ids(store.root):
-        folder = store.root / "runs" / name
-        if read_status(folder).get("state") in ("queued", "starting"):
-            waiting += observe(store, folder)[0] in ("queued", "starting")
-    if waiting >= MAX_WAITING:
-        raise RunError(f"{waiting} runs are waiting already; start yours when some of them are done.")
+
+
+def _require_limits(store: Store, person: Person, seconds: float | None, besides: str | None) -> None:
+    forget_ended(store)
+    if problem := refusal(store, person, seconds, besides=besides):
+        raise RunError(problem)
 
 
 def _new_folder(store: Store) -> Path:
@@ -203,10 +240,12 @@ def _new_folder(store: Store) -> Path:
         return folder
 
 
-def _own_folder(store: Store, run_id: str) -> Path:
+def _own_folder(store: Store, run_id: str, person: Person) -> Path:
+    """The folder of a run that this person may change."""
     folder = run_folder(store, run_id)
     if folder.parent.parent != store.root:
         raise RunError(f"Run {run_id} comes with the program and cannot be changed; start the same question yourself.")
+    require_owner(person, read_run_file(store, folder, "experiment.json"), run_id)
     return folder
 
 

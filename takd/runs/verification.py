@@ -16,6 +16,7 @@ from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.launch import start_detached
 from takd.runs.locks import LOCK, is_held
+from takd.runs.people import MACHINE, Person, require_may_start
 from takd.runs.policy import require_changes_allowed
 from takd.runs.stamps import stamps_folder
 from takd.runs.states import START_SECONDS, run_info
@@ -50,12 +51,14 @@ class Verification:
         return min(1.0, self.done / max(1, self.total))
 
 
-def start(store: Store, run_id: str = "") -> str:
+def start(store: Store, run_id: str = "", person: Person = MACHINE) -> str:
     """Start checking a run, or everything; returns the id of the check.
 
-    Raises RunError for an unknown run, where another check goes on, and where nothing can be stored.
+    Raises RunError for an unknown run, for a person who may start nothing, where another check goes on, and where
+    nothing can be stored.
     """
     require_changes_allowed()
+    require_may_start(person)
     if run_id:
         run_info(store, run_id)
     if (problem := store.writable()) is not None:
@@ -74,9 +77,10 @@ def start(store: Store, run_id: str = "") -> str:
     return number
 
 
-def stop(store: Store) -> None:
+def stop(store: Store, person: Person = MACHINE) -> None:
     """Ask the check that goes on to stop: it does after the stage it looks at, and keeps nothing."""
     require_changes_allowed()
+    require_may_start(person)
     now = verification(store)
     if now is not None and now.active:
         files.write_atomic(stamps_folder(store) / CANCEL, b"", durable=False)

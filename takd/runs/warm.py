@@ -29,6 +29,7 @@ from takd.runs import files
 from takd.runs.errors import RunError
 from takd.runs.launch import settings, start_detached, worker_environment
 from takd.runs.locks import LOCK, is_held, run_lock, try_acquire, warm_lock
+from takd.runs.policy import read_only
 from takd.runs.states import read_status, run_folder
 from takd.runs.store import REPO, RUN_ID, Store
 from takd.stage import canonical_json
@@ -58,7 +59,8 @@ def warm(store: Store) -> bool:
     """Have an idle worker for this store from now on; whether one is ready or on its way.
 
     A server calls this when it starts and may call it again at any time: nothing happens while there is one. It also
-    lets the workers of runs that this process starts later stay as the idle one. Never raises.
+    lets the workers of runs that this process starts later stay as the idle one. Nothing is started on a read-only
+    server. Never raises.
     """
     if not _possible():
         return False
@@ -292,7 +294,7 @@ def warm_log(store: Store) -> Path:
 
 
 def _possible() -> bool:
-    return hasattr(os, "mkfifo") and idle_minutes() > 0
+    return hasattr(os, "mkfifo") and idle_minutes() > 0 and not read_only()
 
 
 def _folder(store: Store) -> Path:

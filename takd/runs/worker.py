@@ -30,7 +30,7 @@ from takd.runs.errors import RunError, StageFailed, StageStopped
 from takd.runs.estimates import Estimate, estimate_of
 from takd.runs.failures import utc_now
 from takd.runs.history import Kept, keep
-from takd.runs.locks import run_lock, slot_lock, try_acquire
+from takd.runs.locks import run_lock, try_acquire
 from takd.runs.loop import clear_failures, failures_among, needed, title, train_all
 from takd.runs.process import (
     STOPPED,
@@ -44,16 +44,17 @@ from takd.runs.process import (
     trim,
     watch,
 )
-from takd.runs.states import FINAL, plan_keys, read_run_file, read_status, run_folder, waiting_before, write_run_file
+from takd.runs.states import FINAL, plan_keys, read_run_file, read_status, run_folder, write_run_file
 from takd.runs.store import REPO, Store, open_store
 from takd.runs.submit import write_plan
+from takd.runs.tickets import drop_tickets
 from takd.runs.trainer import pick_device, prepare_trainer, trainer_state
+from takd.runs.turn import wait_for_turn
 from takd.runs.warm import Idle, Kind, this_kind, warm, warm_log
 from takd.spec import SpecError, require_spec
 from takd.stage import StageSpec
 
 DONE, BUSY, FAILED = 0, 3, 5
-_QUEUE_LOOK = (0.01, 0.3)  # seconds between looks at the queue: at first, in the end
 _CATALOGUE = "takd.data.catalogue"  # imported when needed: a worker that only waits stays without numpy
 _HELPER_RESTARTS = 3
 _NICE = 10
@@ -89,6 +90,7 @@ class Lead:
             return self._failed(found.cause_class, found.why)
         finally:
             self.ended.set()
+            drop_tickets(self.store.root, [self.run_id])
 
     def _run(self) -> int:
         stages = self._stages()
@@ -175,14 +177,10 @@ class Lead:
     def _wait_for(self, device: str) -> FileLock:
         """The device's slot, in the order in which runs were asked for."""
         self.tell(state="queued", device=device)
-        slot = slot_lock(self.store.root, device)
-        pause, longest = _QUEUE_LOOK
-        while not self.stop():
-            if not waiting_before(self.store, self.run_id) and try_acquire(slot):
-                return slot
-            time.sleep(pause)
-            pause = min(1.5 * pause, longest)
-        raise StageStopped("stopped while waiting")
+        slot = wait_for_turn(self.store, self.run_id, device, self.stop)
+        if slot is None:
+            raise StageStopped("stopped while waiting")
+        return slot
 
     def _start_training(self, device: str, stages: Mapping[str, StageSpec], wanted: set[str]) -> Estimate:
         if device == "cpu" and hasattr(os, "nice"):

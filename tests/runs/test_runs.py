@@ -22,6 +22,7 @@ from takd.runs.loop import needed, train_all
 from takd.runs.states import STATES, list_runs, log_tail, run_folder, run_info, write_run_file
 from takd.runs.store import REPO, Store
 from takd.runs.submit import cancel, delete, resume, submit
+from takd.runs.tickets import draw_ticket
 from takd.spec import ExperimentSpec, to_json
 from tests.runs.conftest import CHAIN, DATA, LADDER, LONE, helpers_of, lead_of, seeded, wait_end, wait_for, workers
 from tests.runs.fake_trainer import notes
@@ -336,7 +337,8 @@ def test_submit_refuses_with_a_sentence(store: Store, monkeypatch: Env, tmp_path
     with pytest.raises(RunError, match="TAKD_STORE"):
         ask(Store(tmp_path / "file" / "store"), LONE)
     for number in range(50):
-        make_run(store, f"20990101-000000-{number:04x}", state="starting", requested=time.time())
+        folder = make_run(store, f"20990101-000000-{number:04x}", state="starting", requested=time.time())
+        draw_ticket(store.root, folder.name)
     with pytest.raises(RunError, match="50 runs are waiting"):
         ask(store, LONE)
     usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
