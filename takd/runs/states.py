@@ -110,7 +110,8 @@ def run_info(store: Store, run_id: str, line: Mapping[str, int] | None = None) -
     keys = plan_keys(store, folder)
     # The state first: stages that end between the two looks are then too many for it, never too few
     state, status = observe(store, folder) if own else ("", read_status(folder))
-    done = [store.is_done(key) for key in keys]
+    listed = line is not None and state == "done"  # in a list nobody asks which stages these were
+    done = [listed or store.is_done(key) for key in keys]
     state = state or ("done" if all(done) else "lost")
     reason, cause = str(status.get("reason") or ""), str(status.get("class") or "")
     if state == "lost":
@@ -192,11 +193,13 @@ def observe(store: Store, folder: Path) -> tuple[str, dict[str, Any]]:
     The lock is looked at before the status: a worker writes its last status before it lets go, so a free lock means
     the status is final. A worker that starts between the two looks is caught by looking again.
     """
+    status = read_status(folder)
+    if status.get("state") in FINAL:  # most runs of a library; a last word stays true whoever holds the lock
+        return str(status["state"]), status
     held = is_held(folder / LOCK)
     status = read_status(folder)
-    said = status.get("state")
-    if said in FINAL:
-        return str(said), status
+    if status.get("state") in FINAL:
+        return str(status["state"]), status
     cancel = (folder / "cancel").exists()
     if not held and not _may_start(status, folder):
         held, status = is_held(folder / LOCK), read_status(folder)
