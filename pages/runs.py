@@ -32,5 +32,5 @@ else:
     st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
 library.attention(store)
 library.table(store)
-bundles.section(store)
 library.broken(store)
+bundles.section(store)
