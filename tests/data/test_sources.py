@@ -212,9 +212,12 @@ def test_svhn_is_turned_to_channels_last(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(read_arrays("svhn", tmp_path, "test")[1]) == 5
 
 
-@pytest.mark.parametrize("name", ["mnist", "folder-cats"])
-def test_unknown_names(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"No published data set.*cifar10"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("mnist", "No published data set.*cifar10"), ("folder-cats", "has not been imported.*data import PATH cats")],
+)
+def test_unknown_names(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
         prepare(name, tmp_path)
 
 
