@@ -9,16 +9,17 @@ from takd.runs.states import list_runs
 
 store = ui.store()
 st.title("Runs", anchor=False)
-active = [run for run in list_runs(store) if run.look.active]
+runs = list_runs(store)
+active = [run for run in runs if run.look.active]
 
 
 @st.fragment(run_every=live.TICK if active else None)
 def now() -> None:
     """Live cards; when a run ends the whole page is drawn again, so that it moves to the library."""
-    runs = [lately.live_run(run.id, store) for run in active]
-    if any(run is None or not run.look.active for run in runs):
+    watched = [lately.live_run(run.id, store) for run in active]
+    if any(run is None or not run.look.active for run in watched):
         st.rerun()
-    for run in runs:
+    for run in watched:
         if run is not None and run.position is None:
             live.run_card(run, store, place="runs")
     queue_list.waiting_list(queue(store, visitor.person(store)), store)
@@ -30,7 +31,7 @@ elif read_only():
     st.caption(live.SHOWS_ONLY)
 else:
     st.caption("Nothing is training. Start something on the Playground, or with `python -m takd run`.")
-library.attention(store)
-library.table(store)
+library.attention(runs, store)
+library.table(runs, store)
 library.broken(store)
 bundles.section(store)

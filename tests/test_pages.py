@@ -14,6 +14,7 @@ from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.networks import own
 from takd.plan import build_plan
+from takd.presentation import library_rows
 from takd.presentation.study import study
 from takd.runs import files
 from takd.runs.store import Store
@@ -325,3 +326,17 @@ def test_what_is_said_of_direct_kd_does_not_change_with_the_method_chosen(
     assert facts[0].agreement is not None
     assert facts[0].agreement == facts[1].agreement
     assert facts[0].direct == facts[1].direct != facts[1].chain
+
+
+def test_runs_that_were_not_met_are_looked_up_bit_by_bit(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    monkeypatch.setattr(library_rows, "BUDGET", -1.0)
+    library_rows._rows().clear()
+    page = open_page(page=str(REPO / "pages" / "runs.py"))
+    table = page.dataframe[0].value
+    assert "looked up for the first time" in " ".join(c.value for c in page.caption)
+    assert set(table["question"]) == {library_rows.WORKING} and table["gain"].isna().all()
+    monkeypatch.setattr(library_rows, "BUDGET", 60.0)
+    page.run()
+    assert "looked up for the first time" not in " ".join(c.value for c in page.caption)
+    assert library_rows.WORKING not in set(page.dataframe[0].value["question"])

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import live, ui, verifying, words
-from takd.presentation.captions import ORIGINS
-from takd.presentation.study import Study, study
-from takd.runs.states import RunInfo, list_runs
+from takd.presentation import library_rows, live, verifying, words
+from takd.runs.states import RunInfo
 from takd.runs.store import Store
-from takd.spec import to_query
 
 
-def attention(store: Store) -> None:
+def attention(runs: Sequence[RunInfo], store: Store) -> None:
     """Runs that stopped early: each says why and what can be done."""
-    stopped = [r for r in list_runs(store) if r.state in ("failed", "lost", "cancelled") and r.origin == "live"]
+    stopped = [r for r in runs if r.state in ("failed", "lost", "cancelled") and r.origin == "live"]
     if stopped:
         st.subheader("Stopped early", anchor=False)
         for run in stopped[:5]:
@@ -28,9 +25,12 @@ def attention(store: Store) -> None:
             st.caption(f"and {len(stopped) - 5} older ones; `python -m takd list` shows all.")
 
 
-def table(store: Store) -> None:
+_LOOKS = 0.3  # seconds between looks while runs that were not met before are looked up
+
+
+def table(runs: Sequence[RunInfo], store: Store) -> None:
     """Every finished run, newest first; a row opens on the Playground."""
-    every = [run for run in list_runs(store) if run.state == "done"]
+    every = [run for run in runs if run.state == "done"]
     done = [run for run in every if not gone(run.spec)]
     st.subheader("Library", anchor=False)
     for run in every:
@@ -39,9 +39,31 @@ def table(store: Store) -> None:
     if not done:
         st.info("No finished run yet.", icon=":material/inventory_2:")
         return
+    waits = library_rows.unmet(done, store) > 0
+    st.fragment(_table, run_every=_LOOKS if waits else None)(done, store, waits)
+    st.caption(
+        "Gain is the chosen arm minus its control (direct KD for a chain, the student alone for direct KD, joint "
+        "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
+        "the program, ● live ones were trained here, ◆ imported ones somewhere else."
+    )
+    verifying.section(library_rows.named(done, store), store)
+
+
+def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
+    """The table; while runs are looked up for the first time it is drawn again and again, then the page once."""
+    rows = library_rows.rows(done, store)
+    missing = library_rows.unmet(done, store)
+    if waits and not missing:
+        st.rerun()  # without the timer
+    if missing:
+        st.caption(f"{words.count(missing, 'run')} of {len(done)} are being looked up for the first time.")
     st.dataframe(
-        pd.DataFrame([_row(run, store) for run in done]),
+        pd.DataFrame(
+            [{**row, "numbers": verifying.label(run, store)} for run, row in zip(done, rows, strict=True)],
+            columns=[*library_rows.COLUMNS, "numbers"],
+        ),
         hide_index=True,
+        column_order=["open", "verdict", "gain", "±", "n", "numbers", "question", "stages", "origin", "created"],
         column_config={
             "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
             "gain": st.column_config.NumberColumn("gain, points", format="%+.2f", help="over its control, on test"),
@@ -49,36 +71,6 @@ def table(store: Store) -> None:
             "numbers": st.column_config.TextColumn("numbers", help="whether they were computed again; see below"),
         },
     )
-    st.caption(
-        "Gain is the chosen arm minus its control (direct KD for a chain, the student alone for direct KD, joint "
-        "training for the smallest sub-model of a network), paired by seed; n counts seeds. ■ cached runs come with "
-        "the program, ● live ones were trained here, ◆ imported ones somewhere else."
-    )
-    verifying.section([(run, live.describe(live.spec_of(run))) for run in done], store)
-
-
-def _row(run: RunInfo, store: Store) -> dict[str, object]:
-    spec = live.spec_of(run)
-    shown = _study(run, store)
-    verdict = shown.verdict if shown else None
-    return {
-        "open": f"./?{urlencode(to_query(spec, full=True), doseq=True)}",
-        "verdict": words.verdict_label(verdict),
-        "gain": 100 * verdict.interval.mean if verdict and verdict.n else None,
-        "±": 100 * verdict.interval.half if verdict and verdict.n > 1 else None,
-        "n": verdict.n if verdict else 0,
-        "numbers": verifying.label(run, store),
-        "question": live.describe(spec),
-        "stages": run.stages_total,
-        "origin": ORIGINS[run.origin],
-        "created": run.created[:16].replace("T", " "),
-    }
-
-
-def _study(run: RunInfo, store: Store) -> Study | None:
-    spec = live.spec_of(run)
-    dataset = ui.datasets().get(spec.dataset)
-    return study(spec, dataset, store) if dataset is not None and dataset.fingerprint is not None else None
 
 
 def broken(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
@@ -14,7 +15,8 @@ from takd.data.table import Dataset
 from takd.presentation import live, ui
 from takd.presentation.captions import ORIGINS
 from takd.presentation.phrases import CANNOT_TELL
-from takd.runs.states import RunInfo
+from takd.runs.errors import RunError
+from takd.runs.states import RunInfo, run_folder, seen_by
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, to_query
 
@@ -22,6 +24,7 @@ BUDGET = 0.1  # seconds that one look at the list may spend on runs it has not m
 WORKING = "…"  # stands where a verdict comes with one of the next looks
 
 Row = dict[str, object]
+COLUMNS = ("open", "verdict", "gain", "±", "n", "question", "stages", "origin", "created")
 
 
 @st.cache_resource
@@ -35,7 +38,12 @@ def _specs() -> dict[tuple[object, ...], ExperimentSpec]:
 
 
 def _name(run: RunInfo, store: Store) -> tuple[object, ...]:
-    return store.root, run.origin, run.id, run.created
+    """What a row is remembered under. An imported run may be removed and another one brought under its id."""
+    brought = 0
+    if run.origin == "imported":
+        with contextlib.suppress(RunError, OSError):  # removed in this moment
+            brought = run_folder(store, run.id).stat().st_mtime_ns
+    return store.root, run.origin, run.id, run.created, brought
 
 
 def spec_of(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> ExperimentSpec:
@@ -46,23 +54,32 @@ def spec_of(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> Expe
     return known[name]
 
 
-def rows(runs: Sequence[RunInfo], store: Store) -> tuple[list[Row], int]:
-    """(a row for each run, how many of them still lack what they found). Runs that were met before cost nothing; the
-    others are looked up until BUDGET is spent."""
+def rows(runs: Sequence[RunInfo], store: Store) -> list[Row]:
+    """A row for each run (COLUMNS). Runs that were met before cost nothing; the others are looked up until BUDGET is
+    spent, and what is left then has only what needs no looking up."""
     memory, datasets, until = _rows(), ui.datasets(), time.monotonic() + BUDGET
     found: list[Row] = []
-    missing = 0
     for run in runs:
         name = _name(run, store)
-        row = memory.get(name)
-        if row is None and time.monotonic() < until:
-            row = memory[name] = _row(run, store, datasets)
-        missing += row is None
-        found.append({**(row or {"question": WORKING, "verdict": WORKING}), **_plain_facts(run)})
-    return found, missing
+        if name not in memory and time.monotonic() < until:
+            memory[name] = _row(run, store, datasets)
+        found.append(memory.get(name) or {**_facts(run), "question": WORKING, "verdict": WORKING})
+    return found
 
 
-def _plain_facts(run: RunInfo) -> Row:
+def unmet(runs: Sequence[RunInfo], store: Store) -> int:
+    """How many runs have not been looked up yet."""
+    memory = _rows()
+    return sum(_name(run, store) not in memory for run in runs)
+
+
+def named(runs: Sequence[RunInfo], store: Store) -> list[tuple[RunInfo, str]]:
+    """Each run with what it asks, in words; its date alone where that has not been read yet."""
+    memory = _rows()
+    return [(run, str((memory.get(_name(run, store)) or _facts(run)).get("question", run.created))) for run in runs]
+
+
+def _facts(run: RunInfo) -> Row:
     return {
         "stages": run.stages_total,
         "origin": ORIGINS[run.origin],
@@ -75,11 +92,11 @@ def _row(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> Row:
     summary = kept(store, run.id)
     dataset = datasets.get(spec.dataset)
     if summary is None and dataset is not None and dataset.fingerprint is not None:
-        summary = work_out(spec, dataset, store)
+        summary = work_out(spec, dataset, seen_by(store, run.origin))
         keep(store, run.id, summary)
     summary = summary or Summary(CANNOT_TELL, None, None, 0)
     told = summary.n >= LEAST_SEEDS and summary.half is not None
-    return {
+    return _facts(run) | {
         "open": f"./?{urlencode(to_query(spec, full=True), doseq=True)}",
         "verdict": (summary.kind if told else CANNOT_TELL).capitalize(),
         "gain": None if summary.mean is None else 100 * summary.mean,

@@ -13,7 +13,7 @@ from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import charts, lately, live, sub_words, ui, words
+from takd.presentation import charts, lately, library_rows, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
@@ -30,7 +30,9 @@ INTRODUCTION = (
 
 def library(store: Store) -> list[ExperimentSpec]:
     """The questions of all finished runs, cached ones included."""
-    return [live.spec_of(run) for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
+    done = [run for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
+    datasets = ui.datasets()
+    return [library_rows.spec_of(run, store, datasets) for run in done]
 
 
 def _introduction(shown: Study) -> str:

@@ -22,7 +22,13 @@ _ASKED = "verify-asked"  # the check whose end this visitor waits for
 
 
 def label(run: RunInfo, store: Store) -> str:
-    """The stamp of a run in a cell."""
+    """The stamp of a run in a cell. Whether it still holds is looked up once a minute: every file is looked at."""
+    return _label(f"{store.root} {run.id} {run.origin}", run, store)
+
+
+@st.cache_data(ttl=60.0, show_spinner=False)
+def _label(name: str, _run: RunInfo, _store: Store) -> str:
+    run, store = _run, _store
     try:
         return stamp_label(valid_stamp(store, run.id))
     except RunError:  # deleted in the meantime
@@ -53,6 +59,7 @@ def _panel(run_id: str, store: Store) -> None:
     if now is not None and now.active:
         state[_ASKED] = now.id
     elif state.pop(_ASKED, None) is not None:
+        _label.clear()
         st.rerun()  # without the timer, and with the new stamp in the table
     with st.container(border=True):
         try:

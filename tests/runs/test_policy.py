@@ -89,7 +89,7 @@ INSIDE = {
     "estimates": {"record_rate"},
     "verification": {"write_progress"},
     "submit": {"write_plan"},
-    "imported": {"sweep"},
+    "imported": {"alone", "sweep"},
     "publish": {"publish", "main"},
 }
 WORKER_ONLY = {"worker", "loop", "process", "guard", "trainer", "store", "turn"}
