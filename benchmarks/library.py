@@ -101,12 +101,12 @@ def main() -> None:
             f"list_runs, {found} runs: cold {1000 * times[0]:.0f} ms, warm {1000 * statistics.median(times[1:]):.0f} ms"
         )
         at, first = page()
-        print(f"Runs page: first {1000 * first:.0f} ms with {rows(at)} rows that have their numbers", end="")
+        print(f"Runs page: first {1000 * first:.0f} ms with {rows(at)} rows that have their numbers")
         began, looks = time.perf_counter(), 1
         while rows(at) < arguments.runs and looks < 300:
             at, _ = page()
             looks += 1
-        print(f"; all after {looks} looks and {time.perf_counter() - began:.1f} s")
+        print(f"  all after {looks} looks and {time.perf_counter() - began:.1f} s")
         warm = [page()[1] for _ in range(arguments.rounds)]
         print(f"Runs page, warm: median {1000 * statistics.median(warm):.0f} ms, longest {1000 * max(warm):.0f} ms")
 

@@ -34,4 +34,4 @@ else:
 library.attention(runs, store)
 library.table(runs, store)
 library.broken(store)
-bundles.section(store)
+bundles.section(runs, store)

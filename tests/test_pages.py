@@ -79,19 +79,23 @@ def test_every_figure_has_alt_text_and_its_numbers(trained: Path, monkeypatch: p
     assert any("Student accuracy after direct KD" in alt for _, alt, _ in charts)
 
 
-def test_an_untrained_question_shows_the_nearest_and_says_what_differs(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TAKD_STORE", str(trained))
-    store = Store(trained)
-    folder = trained / "runs" / "20260101-000000-0001"
+def finished_run(root: Path) -> None:
+    """The run that asked for what `trained` holds."""
+    folder = root / "runs" / "20260101-000000-0001"
     folder.mkdir(parents=True, exist_ok=True)
-    write_plan(store, folder, build_plan(SMALL, available_datasets()["digits"]))
+    write_plan(Store(root), folder, build_plan(SMALL, available_datasets()["digits"]))
     for name, row in (
         ("experiment.json", {"schema": 1, "spec": to_json(SMALL), "created": "2026-01-01T00:00:00", "asked_by": ""}),
         ("status.json", {"schema": 1, "state": "done"}),
     ):
         files.write_atomic(folder / name, json.dumps(row).encode())
+
+
+def test_an_untrained_question_shows_the_nearest_and_says_what_differs(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(trained))
+    finished_run(trained)
     at = open_page(replace(SMALL, temperature=3.0))
     assert not at.exception
     assert "Not trained yet" in at.info[0].value
@@ -330,6 +334,7 @@ def test_what_is_said_of_direct_kd_does_not_change_with_the_method_chosen(
 
 def test_runs_that_were_not_met_are_looked_up_bit_by_bit(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAKD_STORE", str(trained))
+    finished_run(trained)
     monkeypatch.setattr(library_rows, "BUDGET", -1.0)
     library_rows._rows().clear()
     page = open_page(page=str(REPO / "pages" / "runs.py"))

@@ -9,7 +9,7 @@ from functools import partial
 import streamlit as st
 
 from takd.networks.own import gone
-from takd.presentation import live, ui, visitor
+from takd.presentation import library_rows, ui, visitor
 from takd.presentation.bundle_words import imported_sentences
 from takd.presentation.captions import ORIGINS
 from takd.presentation.formats import count
@@ -17,28 +17,28 @@ from takd.runs.bundle import MOST_UPLOADED, Contents, contents, write_bundle
 from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.errors import RunError
 from takd.runs.policy import may_import, read_only
-from takd.runs.states import RunInfo, list_runs
+from takd.runs.states import RunInfo
 from takd.runs.store import Store
 from takd.runs.submit import delete
 
 _SAID = "bundle-said"  # what the last import or removal of this visitor came to
 
 
-def section(store: Store) -> None:
+def section(runs: Sequence[RunInfo], store: Store) -> None:
     """Download a finished run as one file, import such a file. A server that only shows results has neither."""
     if read_only():
         return
-    st.fragment(_panel)(store)  # a file that is chosen or refused draws this part anew, not the page
+    st.fragment(_panel)(runs, store)  # a file that is chosen or refused draws this part anew, not the page
 
 
-def _panel(store: Store) -> None:
-    runs = [run for run in list_runs(store) if run.state == "done" and not gone(run.spec)]
+def _panel(runs: Sequence[RunInfo], store: Store) -> None:
+    done = [run for run in runs if run.state == "done" and not gone(run.spec)]
     st.subheader("Runs as files", anchor=False)
     if said := st.session_state.pop(_SAID, None):
         st.info(ui.plain(" ".join(said)), icon=":material/inventory_2:")
-    if runs:
+    if done:
         with st.expander("Download a run", icon=":material/download:"):
-            _download(runs, store)
+            _download(done, store)
     if may_import():
         with st.expander("Import a run", icon=":material/upload:"):
             _upload(store)
@@ -46,10 +46,11 @@ def _panel(store: Store) -> None:
 
 def _download(runs: Sequence[RunInfo], store: Store) -> None:
     by_id = {run.id: run for run in runs}
+    names = {run.id: f"{asked} ({run.id}, {run.origin})" for run, asked in library_rows.named(runs, store)}
     chosen = st.selectbox(
         "Run to download",
         list(by_id),
-        format_func=lambda run_id: f"{live.describe(live.spec_of(by_id[run_id]))} ({run_id}, {by_id[run_id].origin})",
+        format_func=lambda run_id: names[run_id],
         key="bundle-run",
     )
     run = by_id[chosen]

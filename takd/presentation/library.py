@@ -59,7 +59,7 @@ def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
         st.caption(f"{words.count(missing, 'run')} of {len(done)} are being looked up for the first time.")
     st.dataframe(
         pd.DataFrame(
-            [{**row, "numbers": verifying.label(run, store)} for run, row in zip(done, rows, strict=True)],
+            [{**row, "numbers": label} for row, label in zip(rows, verifying.labels(done, store), strict=True)],
             columns=[*library_rows.COLUMNS, "numbers"],
         ),
         hide_index=True,
@@ -73,9 +73,14 @@ def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
     )
 
 
+@st.cache_data(ttl=60.0, show_spinner=False)  # every folder of the store is looked at
+def _unreadable(name: str, _store: Store) -> list[tuple[str, str]]:
+    return [(f"{root.name}/{folder}", why) for root in _store.roots for folder, why in _store.broken(root)]
+
+
 def broken(store: Store) -> None:
     """Folders that could not be read: skipped everywhere else, listed here with the reason."""
-    found = [(f"{root.name}/{name}", why) for root in store.roots for name, why in store.broken(root)]
+    found = _unreadable("|".join(map(str, store.roots)), store)
     found += [(f"data set {name}", why) for name, why in damaged()]
     if found:
         with st.expander(f"{words.count(len(found), 'folder')} could not be read", icon=":material/folder_off:"):

@@ -21,14 +21,17 @@ _TICK = 1.0  # seconds between looks at a check
 _ASKED = "verify-asked"  # the check whose end this visitor waits for
 
 
-def label(run: RunInfo, store: Store) -> str:
-    """The stamp of a run in a cell. Whether it still holds is looked up once a minute: every file is looked at."""
-    return _label(f"{store.root} {run.id} {run.origin}", run, store)
+def labels(runs: Sequence[RunInfo], store: Store) -> list[str]:
+    """The stamp of each run in a cell. Whether they still hold is looked up once a minute: every file is looked at."""
+    return _labels(" ".join([str(store.root), *(f"{run.origin}/{run.id}" for run in runs)]), runs, store)
 
 
 @st.cache_data(ttl=60.0, show_spinner=False)
-def _label(name: str, _run: RunInfo, _store: Store) -> str:
-    run, store = _run, _store
+def _labels(name: str, _runs: Sequence[RunInfo], _store: Store) -> list[str]:
+    return [_label(run, _store) for run in _runs]
+
+
+def _label(run: RunInfo, store: Store) -> str:
     try:
         return stamp_label(valid_stamp(store, run.id))
     except RunError:  # deleted in the meantime
@@ -59,7 +62,7 @@ def _panel(run_id: str, store: Store) -> None:
     if now is not None and now.active:
         state[_ASKED] = now.id
     elif state.pop(_ASKED, None) is not None:
-        _label.clear()
+        _labels.clear()
         st.rerun()  # without the timer, and with the new stamp in the table
     with st.container(border=True):
         try:
