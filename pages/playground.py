@@ -6,6 +6,7 @@ from takd.analysis.nearest import Difference
 from takd.presentation import lately, live, live_mode, panels, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
+from takd.presentation.shared import turn
 from takd.presentation.study import Study, nearest_study
 from takd.runs.policy import read_only
 
@@ -58,13 +59,14 @@ with form:
 @st.fragment(run_every=live.TICK)
 def watching(run_id: str) -> None:
     """The live part: redraws itself while the run works, then the whole page once."""
-    now = lately.live_run(run_id, store)
-    if now is None or not now.look.active:
-        st.session_state["toast"] = f"Run {now.look.word.lower()}" if now else "Run removed"
+    now = lately.watched(run_id, store)
+    if now is None or not now.run.look.active:
+        st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"
         st.rerun()
-    live.run_card(now, store, place="playground")
-    if shown is not None and differences is None:
-        results(lately.live_study(spec, dataset, store), live_run=True)
+    with turn():
+        live.run_card(now, store, place="playground")
+        if shown is not None and differences is None:
+            results(lately.live_study(spec, dataset, store), live_run=True)
 
 
 with head:
@@ -82,7 +84,7 @@ watched = run is not None and run.look.active and not training
 if run and watched:
     watching(run.id)
 elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
-    live.run_card(run, store, place="playground")
+    live.run_card(lately.about(run, store), store, place="playground")
 if shown is not None and not (watched and differences is None):
     results(shown)
 if shown is not None and differences is None and not training:

@@ -16,12 +16,12 @@ active = [run for run in runs if run.look.active]
 @st.fragment(run_every=live.TICK if active else None)
 def now() -> None:
     """Live cards; when a run ends the whole page is drawn again, so that it moves to the library."""
-    watched = [lately.live_run(run.id, store) for run in active]
-    if any(run is None or not run.look.active for run in watched):
+    watched = [lately.watched(run.id, store) for run in active]
+    if any(seen is None or not seen.run.look.active for seen in watched):
         st.rerun()
-    for run in watched:
-        if run is not None and run.position is None:
-            live.run_card(run, store, place="runs")
+    for seen in watched:
+        if seen is not None and seen.run.position is None:
+            live.run_card(seen, store, place="runs")
     queue_list.waiting_list(queue(store, visitor.person(store)), store)
 
 

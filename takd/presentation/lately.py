@@ -7,21 +7,24 @@ from the functions these call.
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 from takd.analysis.curves import CurveReader, curve_frame
+from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.presentation.boxes import box_frame
+from takd.presentation.shared import forget, lately
 from takd.presentation.study import Study, plan_of, study
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
+from takd.runs.memory import memory_notes
 from takd.runs.states import RunInfo, run_info
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec, to_query
+from takd.spec import ExperimentSpec, read_spec, to_query
 
 STUDY_SECONDS = 5.0  # trainings of small networks end several times a second, and each one changes every figure
 SECONDS = 2.0
@@ -49,32 +52,18 @@ def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
 
 def live_study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     """looked_up() of a question that is being trained."""
-    return _study(_name(spec, store), spec, dataset, store)
-
-
-@st.cache_resource(ttl=STUDY_SECONDS, max_entries=_KEPT, show_spinner=False)
-def _study(name: str, _spec: ExperimentSpec, _dataset: Dataset, _store: Store) -> Study:
-    return looked_up(_spec, _dataset, _store)
+    return lately("study", _name(spec, store), STUDY_SECONDS, lambda: looked_up(spec, dataset, store))
 
 
 def live_boxes(shown: Study, store: Store) -> pd.DataFrame:
     """box_frame() of a question that is being trained."""
-    return _boxes(_name(shown.spec, store), shown, store)
-
-
-@st.cache_resource(ttl=SECONDS, max_entries=_KEPT, show_spinner=False)
-def _boxes(name: str, _shown: Study, _store: Store) -> pd.DataFrame:
-    return box_frame(_shown, _store)
+    return lately("boxes", _name(shown.spec, store), SECONDS, lambda: box_frame(shown, store))
 
 
 def live_curves(shown: Study, store: Store, lines: dict[str, list[str]]) -> pd.DataFrame:
     """curves() of a question that is being trained."""
-    return _curves(f"{_name(shown.spec, store)} {'|'.join(lines)}", shown, store, lines)
-
-
-@st.cache_resource(ttl=SECONDS, max_entries=4 * _KEPT, show_spinner=False)
-def _curves(name: str, _shown: Study, _store: Store, _lines: dict[str, list[str]]) -> pd.DataFrame:
-    return curves(_shown, _store, _lines)
+    name = f"{_name(shown.spec, store)} {'|'.join(lines)}"
+    return lately("curves", name, SECONDS, lambda: curves(shown, store, lines))
 
 
 def curves(shown: Study, store: Store, lines: dict[str, list[str]]) -> pd.DataFrame:
@@ -92,33 +81,45 @@ def _readers() -> tuple[threading.Lock, dict[object, CurveReader]]:
     return threading.Lock(), {}
 
 
-def live_run(run_id: str, store: Store) -> RunInfo | None:
+@dataclass(frozen=True)
+class Watched:
+    """A run as it is now, its question, what its networks had to do about memory, and the seconds its stages that are
+    not begun take (None where nobody can say)."""
+
+    run: RunInfo
+    spec: ExperimentSpec
+    notes: tuple[str, ...]
+    left: Estimate | None
+
+
+def watched(run_id: str, store: Store) -> Watched | None:
     """A run that a page watches, or None when it is gone."""
-    return _run(f"{store.root} {run_id}", run_id, store)
+    return lately("run", f"{store.root} {run_id}", SECONDS, lambda: look(run_id, store))
 
 
-@st.cache_resource(ttl=SECONDS, max_entries=4 * _KEPT, show_spinner=False)
-def _run(name: str, _run_id: str, _store: Store) -> RunInfo | None:
+def look(run_id: str, store: Store) -> Watched | None:
+    """The same, as it is in this moment."""
     try:
-        return run_info(_store, _run_id)
+        run = run_info(store, run_id)
     except RunError:
         return None
+    return about(run, store)
 
 
-def live_cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Estimate:
-    """What is left to train of a question that is being trained; its data set is prepared."""
-    return _cost(_name(spec, store), spec, dataset, store)
-
-
-@st.cache_resource(ttl=SECONDS, max_entries=_KEPT, show_spinner=False)
-def _cost(name: str, _spec: ExperimentSpec, _dataset: Dataset, _store: Store) -> Estimate:
-    return estimate(plan_of(_spec, _dataset), _store, _dataset.classes)
+def about(run: RunInfo, store: Store) -> Watched:
+    """What a card tells of a run."""
+    datasets = available_datasets()
+    spec = read_spec(run.spec, datasets)[0]
+    dataset = datasets.get(spec.dataset)
+    left = None
+    if run.look.active and dataset is not None and dataset.fingerprint is not None:
+        left = estimate(plan_of(spec, dataset), store, dataset.classes)
+    return Watched(run, spec, tuple(memory_notes(store, run.keys)), left)
 
 
 def look_again() -> None:
     """Forget what runs were doing: one of them has just been told something."""
-    _run.clear()
-    _cost.clear()
+    forget("run")
 
 
 def _name(spec: ExperimentSpec, store: Store) -> str:

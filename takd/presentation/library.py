@@ -9,7 +9,7 @@ import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import library_rows, live, verifying, words
+from takd.presentation import lately, library_rows, live, verifying, words
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
 
@@ -20,7 +20,7 @@ def attention(runs: Sequence[RunInfo], store: Store) -> None:
     if stopped:
         st.subheader("Stopped early", anchor=False)
         for run in stopped[:5]:
-            live.run_card(run, store, place="attention")
+            live.run_card(lately.about(run, store), store, place="attention")
         if len(stopped) > 5:
             st.caption(f"and {len(stopped) - 5} older ones; `python -m takd list` shows all.")
 

@@ -12,11 +12,11 @@ from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
 from takd.presentation import lately, ui, visitor, words
+from takd.presentation.lately import Watched
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
 from takd.runs.limits import refusal
-from takd.runs.memory import memory_notes
 from takd.runs.policy import LONG_SECONDS, read_only
 from takd.runs.queue import queue
 from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
@@ -127,14 +127,13 @@ def _rules(spec: ExperimentSpec, dataset: Dataset) -> tuple[str, ...]:
     return answers_rules(plan_of(spec, dataset).stages)
 
 
-def run_card(run: RunInfo, store: Store, *, place: str) -> None:
+def run_card(seen: Watched, store: Store, *, place: str) -> None:
     """One run: state, progress, what is being trained, time left, and what a person can do."""
-    look = run.look
-    spec = spec_of(run)
-    left = _seconds_left(run, spec, store)
+    run, look = seen.run, seen.run.look
+    left = _seconds_left(seen)
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-        head.markdown(f"**:material/{look.icon}: {look.word}** · {ui.plain(describe(spec))}")
+        head.markdown(f"**:material/{look.icon}: {look.word}** · {ui.plain(describe(seen.spec))}")
         with head.container(horizontal=True, width="content"):
             _buttons(run, store, place)
         if run.stages_total:
@@ -150,7 +149,7 @@ def run_card(run: RunInfo, store: Store, *, place: str) -> None:
             st.caption(words.capital(_turn(run, store)))
         if run.asked_by:
             st.caption(f"Asked for by {ui.plain(run.asked_by)}")
-        for note in memory_notes(store, run.keys)[:_MOST_NOTES]:
+        for note in seen.notes[:_MOST_NOTES]:
             st.caption(ui.plain(note))
         if missing := gone(run.spec):
             st.caption(f"This is not its question. {gone_sentence(missing)}")
@@ -211,13 +210,11 @@ def _done_share(progress: dict[str, Any]) -> float:
         return 0.0
 
 
-def _seconds_left(run: RunInfo, spec: ExperimentSpec, store: Store) -> float | None:
-    dataset = ui.datasets().get(spec.dataset)
-    if dataset is None or dataset.fingerprint is None or not run.look.active:
+def _seconds_left(seen: Watched) -> float | None:
+    if seen.left is None:
         return None
-    left = lately.live_cost(spec, dataset, store)
-    share = sum(_done_share(progress) for _, progress in run.current) / max(1, left.new_stages)
-    return left.seconds * max(0.0, 1.0 - share)
+    share = sum(_done_share(progress) for _, progress in seen.run.current) / max(1, seen.left.new_stages)
+    return seen.left.seconds * max(0.0, 1.0 - share)
 
 
 def _current(key: str, progress: dict[str, Any], store: Store) -> str:
@@ -231,7 +228,8 @@ def _current(key: str, progress: dict[str, Any], store: Store) -> str:
 
 def describe(spec: ExperimentSpec) -> str:
     """A question in one line."""
-    label = ui.datasets()[spec.dataset].label if spec.dataset in ui.datasets() else spec.dataset
+    dataset = ui.datasets().get(spec.dataset)
+    label = dataset.label if dataset is not None else spec.dataset
     together = METHODS[spec.method].wiring == "sub-models"
     path = spec.student if spec.method == "scratch" or together else " > ".join(spec.path)
     noise = f", {100 * spec.noise:g} % label noise" if spec.noise else ""

@@ -168,7 +168,12 @@ def _picked(event: Any) -> str | None:
 
 
 def _export_menu(name: str, draw: Callable[[bool, bool], Chart], data: pd.DataFrame, title: str, source: str) -> None:
-    with st.popover("Export", icon=":material/download:", help=f"Save “{title}”"):
+    menu = st.popover(
+        "Export", icon=":material/download:", help=f"Save “{title}”", key=f"export-{name}", on_change="rerun"
+    )
+    if not menu.open:  # a live page would send the buttons of every figure with each tick
+        return
+    with menu:
         for kind in ("png", "svg"):
             st.download_button(
                 kind.upper(),

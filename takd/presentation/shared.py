@@ -1,0 +1,96 @@
+"""Values that many sessions show at the same moment: worked out once, and by nobody's page where an old one will do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+_KEPT = 200
+_STALE = 3.0  # times its age limit: an older value is not shown even for a moment
+AT_ONCE = 2  # pages of a live run that are drawn at the same time
+
+
+@dataclass
+class _Value:
+    made: float
+    value: Any
+
+
+@dataclass
+class _Memory:
+    values: dict[tuple[str, str], _Value] = field(default_factory=dict)
+    working: dict[tuple[str, str], threading.Event] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "takd-lately"))
+
+
+@st.cache_resource
+def _memory() -> _Memory:
+    return _Memory()
+
+
+def lately(what: str, name: str, seconds: float, make: Callable[[], T]) -> T:
+    """make(), or what it gave less than `seconds` ago.
+
+    A somewhat older value is given back at once while one thread of the server works out the next: of forty pages that
+    look at one run none waits for it. Without any value, or with one that is far too old, the first who asks makes it
+    and the others wait. An error of make is raised to who made it, and to nobody in the background.
+    """
+    memory, key = _memory(), (what, name)
+    while True:
+        with memory.guard:
+            known, working = memory.values.get(key), memory.working.get(key)
+            age = time.monotonic() - known.made if known is not None else float("inf")
+            mine = age >= seconds and working is None
+            if mine:
+                memory.working[key] = threading.Event()
+        if known is not None and age < _STALE * seconds:
+            if mine:
+                memory.worker.submit(_make, memory, key, make, quiet=True)
+            return known.value
+        if mine:
+            return _make(memory, key, make)
+        if working is not None:
+            working.wait(30.0)
+
+
+def forget(what: str) -> None:
+    """Nothing that was worked out under this word counts any more."""
+    memory = _memory()
+    with memory.guard:
+        for key in [key for key in memory.values if key[0] == what]:
+            del memory.values[key]
+
+
+def _make(memory: _Memory, key: tuple[str, str], make: Callable[[], Any], quiet: bool = False) -> Any:
+    began = time.monotonic()
+    try:
+        value = make()
+        with memory.guard:
+            memory.values.pop(key, None)
+            memory.values[key] = _Value(began, value)  # the newest last
+            for oldest in list(memory.values)[:-_KEPT]:
+                del memory.values[oldest]
+        return value
+    except Exception:
+        if not quiet:
+            raise
+        return None
+    finally:
+        with memory.guard:
+            done = memory.working.pop(key)
+        done.set()
+
+
+@st.cache_resource
+def turn() -> threading.BoundedSemaphore:
+    """To be held while a live page is drawn. Python runs one thread at a time; more of them only wait for each other's
+    locks, and every page is later than if they had come one after another."""
+    return threading.BoundedSemaphore(AT_ONCE)
