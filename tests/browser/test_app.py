@@ -168,3 +168,24 @@ def test_exports_are_files(visitor: Any, server: Server, tmp_path: Path) -> None
         target = tmp_path / label
         waiting.value.save_as(target)
         assert target.read_bytes().startswith(start)
+
+
+def test_figures_follow_the_width_of_the_window(visitor: Any, server: Server) -> None:
+    page = visitor()
+    page.goto(f"{server.url}/?d=digits")
+    settled(page)
+    strip = page.locator(".st-key-figure-strip svg.marks")
+    strip.first.wait_for()
+    assert strip.count() == 1
+    wide = strip.evaluate("element => element.outerHTML")
+    width = "document.querySelector('.st-key-figure-strip svg.marks')?.getBoundingClientRect().width"
+    page.set_viewport_size({"width": 390, "height": 720})
+    page.wait_for_function(f"{width} <= 390")
+    page.wait_for_function(
+        "wide => document.querySelector('.st-key-figure-strip svg.marks')?.outerHTML !== wide", arg=wide
+    )
+    settled(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.wait_for_function(f"{width} > 700")
+    assert page.errors == []

@@ -19,7 +19,9 @@ from tests.runs.conftest import workers
 from .conftest import TRAINED, Server, settled
 from .test_app import states
 
-QUESTION = "d=digits&t=cnn8-32&ta=cnn8-8&s=cnn8-2&scope=chain&n=6"  # some twenty seconds: long enough to be killed three times
+QUESTION = (
+    "d=digits&t=cnn8-32&ta=cnn8-8&s=cnn8-2&scope=chain&n=6"  # some twenty seconds: long enough to be killed three times
+)
 WITHIN = 15.0  # seconds
 
 

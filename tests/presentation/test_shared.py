@@ -1,0 +1,116 @@
+"""Values many sessions share: made once, shown a little old rather than waited for, never far too old."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from takd.presentation import shared
+from takd.presentation.shared import forget, lately
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    found = Clock()
+    monkeypatch.setattr(shared, "time", found)
+    shared._memory().values.clear()
+    yield found
+    shared._memory().values.clear()
+
+
+class Maker:
+    """Counts how often it is asked, and may be held up."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self) -> int:
+        self.free.wait(10.0)
+        self.made += 1
+        return self.made
+
+
+def in_the_background() -> None:
+    """Wait until the server's thread has done what it was asked."""
+    shared._memory().worker.submit(lambda: None).result(10.0)
+
+
+def test_a_fresh_value_is_not_made_again(clock: Clock) -> None:
+    make = Maker()
+    assert [lately("a", "b", 2.0, make) for _ in range(3)] == [1, 1, 1]
+    clock.now += 1.9
+    assert lately("a", "b", 2.0, make) == 1 and make.made == 1
+    assert lately("a", "c", 2.0, make) == 2  # another name is another value
+
+
+def test_a_little_old_it_is_shown_and_made_anew_by_nobodys_page(clock: Clock) -> None:
+    make = Maker()
+    lately("a", "b", 2.0, make)
+    clock.now += 2.5
+    make.free.clear()
+    assert [lately("a", "b", 2.0, make) for _ in range(5)] == [1] * 5  # at once, though making it takes a while
+    make.free.set()
+    in_the_background()
+    assert make.made == 2 and lately("a", "b", 2.0, make) == 2
+
+
+def test_far_too_old_it_is_not_shown(clock: Clock) -> None:
+    make = Maker()
+    lately("a", "b", 2.0, make)
+    clock.now += 2.0 * shared._STALE
+    assert lately("a", "b", 2.0, make) == 2
+
+
+def test_of_many_who_ask_first_one_makes_it(clock: Clock) -> None:
+    make = Maker()
+    make.free.clear()
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(lately, "a", "b", 2.0, make) for _ in range(8)]
+        time.sleep(0.1)
+        make.free.set()
+        assert [one.result(10.0) for one in asked] == [1] * 8
+    assert make.made == 1
+
+
+def test_an_error_reaches_who_made_it_and_the_next_one_tries_again(clock: Clock) -> None:
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        lately("a", "b", 2.0, fail)
+    assert lately("a", "b", 2.0, lambda: 7) == 7
+    clock.now += 2.5
+    assert lately("a", "b", 2.0, fail) == 7  # in the background nobody is disturbed
+    in_the_background()
+    clock.now += 10.0
+    with pytest.raises(ValueError, match="no"):
+        lately("a", "b", 2.0, fail)
+
+
+def test_what_is_forgotten_is_made_anew(clock: Clock) -> None:
+    make = Maker()
+    assert (lately("a", "b", 2.0, make), lately("c", "b", 2.0, make)) == (1, 2)
+    forget("a")
+    assert (lately("a", "b", 2.0, make), lately("c", "b", 2.0, make)) == (3, 2)
+
+
+def test_it_keeps_no_more_than_it_may(clock: Clock) -> None:
+    for number in range(shared._KEPT + 5):
+        lately("a", str(number), 2.0, lambda: 0)
+    assert len(shared._memory().values) == shared._KEPT
