@@ -22,11 +22,11 @@ from takd.evaluation.weights_check import check_weights, material
 from takd.methods.table import form_of
 from takd.networks.table import NETWORKS, stage_shapes
 from takd.runs import files
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, sha256
+from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, sha256
 from takd.runs.loop import title
 from takd.runs.stamps import StageReport, files_of, place_of
 from takd.runs.store import Store
-from takd.stage import StageSpec
+from takd.stage import StageSpec, canonical_json
 from takd.training.schedules import learning_rate
 
 NEVER = ("peak_memory_mb", "memory", "env", "finished")
@@ -100,6 +100,9 @@ def _result(notes: Notes, folder: Path, key: str, expected: bool) -> dict[str, A
         notes.differs(RESULT, "a result", "cannot be read")
         return None
     notes.same("key in result.json", value.get("key"), key)
+    if (said := value.pop(SUM, None)) is not None:
+        found = sha256(canonical_json(value))
+        notes.same("result.json's own sum", f"SHA-256 {str(said)[:12]}...", f"{found[:12]}...", equal=said == found)
     return value
 
 

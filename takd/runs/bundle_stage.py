@@ -14,7 +14,7 @@ from takd.networks.own import is_own
 from takd.networks.table import NETWORKS, capacity
 from takd.runs.arrays import check_answers, check_weights
 from takd.runs.bundle import LARGEST, OPTIONAL, PREDICTIONS, WEIGHTS
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, is_key, parse_result, sha256
+from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, is_key, parse_result, sha256
 from takd.runs.strict import Unfit, is_number, is_plain_text, strict_object
 from takd.stage import STAGE_SCHEMA, StageSpec
 
@@ -53,6 +53,7 @@ def check_result(stage: StageSpec, raw: bytes, there: Mapping[str, bytes]) -> No
         raise Unfit(f"{RESULT} {_NEWER}")
     if parse_result(raw, stage.key) is None:
         raise Unfit(f"{RESULT} is not a result of this stage")
+    value.pop(SUM, None)  # parse_result has compared it
     unknown = sorted(set(value) - set(_KINDS))
     missing = sorted(name for name in _REQUIRED if name not in value)
     if unknown or missing:

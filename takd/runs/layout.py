@@ -13,9 +13,10 @@ from typing import Any
 
 from takd.runs import files
 from takd.runs.errors import StoreError
-from takd.stage import StageSpec
+from takd.stage import StageSpec, canonical_json
 
 RESULT_SCHEMA = 1
+SUM = "sum"  # of the result itself
 STAGE, EVENTS, RESULT, PROGRESS, FAILED = "stage.json", "events.jsonl", "result.json", "progress.json", "failed.json"
 CHECKPOINT, CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"
 ATTEMPTS = "attempts.json"  # see guard.py
@@ -59,10 +60,19 @@ def parse_stage(raw: bytes, key: str) -> StageSpec | None:
     return stage
 
 
+def with_sum(result: Mapping[str, Any]) -> bytes:
+    """The bytes of result.json: the result with the SHA-256 of its own canonical form, so that a damaged digit is
+    noticed like a damaged file. Raises ValueError for a number that is not finite."""
+    return canonical_json({**result, SUM: sha256(canonical_json(result))})
+
+
 def parse_result(raw: bytes, key: str) -> dict[str, Any] | None:
-    """The result in the bytes of result.json, or None where they are not a valid result of this key."""
+    """The result in the bytes of result.json without its sum, or None where they are not a valid result of this key.
+    Results of earlier versions have no sum."""
     value = files.parse_object(raw)
     if value is None or value.get("schema") != RESULT_SCHEMA or value.get("key") != key:
+        return None
+    if (said := value.pop(SUM, None)) is not None and said != sha256(canonical_json(value)):
         return None
     table = value.get("files")
     if not isinstance(table, dict) or not all(_is_file_row(name, row) for name, row in table.items()):

@@ -45,8 +45,9 @@ from takd.runs.layout import (
     remove_those_there,
     sha256,
     stage_folder,
+    with_sum,
 )
-from takd.stage import StageSpec, canonical_json
+from takd.stage import StageSpec
 
 __all__ = ["RESULT_SCHEMA", "RUN_ID", "Store", "StoreError", "is_key", "open_store", "stage_folder"]
 
@@ -175,7 +176,7 @@ class Store:
                 raise OSError(errno.EIO, "cannot be read", str(folder / EVENTS))
             every = {**contents} if events is None else {**contents, EVENTS: events}
             table = {name: {"sha256": sha256(raw), "bytes": len(raw)} for name, raw in every.items()}
-            raw = canonical_json({**result, "schema": RESULT_SCHEMA, "key": key, "files": table})
+            raw = with_sum({**result, "schema": RESULT_SCHEMA, "key": key, "files": table})
             wanted |= {folder / name: part for name, part in contents.items()} | {folder / RESULT: raw}
             known |= {folder / name: table[name]["sha256"] for name in contents}
             known[folder / RESULT] = parse_result(raw, key)

@@ -289,8 +289,12 @@ class Lead:
     def _failed(self, cause_class: str, reason: str) -> int:
         self.ended.set()
         say(f"run {self.run_id} failed ({cause_class}): {reason}")
-        with contextlib.suppress(OSError):  # a full disk: then a free lock says lost, and the log says why
+        try:
             self.tell(state="failed", finished=utc_now(), reason=reason, **{"class": cause_class})
+        except OSError:  # a full disk may take a few words; if not, a free lock says lost
+            self.status, short = {}, "The log says why. Change what it names, then resume."
+            with contextlib.suppress(OSError):
+                self.tell(state="failed", reason=short, **{"class": cause_class})
         return FAILED
 
 

@@ -18,7 +18,7 @@ from takd.evaluation.metrics import prediction_metrics
 from takd.evaluation.notes import Notes
 from takd.evaluation.verify import verify_stage
 from takd.plan import build_plan
-from takd.runs.layout import sha256
+from takd.runs.layout import sha256, with_sum
 from takd.runs.loop import train_all
 from takd.runs.stamps import StageReport, Stamp, parse_stamp
 from takd.runs.store import Store
@@ -98,12 +98,14 @@ def rewrite(folder: Path, name: str, raw: bytes) -> None:
     (folder / name).write_bytes(raw)
     result = json.loads((folder / "result.json").read_bytes())
     result["files"][name] = {"sha256": sha256(raw), "bytes": len(raw)}
-    (folder / "result.json").write_bytes(canonical_json(result))
+    with_result(folder, **result)
 
 
 def with_result(folder: Path, **changes: Any) -> None:
-    result = json.loads((folder / "result.json").read_bytes())
-    (folder / "result.json").write_bytes(canonical_json({**result, **changes}))
+    """Change values of a result, and its own sum."""
+    result = json.loads((folder / "result.json").read_bytes()) | changes
+    result.pop("sum", None)
+    (folder / "result.json").write_bytes(with_sum(result))
 
 
 def with_logits(folder: Path, change: Callable[[np.ndarray], None]) -> None:
@@ -183,7 +185,7 @@ def test_what_somebody_changed_is_found_and_named(harm: str, copy: Path) -> None
 def test_values_of_another_kind_are_differences_and_no_crash(junk: object, copy: Path) -> None:
     store, key, folder = student(copy)
     sound = (folder / "result.json").read_bytes()
-    never = {"peak_memory_mb", "finished", "env"}
+    never = {"peak_memory_mb", "finished", "env", "sum"}
     for name in sorted(set(json.loads(sound)) - never):
         with_result(folder, **{name: junk})
         assert verify_stage(store, key).differences, name
@@ -192,6 +194,16 @@ def test_values_of_another_kind_are_differences_and_no_crash(junk: object, copy:
         with_row(folder, -1, **{name: junk})
         assert verify_stage(store, key).differences, name
         (folder / "result.json").write_bytes(sound)
+
+
+def test_a_changed_digit_is_no_result_any_more(copy: Path) -> None:
+    _, key, folder = student(copy)
+    raw = (folder / "result.json").read_bytes()
+    value = json.loads(raw)["test_acc"]
+    (folder / "result.json").write_bytes(raw.replace(f'"test_acc": {value}'.encode(), b'"test_acc": 0.987'))
+    assert (folder / "result.json").read_bytes() != raw
+    assert not Store(copy).is_done(key)
+    assert "result.json's own sum" in {one.what for one in verify_stage(Store(copy), key).differences}
 
 
 def test_a_changed_teacher_shows_in_its_student_too(copy: Path) -> None:

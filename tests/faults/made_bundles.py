@@ -18,6 +18,7 @@ from takd.data.catalogue import available_datasets
 from takd.networks.table import capacity
 from takd.plan import build_plan
 from takd.runs.bundle import write_bundle
+from takd.runs.layout import with_sum
 from takd.runs.store import Store
 from takd.runs.submit import write_plan
 from takd.spec import require_spec
@@ -117,7 +118,11 @@ def pupil_in(members: Members) -> str:
 def set_json(members: Members, name: str, change: Callable[[Any], Any]) -> None:
     """Change the values of a JSON member, written as the program writes it."""
     value = json.loads(members[name])
-    members[name] = canonical_json(change(value) or value)
+    value = change(value) or value
+    if name.endswith("/result.json") and value.pop("sum", None) is not None:
+        members[name] = with_sum(value)  # as whoever forges one would
+    else:
+        members[name] = canonical_json(value)
 
 
 def set_file(members: Members, key: str, name: str, raw: bytes) -> None:
@@ -148,6 +153,7 @@ def move_stage(members: Members, old: str, new: str) -> None:
     members["run/plan.json"] = members["run/plan.json"].replace(old.encode(), new.encode())
     name = f"stages/{new}/result.json"
     members[name] = members[name].replace(old.encode(), new.encode())
+    set_json(members, name, lambda value: value)
 
 
 def npz(*arrays: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
