@@ -30,6 +30,7 @@ class CurveReader:
         self.store = store
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._offsets: dict[str, int] = {}
+        self._seen: dict[str, tuple[object, object]] = {}  # the file and its version
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -37,8 +38,14 @@ class CurveReader:
     def read(self, key: str, epochs: int | None = None) -> list[dict[str, Any]]:
         """All rows of a stage so far, epochs rising; reads nothing once `epochs` of them are known."""
         known, offset = self._rows.get(key, []), self._offsets.get(key, 0)
-        if epochs is not None and known and known[-1]["epoch"] >= epochs:
+        file, version = self.store.events_id(key)
+        seen_file, seen_version = self._seen.get(key, (file, None))
+        whole = epochs is not None and bool(known) and known[-1]["epoch"] >= epochs
+        if whole and (file, version) == (seen_file, seen_version):
             return known
+        if whole or file != seen_file:  # trained here after it was imported, or brought again
+            known, offset = [], 0
+        self._seen[key] = file, version
         fresh, after = self.store.read_events(key, offset)
         fresh = [row for row in fresh if _is_row(row)]
         following = known[-1]["epoch"] + 1 if known else 1

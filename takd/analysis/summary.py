@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from takd.analysis import statistics, verdicts
-from takd.analysis.frames import chain_frame
+from takd import plan
+from takd.analysis import frames, statistics, verdicts
 from takd.data.table import Dataset
 from takd.plan import build_plan, chosen_arm
 from takd.runs import files
@@ -41,19 +42,25 @@ class Summary:
 
 @cache
 def rule() -> str:
-    """12 hex digits of the source of everything that decides a verdict."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (verdicts, statistics)]
+    """12 hex digits of the source of what decides a verdict: the rule, its statistics, and which chains count."""
+    sources = [Path(str(module.__file__)).read_bytes() for module in (verdicts, statistics, frames, plan)]
     return hashlib.sha256(b"\0".join([*sources, Path(__file__).read_bytes()])).hexdigest()[:12]
 
 
-def work_out(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Summary:
-    """The summary of a question; raises ValueError when the data set has no fingerprint."""
-    plan = build_plan(spec, dataset)
+def look_up(run_id: str, keys: Collection[str], spec: ExperimentSpec, dataset: Dataset, store: Store) -> Summary:
+    """The summary of a finished run with these stages, kept beside it. It is not kept where the question would have
+    other stages today: its images were exchanged, or an older version planned it. Raises ValueError when the data set
+    has no fingerprint, RunError when the run is gone."""
+    planned = build_plan(spec, dataset)
     chosen = chosen_arm(spec).name
-    found = next((v for v in verdicts.verdicts_for(plan, chain_frame(plan, store)) if v.arm == chosen), None)
-    if found is None or not found.n:
-        return Summary("cannot tell yet", None, None, 0)
-    return Summary(found.kind, _finite(found.interval.mean), _finite(found.interval.half), found.n)
+    every = verdicts.verdicts_for(planned, frames.chain_frame(planned, store))
+    verdict = next((v for v in every if v.arm == chosen), None)
+    found = Summary("cannot tell yet", None, None, 0)
+    if verdict is not None and verdict.n:
+        found = Summary(verdict.kind, _finite(verdict.interval.mean), _finite(verdict.interval.half), verdict.n)
+    if set(planned.stages) == set(keys):
+        keep(store, run_id, found)
+    return found
 
 
 def kept(store: Store, run_id: str) -> Summary | None:

@@ -1,4 +1,4 @@
-"""What live pages show, worked out once for everybody who watches: no answer is older than its seconds.
+"""What live pages show, worked out once for everybody who watches; how old it may be, shared.py says.
 
 A class that watches one run asks forty times for the same. After a run has ended the page is drawn as a whole, and then
 from the functions these call.
@@ -40,8 +40,7 @@ def _studies() -> dict[tuple[object, ...], Study]:
 def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     """study(), kept by this server until another stage of the question has finished."""
     whole = plan_of(replace(spec, scope="ladder"), dataset)
-    # The accuracy too: what was imported may be removed and brought again with other numbers.
-    finished = tuple((store.origin(key), (store.result(key) or {}).get("test_acc")) for key in whole.stages)
+    finished = tuple(store.version(key) for key in whole.stages)
     memory, name = _studies(), (store.root, spec, dataset, finished)
     if (known := memory.get(name)) is None:
         known = memory[name] = study(spec, dataset, store)

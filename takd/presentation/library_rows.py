@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from takd.analysis.summary import Summary, keep, kept, work_out
+from takd.analysis.summary import Summary, kept, look_up
 from takd.analysis.verdicts import LEAST_SEEDS
 from takd.data.table import Dataset
 from takd.presentation import live, ui
@@ -37,18 +37,19 @@ def _specs() -> dict[tuple[object, ...], ExperimentSpec]:
     return {}
 
 
-def _name(run: RunInfo, store: Store) -> tuple[object, ...]:
-    """What a row is remembered under. An imported run may be removed and another one brought under its id."""
-    brought = 0
+def _name(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> tuple[object, ...]:
+    """What a row is remembered under. An imported run may be removed and another one brought under its id, and the
+    images of a data set may be exchanged."""
+    brought, images = 0, datasets.get(str(run.spec.get("dataset")))
     if run.origin == "imported":
         with contextlib.suppress(RunError, OSError):  # removed in this moment
             brought = run_folder(store, run.id).stat().st_mtime_ns
-    return store.root, run.origin, run.id, run.created, brought
+    return store.root, run.origin, run.id, run.created, brought, images and images.fingerprint
 
 
 def spec_of(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> ExperimentSpec:
     """A run's question, read once."""
-    known, name = _specs(), _name(run, store)
+    known, name = _specs(), _name(run, store, datasets)
     if name not in known:
         known[name] = read_spec(run.spec, datasets)[0]
     return known[name]
@@ -60,23 +61,29 @@ def rows(runs: Sequence[RunInfo], store: Store) -> list[Row]:
     memory, datasets, until = _rows(), ui.datasets(), time.monotonic() + BUDGET
     found: list[Row] = []
     for run in runs:
-        name = _name(run, store)
+        name = _name(run, store, datasets)
         if name not in memory and time.monotonic() < until:
-            memory[name] = _row(run, store, datasets)
+            try:
+                memory[name] = _row(run, store, datasets)
+            except RunError:  # somebody forgot it in this moment
+                memory[name] = _facts(run)
         found.append(memory.get(name) or {**_facts(run), "question": WORKING, "verdict": WORKING})
     return found
 
 
 def unmet(runs: Sequence[RunInfo], store: Store) -> int:
     """How many runs have not been looked up yet."""
-    memory = _rows()
-    return sum(_name(run, store) not in memory for run in runs)
+    memory, datasets = _rows(), ui.datasets()
+    return sum(_name(run, store, datasets) not in memory for run in runs)
 
 
 def named(runs: Sequence[RunInfo], store: Store) -> list[tuple[RunInfo, str]]:
     """Each run with what it asks, in words; its date alone where that has not been read yet."""
-    memory = _rows()
-    return [(run, str((memory.get(_name(run, store)) or _facts(run)).get("question", run.created))) for run in runs]
+    memory, datasets = _rows(), ui.datasets()
+    return [
+        (run, str((memory.get(_name(run, store, datasets)) or _facts(run)).get("question", run.created)))
+        for run in runs
+    ]
 
 
 def _facts(run: RunInfo) -> Row:
@@ -92,8 +99,7 @@ def _row(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> Row:
     summary = kept(store, run.id)
     dataset = datasets.get(spec.dataset)
     if summary is None and dataset is not None and dataset.fingerprint is not None:
-        summary = work_out(spec, dataset, seen_by(store, run.origin))
-        keep(store, run.id, summary)
+        summary = look_up(run.id, run.keys, spec, dataset, seen_by(store, run.origin))
     summary = summary or Summary(CANNOT_TELL, None, None, 0)
     told = summary.n >= LEAST_SEEDS and summary.half is not None
     return _facts(run) | {

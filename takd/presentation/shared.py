@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ class _Value:
 class _Memory:
     values: dict[tuple[str, str], _Value] = field(default_factory=dict)
     working: dict[tuple[str, str], threading.Event] = field(default_factory=dict)
+    forgotten: Counter[str] = field(default_factory=Counter)  # how often, by word
     guard: threading.Lock = field(default_factory=threading.Lock)
-    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "takd-lately"))
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "takd-lately"))
 
 
 @st.cache_resource
@@ -39,24 +41,27 @@ def _memory() -> _Memory:
 def lately(what: str, name: str, seconds: float, make: Callable[[], T]) -> T:
     """make(), or what it gave less than `seconds` ago.
 
-    A somewhat older value is given back at once while one thread of the server works out the next: of forty pages that
-    look at one run none waits for it. Without any value, or with one that is far too old, the first who asks makes it
-    and the others wait. An error of make is raised to who made it, and to nobody in the background.
+    An older value, up to three times as old, is given back at once while a thread of the server works out the next: of
+    forty pages that look at one run none waits for it. Without any value, or with one that is far too old, the first
+    who asks makes it and the others wait for that one. An error of make is raised to who made it, and to nobody in the
+    background.
     """
     memory, key = _memory(), (what, name)
+    came = time.monotonic()
     while True:
         with memory.guard:
             known, working = memory.values.get(key), memory.working.get(key)
             age = time.monotonic() - known.made if known is not None else float("inf")
             mine = age >= seconds and working is None
+            before = memory.forgotten[what]
             if mine:
                 memory.working[key] = threading.Event()
-        if known is not None and age < _STALE * seconds:
+        if known is not None and (age < _STALE * seconds or known.made >= came):
             if mine:
-                memory.worker.submit(_make, memory, key, make, quiet=True)
+                memory.worker.submit(_make, memory, key, make, before, quiet=True)
             return known.value
         if mine:
-            return _make(memory, key, make)
+            return _make(memory, key, make, before)
         if working is not None:
             working.wait(30.0)
 
@@ -65,17 +70,19 @@ def forget(what: str) -> None:
     """Nothing that was worked out under this word counts any more."""
     memory = _memory()
     with memory.guard:
+        memory.forgotten[what] += 1
         for key in [key for key in memory.values if key[0] == what]:
             del memory.values[key]
 
 
-def _make(memory: _Memory, key: tuple[str, str], make: Callable[[], Any], quiet: bool = False) -> Any:
-    began = time.monotonic()
+def _make(memory: _Memory, key: tuple[str, str], make: Callable[[], Any], before: int, quiet: bool = False) -> Any:
+    """Make a value and keep it, unless its word was forgotten since it was `before` times."""
     try:
         value = make()
         with memory.guard:
             memory.values.pop(key, None)
-            memory.values[key] = _Value(began, value)  # the newest last
+            if memory.forgotten[key[0]] == before:
+                memory.values[key] = _Value(time.monotonic(), value)  # the newest last
             for oldest in list(memory.values)[:-_KEPT]:
                 del memory.values[oldest]
         return value

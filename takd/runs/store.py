@@ -106,6 +106,16 @@ class Store:
         found = (word for place, word in zip(self._places(key), words, strict=False) if self._done_in(place, key))
         return next(found, None)
 
+    def version(self, key: str) -> object:
+        """What changes when a finished stage's result does, and where it is read from; None while it is not finished."""
+        done = (f"{place}{os.sep}{RESULT}" for place in self._places(key) if self._done_in(place, key))
+        return next(((path, _version(path)) for path in done), None)
+
+    def events_id(self, key: str) -> tuple[object, object]:
+        """(where the rows of a stage's epochs are read from, what changes when they do)."""
+        now = _version(path := str(self.folder(key) / EVENTS))
+        return (path, now and now[2]), now
+
     def _places(self, key: str) -> tuple[Path, ...]:
         """Cached folders of a key, then the own one, then the imported one."""
         last = () if self.imported is None else (stage_folder(self.imported, key),)

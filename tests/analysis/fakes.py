@@ -17,6 +17,7 @@ class FakeStore:
         self.results: dict[str, dict[str, Any]] = {}
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.origins: dict[str, str] = {}
+        self.places: dict[str, str] = {}
         self.running: dict[str, dict[str, Any]] = {}
         self.reads: list[tuple[str, int]] = []
 
@@ -28,6 +29,10 @@ class FakeStore:
         self.reads.append((key, offset))
         rows = self.events.get(key, [])
         return rows[offset // 10 :], 10 * len(rows)
+
+    def events_id(self, key: str) -> tuple[object, object]:
+        """One file for ever, which is another one whenever a row is added."""
+        return self.places.get(key), len(self.events.get(key, []))
 
     def origin(self, key: str) -> str | None:
         return self.origins.get(key)

@@ -120,3 +120,16 @@ def test_a_live_page_shares_its_reader() -> None:
     for _ in range(2):
         assert len(curve_frame(plan, store, {"a": [key]}, reader)) == 1
     assert store.reads == [(key, 0), (key, 10)]
+
+
+def test_rows_of_another_file_take_the_place_of_known_ones() -> None:
+    """An imported stage is trained here; a run is removed and brought again."""
+    plan = plan_for(seeds=1)
+    key = plan.chains[0].student
+    epochs = plan.stages[key].recipe.last
+    store = FakeStore()
+    store.events[key] = [event(n) | {"val_acc": 0.5} for n in range(1, epochs + 1)]
+    reader = CurveReader(store)
+    assert {row["val_acc"] for row in reader.read(key, epochs)} == {0.5}
+    store.places[key], store.events[key] = "elsewhere", [event(1) | {"val_acc": 0.1}]
+    assert [row["val_acc"] for row in reader.read(key, epochs)] == [0.1]

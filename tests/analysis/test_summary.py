@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from takd.analysis import summary
-from takd.analysis.summary import FILE, Summary, keep, kept, rule, work_out
+from takd.analysis.summary import FILE, Summary, keep, kept, look_up, rule
 from takd.data.catalogue import available_datasets
 from takd.presentation.study import study
 from takd.runs.states import list_runs, write_run_file
@@ -30,7 +31,8 @@ def test_it_is_the_verdict_of_the_runs_own_page(tmp_path: Path) -> None:
     assert cached
     for run in cached:
         spec = read_spec(run.spec, datasets)[0]
-        found, shown = work_out(spec, datasets[spec.dataset], store), study(spec, datasets[spec.dataset], store).verdict
+        found = look_up(run.id, run.keys, spec, datasets[spec.dataset], store)
+        shown = study(spec, datasets[spec.dataset], store).verdict
         assert shown is not None
         assert found == Summary(shown.kind, shown.interval.mean, shown.interval.half, shown.n)
 
@@ -60,3 +62,14 @@ def test_a_server_that_only_shows_keeps_none(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("TAKD_READ_ONLY", "1")
     keep(store, RUN, FOUND)
     assert not (tmp_path / "runs" / RUN / FILE).exists()
+
+
+def test_what_other_images_say_is_not_kept(tmp_path: Path) -> None:
+    cached, datasets = Store(tmp_path / "none", [REPO / "cached_runs"]), available_datasets()
+    run = next(run for run in list_runs(cached) if run.spec["dataset"] == "digits")
+    spec = read_spec(run.spec, datasets)[0]
+    store = a_store(tmp_path / "store")
+    found = look_up(RUN, run.keys, spec, replace(datasets["digits"], fingerprint="0" * 64), store)
+    assert found.n == 0 and kept(store, RUN) is None
+    look_up(RUN, run.keys, spec, datasets["digits"], store)
+    assert kept(store, RUN) is not None

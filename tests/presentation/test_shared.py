@@ -48,7 +48,8 @@ class Maker:
 
 def in_the_background() -> None:
     """Wait until the server's thread has done what it was asked."""
-    shared._memory().worker.submit(lambda: None).result(10.0)
+    while shared._memory().working:
+        time.sleep(0.01)
 
 
 def test_a_fresh_value_is_not_made_again(clock: Clock) -> None:
@@ -114,3 +115,30 @@ def test_it_keeps_no_more_than_it_may(clock: Clock) -> None:
     for number in range(shared._KEPT + 5):
         lately("a", str(number), 2.0, lambda: 0)
     assert len(shared._memory().values) == shared._KEPT
+
+
+def test_what_took_longer_than_it_may_be_old_is_still_given_to_all_who_waited(clock: Clock) -> None:
+    made = []
+
+    def slow() -> int:
+        made.append(1)
+        clock.now += 100.0
+        time.sleep(0.1)
+        return len(made)
+
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(lately, "a", "b", 2.0, slow) for _ in range(6)]
+        assert [one.result(10.0) for one in asked] == [1] * 6
+    assert len(made) == 1
+
+
+def test_what_was_under_way_when_it_was_forgotten_is_not_kept(clock: Clock) -> None:
+    make = Maker()
+    lately("a", "b", 2.0, make)
+    clock.now += 2.5
+    make.free.clear()
+    lately("a", "b", 2.0, make)  # the background begins
+    forget("a")
+    make.free.set()
+    in_the_background()
+    assert lately("a", "b", 2.0, make) == 3
