@@ -8,6 +8,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from takd.presentation import bundles
+from takd.runs.people import Person
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store, open_store
 from tests.faults.made_bundles import RUN, made_store, members_of, packed, set_json
@@ -74,6 +76,30 @@ def test_a_note_of_a_stranger_is_no_markup(source: Store) -> None:
     set_json(members, "run/experiment.json", lambda v: {**v, "note": "<img src=x>![x](//evil)", "asked_by": "<b>"})
     at = bring(opened(), packed(members))
     assert "<img" not in said(at) and run_info(open_store(), RUN).note == "img src=x ![x](//evil)"
+
+
+def test_who_may_start_nothing_sees_no_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_store(tmp_path / "store")
+    monkeypatch.setattr(bundles.visitor, "person", lambda _: Person(refused="Sign in first."))
+    at = opened()
+    assert [button.key for button in at.download_button] == [f"bundle-{RUN}"]
+    assert "bundle-import" not in [button.key for button in at.button]
+
+
+def test_strangers_remove_no_imported_run_and_make_no_large_bundle(
+    source: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKD_PUBLIC", "1")
+    monkeypatch.setenv("TAKD_IMPORTS", "1")
+    at = bring(opened(), packed(members_of(source)))
+    assert f"Run {RUN} is imported" in said(at), "a visitor of a public server may, where it takes imports"
+    assert "bundle-remove" not in [button.key for button in at.button]
+    assert [button.key for button in at.download_button] == [f"bundle-{RUN}"]
+    monkeypatch.setattr(bundles, "MOST_DOWNLOADED", 1_000)
+    at = opened()
+    assert not at.download_button and f"python -m takd bundle {RUN}" in said(at)
+    monkeypatch.delenv("TAKD_PUBLIC")
+    assert [button.key for button in opened().download_button] == [f"bundle-{RUN}"], "on one's own machine any size"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from takd.data.meta import DataError
 from takd.evaluation.answers_check import Stored, check_metrics, check_teachers, read_stored
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import check_weights, material
-from takd.methods.table import form_of
-from takd.networks.table import NETWORKS, stage_shapes
+from takd.methods.parts import part_names
 from takd.runs import files
 from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, sha256
 from takd.runs.loop import title
@@ -301,18 +300,6 @@ def _parts(notes: Notes, stage: StageSpec, result: Mapping[str, Any], stored: St
     notes.same("main answer", "logits of the stage", f"those of {names[main]}", equal=alike)
     for name in _METRICS:
         notes.same(f"{names[main]}: {name} is the stage's", rows[main].get(name), result.get(name))
-
-
-def part_names(stage: StageSpec) -> tuple[list[str], int]:
-    """Names of all that answers in a stage where that is more than one, and the place of the main one."""
-    form = form_of(stage.loss)
-    if form == "sub-models":
-        return list(NETWORKS[stage.network].subs), -1
-    if form == "cohort":
-        return [stage.network, *stage.peers], 0
-    if form == "heads":
-        return [f"head {i}" for i in range(1, len(stage_shapes(stage.network, stage.data.classes)) + 1)], -1
-    return [], 0
 
 
 def _rows(value: Any) -> list[dict[str, Any]]:

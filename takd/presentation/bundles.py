@@ -13,10 +13,11 @@ from takd.presentation import library_rows, ui, visitor
 from takd.presentation.bundle_words import imported_sentences
 from takd.presentation.captions import ORIGINS
 from takd.presentation.formats import count
-from takd.runs.bundle import MOST_UPLOADED, Contents, contents, write_bundle
+from takd.runs.bundle import MOST_DOWNLOADED, MOST_OF_STAGES, MOST_UPLOADED, Contents, contents, write_bundle
 from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.errors import RunError
-from takd.runs.policy import may_import, read_only
+from takd.runs.people import Person
+from takd.runs.policy import may_import, public, read_only
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
 from takd.runs.submit import delete
@@ -32,19 +33,20 @@ def section(runs: Sequence[RunInfo], store: Store) -> None:
 
 
 def _panel(runs: Sequence[RunInfo], store: Store) -> None:
+    who = visitor.person(store)
     done = [run for run in runs if run.state == "done" and not gone(run.spec)]
     st.subheader("Runs as files", anchor=False)
     if said := st.session_state.pop(_SAID, None):
         st.info(ui.plain(" ".join(said)), icon=":material/inventory_2:")
     if done:
         with st.expander("Download a run", icon=":material/download:"):
-            _download(done, store)
-    if may_import():
+            _download(done, store, who)
+    if may_import() and not who.refused:
         with st.expander("Import a run", icon=":material/upload:"):
-            _upload(store)
+            _upload(store, who)
 
 
-def _download(runs: Sequence[RunInfo], store: Store) -> None:
+def _download(runs: Sequence[RunInfo], store: Store, who: Person) -> None:
     by_id = {run.id: run for run in runs}
     names = {run.id: f"{asked} ({run.id}, {run.origin})" for run, asked in library_rows.named(runs, store)}
     chosen = st.selectbox(
@@ -63,20 +65,26 @@ def _download(runs: Sequence[RunInfo], store: Store) -> None:
     if inside.bytes > inside.bytes_without_weights:
         weights = st.toggle("With the networks' weights", value=True, key=f"bundle-weights-{run.id}")
     st.caption(ui.plain(_about(inside, weights)))
-    st.download_button(
-        "Download bundle",
-        data=partial(_bundle, store, run.id, weights),
-        file_name=f"takd-{run.id}.zip",
-        mime="application/zip",
-        icon=":material/folder_zip:",
-        key=f"bundle-{run.id}",
-        on_click="ignore",
-    )
-    if run.origin != "imported":
+    if _size(inside, weights) <= _most():
+        st.download_button(
+            "Download bundle",
+            data=partial(_bundle, store, run.id, weights),
+            file_name=f"takd-{run.id}.zip",
+            mime="application/zip",
+            icon=":material/folder_zip:",
+            key=f"bundle-{run.id}",
+            on_click="ignore",
+        )
+    else:
+        st.caption(
+            f"This page makes bundles of at most {_most() // 1_000_000:,} MB. On the machine itself: "
+            f"`python -m takd bundle {run.id}`"
+        )
+    if run.origin != "imported" or not who.owns({}):  # nobody owns an imported run but the machine's own person
         return
     if st.button("Remove this imported run", icon=":material/delete:", key="bundle-remove"):
         try:
-            st.session_state[_SAID] = [delete(store, run.id, visitor.person(store))]
+            st.session_state[_SAID] = [delete(store, run.id, who)]
         except RunError as error:
             st.error(ui.plain(str(error)))
         else:
@@ -84,7 +92,7 @@ def _download(runs: Sequence[RunInfo], store: Store) -> None:
 
 
 def _about(inside: Contents, weights: bool) -> str:
-    size = inside.bytes if weights else inside.bytes_without_weights
+    size = _size(inside, weights)
     left = inside.bytes - inside.bytes_without_weights
     text = f"{count(inside.stages, 'training')}, about {_bytes(size)}"
     text += f"; {_bytes(left)} of it are weights." if weights else ", without weights."
@@ -94,6 +102,15 @@ def _about(inside: Contents, weights: bool) -> str:
             "python -m takd import FILE"
         )
     return text
+
+
+def _size(inside: Contents, weights: bool) -> int:
+    return inside.bytes if weights else inside.bytes_without_weights
+
+
+def _most() -> int:
+    """Bytes of the largest bundle the page makes: it is made in memory, for strangers too."""
+    return MOST_DOWNLOADED if public() else MOST_OF_STAGES
 
 
 def _bytes(number: int) -> str:
@@ -107,7 +124,7 @@ def _bundle(store: Store, run_id: str, weights: bool) -> bytes:
     return file.getvalue()
 
 
-def _upload(store: Store) -> None:
+def _upload(store: Store, who: Person) -> None:
     st.caption(
         "A file from this page of another copy of the program, or from `python -m takd bundle`. Everything in it is "
         f"checked first. What comes is marked {ORIGINS['imported']} and never used for training."
@@ -116,7 +133,7 @@ def _upload(store: Store) -> None:
     if not st.button("Import", icon=":material/upload:", key="bundle-import", disabled=file is None) or file is None:
         return
     try:
-        found: Imported = import_bundle(store, file, most=MOST_UPLOADED)
+        found: Imported = import_bundle(store, file, most=MOST_UPLOADED, person=who)
     except RunError as error:
         st.error(ui.plain(str(error)), icon=":material/block:")
         return

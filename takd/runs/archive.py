@@ -31,12 +31,14 @@ _BAD = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueEr
 @dataclass(frozen=True)
 class Limits:
     """`largest(name)` is the number of bytes a member of this name may have, None where there may be none; `total` of
-    all of them; `ratio` how many times smaller than itself a member may be packed."""
+    all of them; `ratio` how many times smaller than itself a member may be packed, and `stored(name)` whether it may
+    not be packed at all."""
 
     members: int
     total: int
     largest: Callable[[str], int | None]
     ratio: int = 200
+    stored: Callable[[str], bool] = lambda _: False
 
 
 class Archive:
@@ -131,6 +133,8 @@ def _require_sound(member: zipfile.ZipInfo, limits: Limits) -> None:
         raise Unfit(f"holds {name} encrypted")
     if member.flag_bits not in _FLAGS or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Unfit(f"holds {name} packed in a way this program does not read")
+    if member.compress_type != zipfile.ZIP_STORED and limits.stored(name):
+        raise Unfit(f"holds {name} packed, which this program never does")
     if member.file_size > largest:
         raise Unfit(f"holds {name} with {member.file_size:,} bytes; at most {largest:,} are allowed")
     if member.file_size > limits.ratio * max(64, member.compress_size):

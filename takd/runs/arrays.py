@@ -30,20 +30,21 @@ _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _NOT_TRAINED = ("running_mean", "running_var")  # buffers of batch norm
 
 
-def check_answers(raw: bytes, classes: int) -> tuple[int, int]:
-    """(images, parts) of predictions.npz: float16 logits (images, classes), and (images, parts, classes) beside them
-    where several answer, else 0 parts. Raises Unfit."""
-    limits = Limits(len(_ARRAY_NAMES), 2 * _MOST_ANSWERS, lambda name: _MOST_ANSWERS if name in _ARRAY_NAMES else None)
+def check_answers(raw: bytes, classes: int, parts: int) -> int:
+    """The number of images in predictions.npz: float16 logits (images, classes), and (images, parts, classes) beside
+    them where several answer, `parts` of them (else 0). Raises Unfit."""
+    names = _ARRAY_NAMES if parts else _ARRAY_NAMES[:1]
+    limits = Limits(len(names), len(names) * _MOST_ANSWERS, lambda name: _MOST_ANSWERS if name in names else None)
     with Archive(io.BytesIO(raw), limits) as archive:
-        if _ARRAY_NAMES[0] not in archive.names:
-            raise Unfit("holds no answers")
+        if set(archive.names) != set(names):
+            raise Unfit("holds no answers" if _ARRAY_NAMES[0] not in archive.names else "holds no answers of its parts")
         shapes = {name: _array(name, archive.read(name)) for name in archive.names}
-    logits, parts = shapes[_ARRAY_NAMES[0]], shapes.get(_ARRAY_NAMES[1])
+    logits = shapes[_ARRAY_NAMES[0]]
     if len(logits) != 2 or logits[1] != classes:
         raise Unfit(f"holds answers of shape {logits}, and its data set has {classes} classes")
-    if parts is not None and (len(parts) != 3 or parts[0] != logits[0] or parts[2] != classes):
-        raise Unfit(f"holds answers of parts of shape {parts} beside {logits}")
-    return logits[0], 0 if parts is None else parts[1]
+    if parts and shapes[_ARRAY_NAMES[1]] != (logits[0], parts, classes):
+        raise Unfit(f"holds answers of {parts} parts in the shape {shapes[_ARRAY_NAMES[1]]} beside {logits}")
+    return logits[0]
 
 
 def _array(name: str, raw: bytes) -> tuple[int, ...]:

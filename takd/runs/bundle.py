@@ -43,6 +43,7 @@ LARGEST = {
 MOST_MEMBERS = 4_000
 MOST_BYTES = 2_000_000_000  # of a bundle from a file
 MOST_UPLOADED = 20_000_000  # of one that comes through the page: server.maxUploadSize in .streamlit/config.toml
+MOST_DOWNLOADED = 100_000_000  # of one that strangers take from the page, which makes it in memory
 EXPERIMENT_FIELDS = ("spec", "created", "asked_by", "note")
 STATUS_FIELDS = ("state", "started", "finished", "device", "processes")  # not the process ids, which say nothing here
 
@@ -62,7 +63,13 @@ def largest(name: str) -> int | None:
     return LARGEST[match[2]] if match else LARGEST[name] if name in (MANIFEST, EXPERIMENT, PLAN, STATUS) else None
 
 
-LIMITS = Limits(MOST_MEMBERS, MOST_BYTES, largest)
+def stored(name: str) -> bool:
+    """Whether a member is never packed: numbers do not get smaller, answers are packed already."""
+    return name.endswith((WEIGHTS, PREDICTIONS))
+
+
+LIMITS = Limits(MOST_MEMBERS, MOST_BYTES, largest, stored=stored)
+MOST_OF_STAGES = MOST_BYTES - sum(LARGEST[name] for name in (MANIFEST, EXPERIMENT, PLAN, STATUS))
 
 
 def contents(store: Store, run_id: str) -> Contents:
@@ -77,10 +84,16 @@ def contents(store: Store, run_id: str) -> Contents:
 def write_bundle(store: Store, run_id: str, file: BinaryIO, *, weights: bool = True) -> int:
     """Write the bundle of a finished run to `file`, which can be sought in; returns the number of its stages.
 
-    Nothing in the store changes. Raises BundleError where the run is not finished or its files are damaged, RunError
-    where there is none.
+    Nothing in the store changes. Raises BundleError where the run is not finished, its files are damaged or more than
+    a bundle may hold, RunError where there is none.
     """
     run = _finished(store, run_id)
+    size = sum(size for _, name, size in _stage_files(store, run) if weights or name != WEIGHTS)
+    if size > MOST_OF_STAGES:
+        raise BundleError(
+            f"The trainings of run {run_id} take {size / 1e6:,.0f} MB, and a bundle holds at most "
+            f"{MOST_OF_STAGES / 1e6:,.0f} MB of them. Leave the weights out (--no-weights), or ask for fewer seeds."
+        )
     seen = seen_by(store, run.origin)
     folder = run_folder(store, run_id)
     with zipfile.ZipFile(file, "w") as archive:
@@ -142,5 +155,4 @@ def _stage_files(store: Store, run: RunInfo) -> Iterator[tuple[str, str, int]]:
 def _add(archive: zipfile.ZipFile, name: str, raw: bytes) -> None:
     member = zipfile.ZipInfo(name)  # dated 1980: equal runs make equal bundles
     member.external_attr = 0o644 << 16
-    packed = not name.endswith((WEIGHTS, PREDICTIONS))  # numbers do not get smaller, answers are packed already
-    archive.writestr(member, raw, zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED)
+    archive.writestr(member, raw, zipfile.ZIP_STORED if stored(name) else zipfile.ZIP_DEFLATED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -172,15 +172,20 @@ def _run_file(archive: Archive, name: str, fields: Iterable[str]) -> dict[str, A
         or not all(isinstance(value.get(text, ""), str) for text in ("asked_by", "note"))
     ):
         raise Unfit(f"holds {name} without a question, or with something else than text")
-    if name == STATUS and (value.get("state") != "done" or not all(_said(item) for item in value.values())):
+    if name == STATUS and value.get("state") != "done":
         raise Unfit(f"holds {name} of a run that is not finished")
+    if name == STATUS and (wrong := [field for field, fits in _SAID.items() if not fits(value.get(field))]):
+        raise Unfit(f"holds {name} with an impossible value for {wrong[0]}")
     if name == PLAN and not isinstance(value.get("stages"), list):
         raise Unfit(f"holds {name} without stages")
     return value
 
 
-def _said(value: Any) -> bool:
-    return is_plain_text(value) or value is None or (type(value) is int and 0 <= value < 10_000)
+_SAID: dict[str, Callable[[Any], bool]] = {  # of STATUS_FIELDS; all but the state may be missing
+    **dict.fromkeys(("started", "finished"), lambda value: value is None or is_utc(value)),
+    "device": lambda value: value is None or is_plain_text(value),
+    "processes": lambda value: value is None or (type(value) is int and 0 <= value < 10_000),
+}
 
 
 def _stages(archive: Archive, listed: list[Any]) -> dict[str, StageSpec]:

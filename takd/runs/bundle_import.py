@@ -24,6 +24,7 @@ from takd.runs.bundle_check import Checked, check_bundle, content_digest, refuse
 from takd.runs.errors import BundleError, RunError
 from takd.runs.imported import HIDDEN, alone, imported_bytes, imports_root, sweep
 from takd.runs.layout import RESULT, sha256, stage_folder
+from takd.runs.people import MACHINE, Person, require_may_start
 from takd.runs.policy import import_quota, require_imports_allowed
 from takd.runs.states import RUN_SCHEMA, plan_keys, read_run_file, run_folder, run_info, seen_by
 from takd.runs.store import Store
@@ -55,14 +56,17 @@ def import_bundle(
     *,
     datasets: Mapping[str, Dataset] | None = None,
     most: int = MOST_BYTES,
+    person: Person = MACHINE,
 ) -> Imported:
-    """Check a bundle and add its run to the imported ones. `file` can be sought in; `most` bytes are taken.
+    """Check a bundle and add its run to the imported ones, on the wish of `person`. `file` can be sought in; `most`
+    bytes are taken.
 
     A bundle that was imported before changes nothing. One with the id of a run that is another gets an id of its own.
     Raises BundleError for what is no sound bundle or finds no room, RunError where nothing may be imported; nothing is
     left of it then.
     """
     require_imports_allowed()
+    require_may_start(person)
     root = imports_root(store)
     checked = check_bundle(file, available_datasets() if datasets is None else datasets, most)
     run_id, origin = _place(store, checked)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+from takd.methods.parts import part_names
 from takd.methods.table import LOSSES
 from takd.networks.own import is_own
 from takd.networks.table import NETWORKS, capacity
 from takd.runs.arrays import check_answers, check_weights
 from takd.runs.bundle import LARGEST, OPTIONAL, PREDICTIONS, WEIGHTS
 from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, is_key, parse_result, sha256
+from takd.runs.memory import SPARED
 from takd.runs.strict import Unfit, is_number, is_plain_text, strict_object
 from takd.stage import STAGE_SCHEMA, StageSpec
 
@@ -22,7 +26,10 @@ _NEWER = "was made by a newer version of this program; update this copy and impo
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _ROW_NUMBERS = ("loss", "val_acc", "train_acc", "seconds", "images_per_second")  # every row has them
 _SHARES = ("test_acc", "val_acc", "train_acc", "val_best")
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(\+00:00|Z)?")
+_UTC = re.compile(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(\+00:00|Z)?")
+_GRACE = timedelta(days=1)  # by which the clock of another machine may be ahead
+# Sizes no training comes to. What is drawn and printed is computed from these numbers, so that it stays finite too.
+_MOST_LOSS, _MOST_SPEED = 1e6, 1e9
 
 
 def check_stage_spec(raw: bytes, key: str) -> StageSpec:
@@ -63,6 +70,8 @@ def check_result(stage: StageSpec, raw: bytes, there: Mapping[str, bytes]) -> No
         raise Unfit(f"{RESULT} has an impossible value for {wrong}")
     if value["epochs"] != stage.recipe.last or len(value.get("correct_classes", ())) != stage.data.classes:
         raise Unfit(f"{RESULT} does not fit its stage: another number of epochs or classes")
+    if len(value.get("parts", ())) != len(part_names(stage)[0]):
+        raise Unfit(f"{RESULT} has another number of parts than answer in its stage")
     if {*value.get("agreement", ()), *value.get("kl", ())} - set(stage.teachers):
         raise Unfit(f"{RESULT} names a teacher that is not one of its stage")
     _check_sums(value["files"], there)
@@ -78,7 +87,7 @@ def _check_sums(table: Mapping[str, Any], there: Mapping[str, bytes]) -> None:
 
 
 def check_events(stage: StageSpec, raw: bytes) -> None:
-    """One row of finite numbers for every epoch, in order. Raises Unfit."""
+    """One row of numbers a training can come to for every epoch, in order. Raises Unfit."""
     lines = raw.split(b"\n")
     if len(lines) - 1 != stage.recipe.last or lines[-1]:
         raise Unfit(f"{EVENTS} has {len(lines) - 1:,} rows, and its stage is trained for {stage.recipe.last} epochs")
@@ -90,6 +99,9 @@ def check_events(stage: StageSpec, raw: bytes) -> None:
             raise Unfit(f"{EVENTS} has something else than numbers in epoch {number}")
         if not all(name in row for name in _ROW_NUMBERS):
             raise Unfit(f"{EVENTS} lacks a number in epoch {number}")
+        wrong = next((name for name, value in row.items() if not _COLUMNS.get(name, _loss)(value)), None)
+        if wrong is not None:
+            raise Unfit(f"{EVENTS} has an impossible value for {wrong} in epoch {number}")
 
 
 def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> int:
@@ -98,7 +110,7 @@ def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> i
     found = 0
     if PREDICTIONS in there:
         try:
-            found, _ = check_answers(there[PREDICTIONS], stage.data.classes)
+            found = check_answers(there[PREDICTIONS], stage.data.classes, len(part_names(stage)[0]))
         except Unfit as error:
             raise Unfit(f"{PREDICTIONS} {error}") from error
         if images and found != images:
@@ -124,16 +136,20 @@ def quoted(value: str) -> str:
     return f"'{value[:40]}'" if is_plain_text(value) else "one whose name cannot be shown"
 
 
-def _share(value: Any) -> bool:
-    return is_number(value) and 0 <= value <= 1
+def _within(least: float, most: float, value: Any) -> bool:
+    return is_number(value) and least <= value <= most
+
+
+_share, _speed = partial(_within, 0, 1), partial(_within, 0, _MOST_SPEED)
+_loss = partial(_within, -_MOST_LOSS, _MOST_LOSS)
 
 
 def _count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 10**9
 
 
-def _by_key(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_key(key) and is_number(number) for key, number in value.items())
+def _by_key(fits: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, dict) and all(is_key(key) and fits(number) for key, number in value.items())
 
 
 def _flat(value: Any) -> bool:
@@ -142,7 +158,7 @@ def _flat(value: Any) -> bool:
         isinstance(value, dict)
         and len(value) <= 40
         and all(map(is_plain_text, value))
-        and all(is_plain_text(v) or is_number(v) or v is None or type(v) is bool for v in value.values())
+        and all(is_plain_text(v) or _speed(v) or v is None or type(v) is bool for v in value.values())
     )
 
 
@@ -170,14 +186,24 @@ def _files(value: Any) -> bool:
 
 
 def is_utc(value: Any) -> bool:
-    """Whether something is a time as this program writes it."""
-    return isinstance(value, str) and _UTC.fullmatch(value) is not None and value.isascii()
+    """Whether something is a time as this program writes it, and one that has been."""
+    if not isinstance(value, str) or _UTC.fullmatch(value) is None or not value.isascii():
+        return False
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC) <= datetime.now(UTC) + _GRACE
+    except ValueError:
+        return False
 
 
+_COLUMNS: dict[str, Callable[[Any], bool]] = {  # of a row of events; every other one is a term of the loss
+    **dict.fromkeys(("val_acc", "train_acc"), _share),
+    **dict.fromkeys(("seconds", "images_per_second"), _speed),
+}
 _PART: dict[str, Callable[[Any], bool]] = {
     "name": is_plain_text,
     **dict.fromkeys(("val_acc", "test_acc"), _share),
-    **dict.fromkeys(("test_loss", "ece", "entropy"), is_number),
+    "ece": _share,
+    **dict.fromkeys(("test_loss", "entropy"), _loss),
     "correct_classes": _counts,
 }
 _REQUIRED = ("schema", "key", "files", "epochs", "seconds", *_SHARES)
@@ -187,11 +213,13 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "files": _files,
     "epochs": _count,
     "val_best_epoch": _count,
-    **dict.fromkeys(_SHARES, _share),
-    **dict.fromkeys(("test_loss", "ece", "entropy", "seconds", "images_per_second"), is_number),
-    "peak_memory_mb": lambda value: value is None or is_number(value),
-    "agreement": _by_key,
-    "kl": _by_key,
+    **dict.fromkeys((*_SHARES, "ece"), _share),
+    **dict.fromkeys(("test_loss", "entropy"), _loss),
+    **dict.fromkeys(("seconds", "images_per_second"), _speed),
+    "peak_memory_mb": lambda value: value is None or _speed(value),
+    "memory": lambda value: isinstance(value, str) and value in SPARED,
+    "agreement": partial(_by_key, _share),
+    "kl": partial(_by_key, _loss),
     "env": _flat,
     "correct_classes": _counts,
     "parts": _parts,

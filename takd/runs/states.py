@@ -142,9 +142,13 @@ def run_info(store: Store, run_id: str, line: Mapping[str, int] | None = None) -
         note=str(experiment.get("note") or ""),
         origin=origin,
         device=str(status.get("device") or ""),
-        processes=int(status.get("processes") or 0),
+        processes=_whole(status.get("processes")),
         keys=keys,
     )
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0  # a damaged status never keeps a list of runs from being shown
 
 
 def seen_by(store: Store, origin: str) -> Store:

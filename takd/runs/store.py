@@ -107,7 +107,7 @@ class Store:
         return next(found, None)
 
     def version(self, key: str) -> object:
-        """What changes when a finished stage's result does, and where it is read from; None while it is not finished."""
+        """Where a finished stage's result is read from and what changes when it does; None while it is not finished."""
         done = (f"{place}{os.sep}{RESULT}" for place in self._places(key) if self._done_in(place, key))
         return next(((path, _version(path)) for path in done), None)
 

@@ -18,10 +18,11 @@ from tests.faults.bundle_changes import (
     flipped,
     result,
     row,
+    taught,
     two,
     weights,
 )
-from tests.faults.made_bundles import npy, packed
+from tests.faults.made_bundles import PART, npy, packed
 
 LOGITS = np.random.default_rng(0).normal(size=(900, 10)).astype(np.float16)
 HALVES = npy(LOGITS)
@@ -30,6 +31,19 @@ NO_SUM = {"sha256": "0" * 64, "bytes": 1}
 RESULTS = [
     Bad("an accuracy of 1.5", result(test_acc=1.5), IMPOSSIBLE, result(test_acc=0.25)),
     Bad("an accuracy that is true", result(test_acc=True), "not a result", result(test_acc=1)),
+    Bad("a calibration error of 2", result(ece=2.0), IMPOSSIBLE, result(ece=1.0)),
+    Bad("a loss of 10^308", result(test_loss=1e308), IMPOSSIBLE, result(test_loss=1e6)),
+    Bad("minus one second", result(seconds=-1.0), IMPOSSIBLE, result(seconds=1e9)),
+    Bad("a speed of 10^300", result(images_per_second=1e300), IMPOSSIBLE, result(images_per_second=1e6)),
+    Bad("a machine with 10^308 threads", result(env={"threads": 1e308}), IMPOSSIBLE, result(env={"threads": 96})),
+    Bad("an agreement of 300 digits", taught(agreement=-5e300), IMPOSSIBLE, taught(agreement=1.0)),
+    Bad("a distance of 300 digits", taught(kl=5e300), IMPOSSIBLE, taught(kl=7.5)),
+    Bad("less memory in a way nobody knows", result(memory="evil"), IMPOSSIBLE, result(memory="half batch")),
+    Bad("less memory as a list", result(memory=["half batch"]), IMPOSSIBLE),
+    Bad("an end in the future", result(finished="9998-01-01T00:00:00"), IMPOSSIBLE),
+    Bad("parts of a plain network", result(parts=[PART]), "another number of parts", result(parts=[])),
+    Bad("a part with an accuracy of 2", result(parts=[PART | {"val_acc": 2}]), IMPOSSIBLE),
+    Bad("a part with a loss of 10^308", result(parts=[PART | {"test_loss": 1e308}]), IMPOSSIBLE),
     Bad("a list for a mapping", result(agreement=[]), IMPOSSIBLE, result(agreement={})),
     Bad("a text for a number", result(kl={"a": "b"}), IMPOSSIBLE, result(kl={})),
     Bad(
@@ -58,6 +72,24 @@ RESULTS = [
     Bad("NaN in an epoch", event(b'"loss":0.5', b'"loss":NaN'), "not a number", event(b'"loss":0.5', b'"loss":0.25')),
     Bad("text in an epoch", event(b'"loss":0.5', b'"loss":"x"'), "else than numbers"),
     Bad("HTML as a column", event(b'"lr"', b'"<b>"'), "else than numbers", event(b'"lr"', b'"lr2"')),
+    Bad(
+        "an accuracy of 10^308",
+        event(b'"val_acc":0.5', b'"val_acc":1e308'),
+        "impossible value for val_acc",
+        event(b'"val_acc":0.5', b'"val_acc":1'),
+    ),
+    Bad(
+        "a loss of -10^300 in an epoch",
+        event(b'"loss_kl":0.0', b'"loss_kl":-1e300'),
+        "impossible value for loss_kl",
+        event(b'"loss_kl":0.0', b'"loss_kl":-0.001'),
+    ),
+    Bad(
+        "seconds before the start",
+        event(b'"seconds":', b'"seconds":-'),
+        "impossible value for seconds",
+        event(b'"seconds":', b'"seconds":1'),
+    ),
     Bad("a column too few", event(b'"val_acc"', b'"other"'), "lacks a number"),
 ]
 
@@ -65,10 +97,16 @@ TORN = "does not belong|not an array|is not a|whole zip"
 ANSWERS = [
     Bad("a pickle for answers", file("predictions.npz", PICKLE * 9), "zip"),
     Bad("an array of objects", answers(("logits.npy", npy(np.array([{}]), allow_pickle=True))), "not an array"),
-    Bad("no logits", answers(("parts.npy", HALVES)), "no answers", answers(("logits.npy", HALVES))),
+    Bad("no logits", answers(), "no answers", answers(("logits.npy", HALVES))),
+    Bad("parts in place of logits", answers(("parts.npy", HALVES)), "does not belong"),
     Bad(
         "another array",
         answers(("logits.npy", HALVES), ("evil.npy", HALVES)),
+        "holds \\d+ files|does not belong|at most",
+    ),
+    Bad(
+        "answers of parts it has not",
+        answers(("logits.npy", HALVES), ("parts.npy", npy(np.stack([LOGITS, LOGITS], 1)))),
         "holds \\d+ files|does not belong|at most",
     ),
     Bad("fp64 answers", answers(("logits.npy", npy(LOGITS.astype("f8")))), "not an array"),

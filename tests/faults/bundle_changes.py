@@ -51,14 +51,25 @@ def extra(name: str, raw: bytes = b"evil", **options: Any) -> Make:
 
 
 def bombs(size: int) -> Make:
-    """A weights file of so many bytes in every stage and in stages beside them, each packed 100 times smaller: the
+    """A file of epochs of so many bytes in 120 stages beside those of the bundle, each packed 100 times smaller: the
     first part cannot be packed, the rest is nothing. With few bytes, none beside them."""
 
     def make(members: Members) -> bytes:
         hard = np.random.default_rng(0).bytes(size // 100)
         raw = hard + bytes(size - len(hard))
-        beside = {f"stages/{n:032x}/weights.safetensors": raw for n in range(7 if size > 100 else 0)}
+        beside = {f"stages/{n:032x}/events.jsonl": raw for n in range(120 if size > 100 else 0)}
         return packed({**members, **beside}, method=zipfile.ZIP_DEFLATED)
+
+    return make
+
+
+def packed_file(name: str) -> Make:
+    """A file of the first stage packed in the bundle, as nothing this program writes of this name is."""
+
+    def make(members: Members) -> bytes:
+        info = zipfile.ZipInfo(f"stages/{stages_in(members)[0]}/{name}")
+        info.compress_type = zipfile.ZIP_DEFLATED
+        return packed(members, (info, members.pop(info.filename)))
 
     return make
 
@@ -155,6 +166,17 @@ def result(**fields: Any) -> Make:
 
     def make(members: Members) -> bytes:
         set_result(members, **fields)
+        return packed(members)
+
+    return make
+
+
+def taught(**numbers: float) -> Make:
+    """Other numbers with its teacher in the pupil's result."""
+
+    def make(members: Members) -> bytes:
+        name = f"stages/{pupil_in(members)}/result.json"
+        set_json(members, name, lambda value: {**value, **{n: dict.fromkeys(value[n], x) for n, x in numbers.items()}})
         return packed(members)
 
     return make

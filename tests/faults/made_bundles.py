@@ -17,7 +17,7 @@ import numpy as np
 from takd.data.catalogue import available_datasets
 from takd.networks.table import capacity
 from takd.plan import build_plan
-from takd.runs.bundle import write_bundle
+from takd.runs.bundle import stored, write_bundle
 from takd.runs.layout import with_sum
 from takd.runs.store import Store
 from takd.runs.submit import write_plan
@@ -28,6 +28,9 @@ from takd.stage import StageSpec, canonical_json
 RUN = "20260101-000000-0001"
 ASKED = {"dataset": "digits", "budget": "taste", "seeds": 1, "scope": "chain", "method": "kd"}
 ASKED |= {"teacher": "mlp-16", "student": "mlp-8"}
+# A row of the parts of a stage in which several answer.
+PART = {"name": "a", "val_acc": 0.5, "test_acc": 0.5, "test_loss": 1.0, "ece": 0.1, "entropy": 1.0}
+PART |= {"correct_classes": [45] * 10}
 Members = dict[str, bytes]
 Change = Callable[[Members], None]
 
@@ -96,12 +99,13 @@ def members_of(store: Store) -> Members:
 
 
 def packed(members: Members, *more: tuple[zipfile.ZipInfo | str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip file of these members, and more that may repeat names."""
+    """A zip file of these members, and more that may repeat names. `method` is not for what is never packed."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings(action="ignore"):  # a name may be there twice
         for name, raw in (*members.items(), *more):
             info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
-            archive.writestr(info, raw, method if isinstance(name, str) else info.compress_type)
+            how = zipfile.ZIP_STORED if stored(info.filename) else method
+            archive.writestr(info, raw, how if isinstance(name, str) else info.compress_type)
     return file.getvalue()
 
 

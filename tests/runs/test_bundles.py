@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from takd.cli import cli
 from takd.data.catalogue import available_datasets
+from takd.evaluation.metrics import prediction_metrics
 from takd.plan import build_plan
-from takd.runs import bundle_import, files, imported
+from takd.runs import bundle, bundle_import, bundle_stage, files, imported
+from takd.runs.arrays import check_answers
 from takd.runs.bundle import contents, write_bundle
 from takd.runs.bundle_import import Imported, import_bundle
+from takd.runs.bundle_stage import check_result
 from takd.runs.errors import BundleError, RunError
 from takd.runs.imported import imported_bytes, remove_imported
 from takd.runs.locks import import_lock
 from takd.runs.loop import needed
+from takd.runs.memory import SPARED
+from takd.runs.people import Person
 from takd.runs.stamps import stamp_path
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store
+from takd.runs.strict import Unfit
 from takd.runs.submit import cancel, delete, resume
 from takd.spec import require_spec
+from takd.stage import LossSpec, canonical_json
+from takd.training import run_stage
 from tests.faults.made_bundles import (
     ASKED,
+    PART,
     RUN,
     made_store,
     members_of,
+    npy,
+    npz,
     packed,
     set_file,
     set_json,
@@ -233,6 +249,64 @@ def test_a_run_that_is_not_finished_or_damaged_makes_no_bundle(source: Store) ->
         bundle_of(source)
 
 
+def test_a_status_of_an_earlier_import_breaks_no_list(source: Store, store: Store) -> None:
+    bring(store, bundle_of(source))
+    path = store.root / "imported" / "runs" / RUN / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processes": "many"}))
+    assert [(run.id, run.processes) for run in list_runs(store)] == [(RUN, 0)]
+
+
+def test_who_may_start_nothing_imports_nothing(source: Store, store: Store) -> None:
+    with pytest.raises(RunError, match="Sign in first"):
+        import_bundle(store, io.BytesIO(bundle_of(source)), person=Person(refused="Sign in first."))
+    assert tree(store.root) == {}
+
+
+def test_a_bundle_is_no_larger_than_one_that_can_be_imported(source: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = contents(source, RUN)
+    monkeypatch.setattr(bundle, "MOST_OF_STAGES", inside.bytes)
+    assert bundle_of(source)
+    monkeypatch.setattr(bundle, "MOST_OF_STAGES", inside.bytes - 1)
+    with pytest.raises(BundleError, match="Leave the weights out"):
+        bundle_of(source)
+    assert bundle_of(source, weights=False)
+
+
+def test_answers_of_parts_are_those_of_the_stage() -> None:
+    one = np.zeros((7, 10), np.float16)
+    three = npz(("logits.npy", npy(one)), ("parts.npy", npy(np.stack([one, one, one], 1))))
+    assert check_answers(three, 10, 3) == 7
+    for raw, parts in ((three, 2), (three, 0), (npz(("logits.npy", npy(one))), 3)):
+        with pytest.raises(Unfit, match=r"parts|files"):
+            check_answers(raw, 10, parts)
+
+
+def test_the_parts_of_a_result_are_those_of_its_stage(source: Store) -> None:
+    key = run_info(source, RUN).keys[0]
+    stage, value = source.stage(key), source.result(key)
+    assert stage is not None and value is not None
+    pair = replace(stage, loss=LossSpec("dml", 1.0, 0.5), peers=("mlp-16",))
+    for count in range(4):
+        raw = canonical_json({**value, "key": pair.key, "parts": [PART] * count})
+        with nullcontext() if count == 2 else pytest.raises(Unfit, match="another number of parts"):
+            check_result(pair, raw, {})
+
+
+def test_a_bundle_takes_every_field_a_training_writes() -> None:
+    """`_finished` of run_stage.py writes result.json from literals, what the test part gave, and what commit adds."""
+    code = ast.parse(Path(run_stage.__file__).read_text(encoding="utf-8"))
+    finished = next(n for n in ast.walk(code) if isinstance(n, ast.FunctionDef) and n.name == "_finished")
+    table = next(n.value for n in finished.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "result")
+    assert isinstance(table, ast.Dict)
+    spread = [n for key, value in zip(table.keys, table.values, strict=True) if key is None for n in ast.walk(value)]
+    dicts = [table, *(n for n in spread if isinstance(n, ast.Dict))]
+    written = {key.value for one in dicts for key in one.keys if isinstance(key, ast.Constant)}
+    assert {"memory", "note", "env"} <= written
+    measured = {*prediction_metrics(torch.zeros(4, 10), torch.zeros(4, dtype=torch.long), 10), "agreement", "kl"}
+    assert written | measured | {"parts", "selected_on_test", "schema", "key", "files"} == set(bundle_stage._KINDS)
+    assert all(bundle_stage._KINDS["memory"](way) for way in SPARED)
+
+
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
@@ -264,8 +338,6 @@ def test_the_store_a_bundle_changed_while_it_was_read_stays_as_it_was(
 ) -> None:
     first, members = bundle_of(source), members_of(source)
     key = run_info(source, RUN).keys[0]
-    import numpy as np
-
     set_file(members, key, "weights.safetensors", tensors(np.zeros(7, "<f4")))
     checked = bundle_import.check_bundle(io.BytesIO(first), available_datasets(), 10**9)
     monkeypatch.setattr(bundle_import, "check_bundle", lambda *_: checked)
