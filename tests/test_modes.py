@@ -180,6 +180,11 @@ def test_a_cookie_that_was_not_given_here_counts_as_none(value: str) -> None:
 
 def given(headers: dict[str, str], **scope: Any) -> list[str]:
     """The cookies that a request to the middleware brings back."""
+    return [value.decode() for name, value in answer(headers, **scope)["headers"] if name == b"set-cookie"]
+
+
+def answer(headers: dict[str, str], **scope: Any) -> dict[str, Any]:
+    """How the answer to a request to the middleware begins."""
     import asyncio
 
     sent: list[Any] = []
@@ -193,7 +198,7 @@ def given(headers: dict[str, str], **scope: Any) -> list[str]:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     request = {"type": "http", "method": "GET", "scheme": "http", "headers": raw} | scope
     asyncio.run(VisitorCookie(page)(request, None, send))  # type: ignore[arg-type]
-    return [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
+    return dict(sent[0])
 
 
 def test_a_browser_is_given_one_cookie_for_a_year(monkeypatch: Env) -> None:
@@ -210,6 +215,18 @@ def test_a_browser_is_given_one_cookie_for_a_year(monkeypatch: Env) -> None:
     assert given({"accept": "*/*"}) == [] and given(page, method="POST") == []
     monkeypatch.setenv("TAKD_READ_ONLY", "1")
     assert given(page) == []
+
+
+def test_uploads_are_refused_where_no_run_is_taken_in(monkeypatch: Env) -> None:
+    """Streamlit's own door for them stands open whether or not a page has a field for files."""
+    upload = {"method": "PUT", "path": "/base/_stcore/upload_file/session/file"}
+    assert answer({}, **upload)["status"] == 200
+    monkeypatch.setenv("TAKD_PUBLIC", "1")
+    assert answer({}, **upload)["status"] == 403 and answer({}, path="/_stcore/health")["status"] == 200
+    monkeypatch.setenv("TAKD_IMPORTS", "1")
+    assert answer({}, **upload)["status"] == 200
+    monkeypatch.setenv("TAKD_READ_ONLY", "1")
+    assert answer({}, **upload)["status"] == 403
 
 
 # Signing in
@@ -268,6 +285,14 @@ def test_who_signed_in_owns_their_runs(store: Store) -> None:
     assert f"Cancel-{run.id}-playground" in changers(as_user(ADA))
     assert f"Cancel-{run.id}-playground" not in changers(as_user({**ADA, "sub": "43"}))
     assert f"Cancel-{run.id}-playground" not in changers(as_user({**ADA, "iss": "https://elsewhere.example"}))
+
+
+@pytest.mark.usefixtures("authlib")
+@pytest.mark.parametrize("user", [None, ADA])
+def test_where_people_sign_in_nobody_names_files_of_the_server(store: Store, user: dict[str, Any] | None) -> None:
+    at = as_user(user)
+    assert not at.exception and not [widget for widget in at.text_input if widget.key == "own-path"]
+    assert not [key for key in changers(at) if key.startswith("own-")]
 
 
 @pytest.mark.usefixtures("authlib")

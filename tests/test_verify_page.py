@@ -122,6 +122,16 @@ def test_a_check_that_goes_on_is_shown_and_can_be_stopped(store: Store, monkeypa
     assert f"verify-{RUN}" in keys(at) and "did not come to an end. it broke" in said(at)
 
 
+def test_a_check_of_somebody_else_has_no_button(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store.root / "verified").mkdir()
+    monkeypatch.setattr(verification, "is_held", lambda _: True)
+    row = {"id": "1", "what": RUN, "state": "running", "done": 1, "total": 3, "owner": "f" * 16}
+    verification.write_progress(store, row)
+    assert "verify-stop" in keys(opened())  # the machine's own person
+    monkeypatch.setenv("TAKD_PUBLIC", "1")
+    assert "verify-stop" not in keys(opened())
+
+
 def test_a_server_that_only_shows_has_no_button(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write_stamp(store, stamp_of(store))
     monkeypatch.setenv("TAKD_READ_ONLY", "1")

@@ -1,4 +1,5 @@
-"""The process that checks stored numbers: `python -m takd.evaluation.verifier --store S (--run ID | --all) --id N`.
+"""The process that checks stored numbers: `python -m takd.evaluation.verifier --store S (--run ID | --all) --id N
+[--owner PERSON]`.
 
 Detached like a worker: it needs no page and no server, and ends by itself. It holds the store's lock of checks while it
 lives, says how far it is after every stage, and writes its stamps when it has seen everything it was asked to. Exit
@@ -35,9 +36,9 @@ _EVERY = 0.2  # seconds between words about the progress
 class Check:
     """One check from start to end; its lock is held."""
 
-    def __init__(self, store: Store, what: str, number: str) -> None:
+    def __init__(self, store: Store, what: str, number: str, owner: str = "") -> None:
         self.store, self.what = store, what
-        self.row: dict[str, object] = {"id": number, "what": what, "done": 0, "total": 0}
+        self.row: dict[str, object] = {"id": number, "what": what, "done": 0, "total": 0, "owner": owner}
         self.stop = Stop(stamps_folder(store))
         self._said = 0.0
 
@@ -123,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--run", default="")
     what.add_argument("--all", action="store_true")
     parser.add_argument("--id", default="")
+    parser.add_argument("--owner", default="")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     store = open_store(options.store)
@@ -133,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if hasattr(os, "nice"):
             os.nice(_NICE)
-        return Check(store, options.run, options.id).run()
+        return Check(store, options.run, options.id, options.owner).run()
     finally:
         lock.release()
 

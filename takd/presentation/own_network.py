@@ -1,7 +1,8 @@
 """Taking in a network of the visitor's own: a path, a check, and what came of it in sentences.
 
 The file is code and checking runs it on the server's machine, so this is for a server whose visitors may run programs
-there anyway. A public one sets TAKD_PUBLIC or TAKD_READ_ONLY, and then nothing of this is drawn.
+there anyway: alone on their computer. On a public or read-only server, and where people sign in, nothing of this is
+drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import streamlit as st
 from takd.data.table import Dataset
 from takd.networks.own import OwnNetwork, check, own_networks
 from takd.networks.table import NETWORKS, OWN, NetworkError, family_of
-from takd.presentation import ui, words
+from takd.presentation import ui, visitor, words
 from takd.runs.policy import public, read_only
 
 _SAID = "own-said"
@@ -21,8 +22,8 @@ _PILLS = 48  # letters of a line of pills, with four for the room around each
 
 
 def allowed() -> bool:
-    """Whether visitors may name files of the server."""
-    return not (public() or read_only())
+    """Whether visitors may name files of the server: only the machine's own person, who may start any program there."""
+    return not (public() or read_only()) and visitor.person(ui.store()).everything
 
 
 def label(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,10 @@ div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; over
 """
 
 
+_WORD_JOINER = "\N{WORD JOINER}"  # no letter and no room
+# The browser makes links of bare addresses (GFM), also after the signs in them were escaped: it looks at the text that
+# is left. With a joiner inside them they are no addresses.
+_IN_ADDRESSES = re.compile(r"(?<=www)(?=\.)|(?<=:)(?=//)|(?<=@)", re.IGNORECASE)
 UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on one line of a heading
 
 
@@ -89,6 +94,7 @@ def notices(sentences: tuple[str, ...], instead: str) -> None:
 
 def plain(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no links, no images, no formulas."""
+    text = _IN_ADDRESSES.sub(_WORD_JOINER, text)
     for mark in "\\`*_[]<>$:#~|!":
         text = text.replace(mark, f"\\{mark}")
     return text
@@ -196,4 +202,5 @@ def _export_menu(name: str, draw: Callable[[bool, bool], Chart], data: pd.DataFr
 
 def _picture(draw: Callable[[bool, bool], Chart], kind: str, title: str, source: str) -> bytes:
     """Made when the button is pressed, not on every run of the page."""
-    return chart_bytes(draw(False, False), kind, title[:1].upper() + title[1:], source.replace("\\", ""))
+    said = source.replace("\\", "").replace(_WORD_JOINER, "")
+    return chart_bytes(draw(False, False), kind, title[:1].upper() + title[1:], said)

@@ -15,7 +15,7 @@ from takd.runs.policy import read_only
 from takd.runs.stamps import Stamp, read_stamp, valid_stamp
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
-from takd.runs.verification import Verification, start, stop, verification
+from takd.runs.verification import Verification, may_stop, start, stop, verification
 
 _TICK = 1.0  # seconds between looks at a check
 _ASKED = "verify-asked"  # the check whose end this visitor waits for
@@ -114,9 +114,14 @@ def _going_on(now: Verification, run_id: str, store: Store) -> None:
     st.progress(now.share, text=f"Checking {ui.plain(whose)}: {where}")
     if now.text:
         st.caption(ui.plain(now.text))
-    if _allowed(store) and st.button("Stop the check", icon=":material/stop:", key="verify-stop"):
-        stop(store, visitor.person(store))
-        st.rerun()
+    person = visitor.person(store)
+    if may_stop(now, person) and st.button("Stop the check", icon=":material/stop:", key="verify-stop"):
+        try:
+            stop(store, person)
+        except RunError as error:
+            st.error(ui.plain(str(error)))
+        else:
+            st.rerun()
 
 
 def _allowed(store: Store) -> bool:

@@ -1,5 +1,6 @@
 """The cookie by which a public server knows a browser again. It says nothing but a random number, scripts in the page
-cannot read it, and it is never stored: runs carry a sum of it (takd.runs.people)."""
+cannot read it, and it is never stored: runs carry a sum of it (takd.runs.people). Beside it, where no runs are taken
+in, the door for uploads is shut."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from takd.runs.policy import public, read_only
+from takd.runs.policy import may_import, public, read_only
 
 COOKIE = "takd-visitor"
 _VALUE = re.compile(r"[0-9a-f]{32}")
 _SECONDS = 365 * 86_400
+_UPLOADS = "/_stcore/upload_file"  # Streamlit's, below whatever path the server has
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,12 +24,18 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class VisitorCookie:
-    """ASGI middleware: whoever opens a page of a public server without the cookie is given one."""
+    """ASGI middleware: whoever opens a page of a public server without the cookie is given one. Uploads are refused
+    where no page has a use for them: Streamlit takes them from anybody, into memory, whether or not a field is drawn.
+    """
 
     def __init__(self, app: Application) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _UPLOADS in scope.get("path", "") and not may_import():
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b"This server takes no files."})
+            return
         if not _is_new(scope):
             await self.app(scope, receive, send)
             return

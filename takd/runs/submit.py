@@ -98,7 +98,8 @@ def _stored(store: Store, plan: Plan | None, experiment: Mapping[str, Any]) -> P
 
 @contextmanager
 def _one_after_another(store: Store) -> Iterator[None]:
-    """Between counting somebody's runs and adding one, nobody else adds one: else two clicks at once pass a limit."""
+    """Between a look at somebody's runs and what follows from it nobody else adds, resumes or deletes one: else two
+    clicks at once pass a limit."""
     try:
         (store.root / "queue").mkdir(exist_ok=True)
         lock = queue_lock(store.root)
@@ -138,12 +139,15 @@ def cancel(store: Store, run_id: str, person: Person = MACHINE) -> None:
     """Ask a run to stop: it does within one batch and keeps what is finished. Nothing happens to a run that ended.
 
     A training that does not listen is ended by the run's own worker after ten seconds. Raises RunError when there is
-    no such run, it is a cached one, or somebody else's.
+    no such run, it is a cached one, or somebody else's, or nothing can be written.
     """
     require_changes_allowed()
     folder = _own_folder(store, run_id, person)
     if observe(store, folder)[0] not in ("done", "failed", "cancelled"):
-        files.write_atomic(folder / "cancel", utc_now().encode())
+        try:
+            files.write_atomic(folder / "cancel", utc_now().encode())
+        except OSError as error:
+            raise RunError(f"Run {run_id} could not be cancelled ({error.strerror or error}); try it again.") from error
 
 
 def resume(store: Store, run_id: str, person: Person = MACHINE) -> None:
@@ -164,10 +168,13 @@ def resume(store: Store, run_id: str, person: Person = MACHINE) -> None:
         if state == "done":
             raise RunError(f"Run {run_id} is done; there is nothing left to train.")
         _require_limits(store, person, seconds, run_id)
-        (folder / "cancel").unlink(missing_ok=True)
         asked = {"state": "starting", "requested": time.time(), "started": status.get("started")}
-        write_run_file(folder, "status.json", asked)
-        draw_ticket(store.root, run_id)
+        try:
+            (folder / "cancel").unlink(missing_ok=True)
+            write_run_file(folder, "status.json", asked)
+            draw_ticket(store.root, run_id)
+        except OSError as error:
+            raise RunError(f"Run {run_id} could not be resumed ({error.strerror or error}); try it again.") from error
     start_worker(store, run_id)
 
 
@@ -182,7 +189,8 @@ def delete(store: Store, run_id: str, person: Person = MACHINE) -> str:
     """Forget a run that is not active; returns what became of its stages, in a sentence. Those that were trained here
     stay, because other runs may share them; imported ones go with the last run that needs them.
 
-    Raises RunError when it is active, cached, or somebody else's (an imported one belongs to who runs the server).
+    Raises RunError when it is active, cached, or somebody else's (an imported one belongs to who runs the server), or
+    nothing can be written.
     """
     require_changes_allowed()
     if run_folder(store, run_id).parent.parent == store.imported:
@@ -190,15 +198,19 @@ def delete(store: Store, run_id: str, person: Person = MACHINE) -> str:
         gone = remove_imported(store, run_id)
         return f"The imported run {run_id} is removed, and {gone} trainings that no other imported run needs."
     folder = _own_folder(store, run_id, person)
-    if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
-        raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
-    try:
-        hidden = folder.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")  # gone for readers in one step
-        folder.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+    hidden = folder.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")  # gone for readers in one step
+    with _one_after_another(store):  # nobody resumes it between the look and the rename
+        try:
+            if STATES[observe(store, folder)[0]].active or not try_acquire(lock := run_lock(folder), timeout=1.0):
+                raise RunError(f"Run {run_id} is active; cancel it before you delete it.")
+            try:
+                folder.rename(hidden)
+            finally:
+                lock.release()
+        except OSError as error:
+            raise RunError(f"Run {run_id} could not be deleted ({error.strerror or error}); try it again.") from error
         drop_tickets(store.root, [run_id])
-    finally:
-        lock.release()
+    shutil.rmtree(hidden, ignore_errors=True)
     return f"Run {run_id} is deleted; its trainings are kept."
 
 

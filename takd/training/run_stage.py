@@ -101,13 +101,13 @@ def run_stages(
             jobs.append(_job(store, key, target))
     together = [job for job in jobs if not reference_mode() and mlp_batch.fits(job.stage, target.type)]
     failed |= _run_mlps(store, together, should_stop, report)
-    rest = [job for job in jobs if job not in together]
-    if target.type == "cuda" and len(rest) > 1 and not reference_mode():
-        failed |= _run_many(store, rest, should_stop, report, pupils)
+    jobs = [job for job in jobs if job not in together]
+    if target.type == "cuda" and len(jobs) > 1 and not reference_mode():
+        failed |= _run_many(store, jobs, should_stop, report, pupils)
     else:
-        for job in rest:
-            with _Named(failed, job.stage.key):
-                _run_alone(store, job, should_stop, report, pupils)
+        for stage in [job.stage for job in jobs]:
+            with _Named(failed, stage.key):
+                _run_alone(store, jobs, should_stop, report, pupils)
     return failed
 
 
@@ -241,22 +241,22 @@ def _run_many(
 
 def _run_alone(
     store: Store,
-    job: Job,
+    jobs: list[Job],
     should_stop: Callable[[], bool],
     report: Callable[[str, dict[str, Any]], None],
     pupils: Mapping[str, int],
 ) -> None:
-    engine = Engine(_log)
+    """The first of the jobs, taken out: nothing else may hold its network when a second try needs the memory."""
+    stage, device, engine = jobs[0].stage, jobs[0].device, Engine(_log)
 
     def attempt(spared: str) -> None:
-        own = job
         if spared:
-            _log(f"{job.stage.network}, seed {job.stage.seed}: {SPARED[spared]}")
-            own = replace(_job(store, job.stage.key, job.device), spared=spared)
+            _log(f"{stage.network}, seed {stage.seed}: {SPARED[spared]}")
+        own = replace(_job(store, stage.key, device), spared=spared) if spared else jobs.pop(0)
         _train_alone(store, own, engine, should_stop, report, pupils)
         store.commit(own.stage.key, *_finished(store, own, engine.name))
 
-    or_in_less_memory(attempt, way_to_spare(job.stage, job.device))
+    or_in_less_memory(attempt, way_to_spare(stage, device))
 
 
 def _train_alone(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from takd.runs.people import Person, person_id
 from takd.runs.states import run_ids, run_info
 from takd.runs.store import Store
 from takd.runs.submit import cancel
+from tests.runs.test_policy import make_run
 
 from .conftest import REPO, Server, settled
 
@@ -80,6 +83,26 @@ def test_one_starts_and_the_other_looks_on(public_server: Server, visitor: Any) 
     ada.get_by_role("button", name="Resume").wait_for()
     assert cookie_of(ada)["value"] == first["value"]
     assert ada.errors == ben.errors == []
+
+
+def test_a_name_is_no_link(public_server: Server, visitor: Any) -> None:
+    """The browser makes links of addresses by itself."""
+    names = ("www.evil.example/login", "https://evil.example/x", "Www.evil.example WWW.evil.example", "a@evil.example")
+    for number, name in enumerate(names):
+        make_run(Store(public_server.store), f"20260101-000000-000{number}", "f" * 16, "cancelled", name)
+    page = opened(visitor(), f"{public_server.url}/runs")
+    asked = page.get_by_text("Asked for by")
+    asked.nth(len(names) - 1).wait_for()
+    shown = {text.removeprefix("Asked for by ").replace("\N{WORD JOINER}", "") for text in asked.all_inner_texts()}
+    assert shown == set(names)
+    assert page.locator("a[href*=evil i]").count() == 0 and page.errors == []
+
+
+def test_a_public_server_takes_no_upload(public_server: Server) -> None:
+    url = f"{public_server.url}/_stcore/upload_file/session/file"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, b"x", method="PUT"), timeout=30)
+    assert refused.value.code == 403
 
 
 def test_a_run_of_hours_is_asked_about(server: Server, visitor: Any) -> None:

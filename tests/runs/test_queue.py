@@ -14,6 +14,7 @@ import pytest
 from takd.plan import build_plan
 from takd.runs import submit as submit_module
 from takd.runs.errors import RunError
+from takd.runs.locks import queue_lock
 from takd.runs.people import MACHINE, Person
 from takd.runs.queue import move, queue
 from takd.runs.signs import SILENT_SECONDS
@@ -117,6 +118,41 @@ def test_a_resumed_run_goes_behind_those_that_wait(store: Store, monkeypatch: En
     write_run_file(store.root / "runs" / first, "status.json", {"state": "cancelled"})
     delete(store, first, ADA)
     assert [ticket.run_id[-1] for ticket in tickets(store.root)] == ["1", "2"]
+
+
+def test_nobody_deletes_a_run_while_it_is_resumed(store: Store, monkeypatch: Env) -> None:
+    (run_id,) = waiting(store, ADA)
+    write_run_file(store.root / "runs" / run_id, "status.json", {"state": "cancelled"})
+    monkeypatch.setattr(submit_module, "_PATIENCE", 0.05)
+    with queue_lock(store.root), pytest.raises(RunError, match="try again"):  # as who resumes a run holds it
+        delete(store, run_id, ADA)
+    assert run_info(store, run_id).state == "cancelled"
+    delete(store, run_id, ADA)
+    with pytest.raises(RunError, match="no run"):
+        resume(store, run_id, ADA)
+
+
+def test_a_disk_that_takes_nothing_is_said(store: Store, monkeypatch: Env) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (run_id,) = waiting(store, ADA)
+    with monkeypatch.context() as patch:
+        patch.setattr(submit_module.files, "write_atomic", full)
+        with pytest.raises(RunError, match=r"could not be cancelled \(No space"):
+            cancel(store, run_id, ADA)
+    write_run_file(store.root / "runs" / run_id, "status.json", {"state": "cancelled"})
+    for name in ("write_run_file", "draw_ticket"):
+        with monkeypatch.context() as patch:
+            patch.setattr(submit_module, name, full)
+            with pytest.raises(RunError, match=r"could not be resumed \(No space"):
+                resume(store, run_id, ADA)
+        write_run_file(store.root / "runs" / run_id, "status.json", {"state": "cancelled"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(RunError, match=r"could not be deleted \(No space"):
+            delete(store, run_id, ADA)
+    delete(store, run_id, ADA)  # its lock is free
 
 
 def test_when_a_run_starts(store: Store) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from takd.cli import cli
 from takd.data.catalogue import available_datasets
+from takd.evaluation.verifier import main
 from takd.plan import build_plan
 from takd.presentation.stamp_words import skipped_sentences, stamp_label, stamp_sentence
 from takd.runs import files, stamps, verification
@@ -21,6 +22,8 @@ from takd.runs.errors import RunError
 from takd.runs.layout import sha256
 from takd.runs.locks import verify_lock
 from takd.runs.loop import train_all
+from takd.runs.people import MACHINE, Person
+from takd.runs.process import STOPPED
 from takd.runs.stamps import Difference, StageReport, Stamp, parse_stamp, read_stamp, stamp_path, valid_stamp
 from takd.runs.store import Store
 from takd.runs.submit import write_plan
@@ -29,6 +32,7 @@ from takd.spec import to_json as spec_json
 from takd.stage import canonical_json
 
 from .conftest import wait_for
+from .test_policy import ADA, BEN
 
 RUN = "20260101-000000-0001"
 ASKED = {"dataset": "digits", "budget": "taste", "seeds": 1, "scope": "chain", "method": "kd"}
@@ -177,6 +181,44 @@ def test_only_one_check_goes_on_and_it_can_be_stopped(store: Store, monkeypatch:
     assert lost is not None and lost.state == "lost" and not lost.active
     files.write_atomic(path, b"{")
     assert verification.verification(store) is None
+
+
+def test_a_check_is_stopped_by_who_asked_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(verification, "start_detached", lambda _, arguments, *__: started.append(arguments))
+    number = verification.start(store, RUN, ADA)
+    assert started == [["--run", RUN, "--id", number, "--owner", ADA.id]]
+    for stranger in (BEN, Person(), Person(ADA.id, "Ada", refused="Sign in first.")):
+        with pytest.raises(RunError, match=r"only they can stop it|Sign in first"):
+            verification.stop(store, stranger)
+    assert not (store.root / "verified" / "cancel").exists()
+    verification.stop(store, ADA)
+    assert (store.root / "verified" / "cancel").exists()
+    assert main(["--store", str(store.root), "--run", RUN, "--id", number, "--owner", ADA.id]) == STOPPED
+    now = verification.verification(store)
+    assert now is not None and (now.state, now.owner) == ("cancelled", ADA.id)
+
+
+def test_strangers_have_one_check_in_ten_minutes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "start_detached", lambda *_: None)
+
+    def start(person: Person) -> None:
+        number = verification.start(store, RUN, person)
+        verification.write_progress(store, {"id": number, "what": RUN, "state": "done", "done": 3, "total": 3})
+
+    start(ADA)
+    start(ADA)  # who uses this server knows each other
+    monkeypatch.setenv("TAKD_PUBLIC", "1")
+    start(ADA)
+    with pytest.raises(RunError, match=r"every 10 minutes; ask again in 10\."):
+        start(ADA)
+    start(BEN)
+    start(MACHINE)
+    start(MACHINE)
+    later = time.time() + 601
+    monkeypatch.setattr(verification.time, "time", lambda: later)
+    start(ADA)
+    assert list(json.loads((store.root / "verified" / "asked.json").read_bytes())) == [ADA.id]
 
 
 @pytest.mark.faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +27,13 @@ from takd.runs.store import Store
 from takd.spec import require_spec
 from takd.stage import LossSpec, StageSpec
 from takd.training import loop, spare_memory
+from takd.training import run_stage as run_stage_module
 from takd.training.device import TrainingData
 from takd.training.loop import train
 from takd.training.objective import Objective
 from takd.training.predicting import predict
 from takd.training.progress import Hooks
-from takd.training.run_stage import run_stage
+from takd.training.run_stage import run_stage, run_stages
 from takd.training.spare_memory import SparingStep, way_to_spare
 from takd.training.step import Step
 from takd.training.streams import initial_network
@@ -223,7 +225,7 @@ def full_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             class Short(kind):  # type: ignore[misc, valid-type]
                 def __call__(self, *args: Any) -> Any:
                     if next(calls) >= k:
-                        raise FULL
+                        raise torch.OutOfMemoryError(*FULL.args)  # a new one: an error keeps the frames it went through
                     return super().__call__(*args)
 
             return Short
@@ -256,6 +258,27 @@ def test_a_stage_goes_on_with_half_the_batch(
     (note,) = memory_notes(stores[1], [stage.key])
     assert note.startswith("mlp-8, seed 0: the memory did not suffice") and "halves" in capsys.readouterr().out
     assert all("halves" in row["note"] for row in said if row.get("note"))
+
+
+def test_the_second_try_has_the_memory_of_the_first(
+    tmp_path: Path, full_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stages = Store(tmp_path / "store"), [stage_of("mlp-8"), stage_of("mlp-4")]
+    for stage in stages:
+        store.ensure(stage)
+    first, alive = [], []
+    real = run_stage_module._job
+
+    def noted(*args: Any) -> Any:
+        alive.append([reference() is not None for reference in first])
+        job = real(*args)
+        first.append(weakref.ref(job.network))
+        return job
+
+    monkeypatch.setattr(run_stage_module, "_job", noted)
+    full_at(1)
+    assert run_stages(store, [stage.key for stage in stages], device="cpu", pupils={}) == {}
+    assert alive == [[], [True], [False, True], [False, False, False]]
 
 
 def test_where_that_does_not_help_the_failure_has_a_name(tmp_path: Path, full_at: Callable[..., None]) -> None:
