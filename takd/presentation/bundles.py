@@ -9,7 +9,7 @@ from functools import partial
 import streamlit as st
 
 from takd.networks.own import gone
-from takd.presentation import library_rows, ui, visitor
+from takd.presentation import library_rows, ui, verifying, visitor
 from takd.presentation.bundle_words import imported_sentences
 from takd.presentation.captions import ORIGINS
 from takd.presentation.formats import count
@@ -84,6 +84,7 @@ def _download(runs: Sequence[RunInfo], store: Store, who: Person) -> None:
         return
     if st.button("Remove this imported run", icon=":material/delete:", key="bundle-remove"):
         try:
+            verifying.look_again()
             st.session_state[_SAID] = [delete(store, run.id, who)]
         except RunError as error:
             st.error(ui.plain(str(error)))
@@ -137,5 +138,6 @@ def _upload(store: Store, who: Person) -> None:
     except RunError as error:
         st.error(ui.plain(str(error)), icon=":material/block:")
         return
+    verifying.look_again()
     st.session_state[_SAID] = [*imported_sentences(found), "It stands in the library above: Open shows it."]
     st.rerun()

@@ -31,6 +31,11 @@ def _labels(name: str, _runs: Sequence[RunInfo], _store: Store) -> list[str]:
     return [_label(run, _store) for run in _runs]
 
 
+def look_again() -> None:
+    """Let the labels be looked up anew: a run was checked, brought or removed."""
+    _labels.clear()
+
+
 def _label(run: RunInfo, store: Store) -> str:
     try:
         return stamp_label(valid_stamp(store, run.id))
@@ -62,7 +67,7 @@ def _panel(run_id: str, store: Store) -> None:
     if now is not None and now.active:
         state[_ASKED] = now.id
     elif state.pop(_ASKED, None) is not None:
-        _labels.clear()
+        look_again()
         st.rerun()  # without the timer, and with the new stamp in the table
     with st.container(border=True):
         try:

@@ -120,7 +120,8 @@ def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> i
             count = check_weights(there[WEIGHTS])
         except Unfit as error:
             raise Unfit(f"{WEIGHTS} {error}") from error
-        usual = stage.loss.name in ("ce", "kd") and not stage.peers and not NETWORKS[stage.network].subs
+        row = NETWORKS[stage.network]
+        usual = stage.loss.name in ("ce", "kd") and not stage.peers and not row.subs and not row.part
         if usual and not is_own(stage.network) and count != capacity(stage.network, stage.data.classes).params:
             raise Unfit(f"{WEIGHTS} holds {count:,} weights, and {stage.network} has another number of them")
     return found
