@@ -106,7 +106,7 @@ def _one_after_another(store: Store) -> Iterator[None]:
         if not try_acquire(lock, timeout=_PATIENCE):
             raise RunError("Many people are asking for runs at this moment; try again.")
     except OSError as error:
-        raise RunError(f"The run could not be stored in {store.root} ({error.strerror or error}).") from error
+        raise RunError(f"The queue in {store.root} cannot be changed ({error.strerror or error}).") from error
     try:
         yield
     finally:
