@@ -267,6 +267,7 @@ NOTES = [
 ]
 MARKUP = [
     ("a Markdown image", "![x](https://example.org/x.png)"),
+    ("an address that becomes a link by itself", "www.example.org/x"),
     ("a link that is a program", "[x](javascript:alert(1))"),
     ("a coloured text", ":red[x]"),
     ("a formula", "$$x$$"),
@@ -293,9 +294,11 @@ def _note(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Every letter that means something to Markdown has a backslash before it."""
+    """Every letter that means something to Markdown has a backslash before it, and no address is left whole."""
     shown = plain(text)
-    safe = not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]<>$:#~|!]", shown) and re.sub(r"\\(.)", r"\1", shown) == text
+    read = re.sub(r"\\(.)", r"\1", shown)
+    safe = not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]<>$:#~|!]", shown) and read.replace("\N{WORD JOINER}", "") == text
+    safe = safe and "://" not in read and "www." not in read
     return MADE_PLAIN if safe and shown != text else ""
 
 
