@@ -25,21 +25,11 @@ from takd.plan import build_plan
 from takd.runs.states import list_runs, write_run_file
 from takd.runs.store import Store
 from takd.runs.submit import write_plan
-from takd.spec import ExperimentSpec, to_json
+from takd.spec import start_for, to_json
 from takd.training.run_stage import run_stage
 
 FRAME = Path(__file__).parents[1] / "takd" / "presentation" / "frame.py"
-SPEC = ExperimentSpec(
-    dataset="digits",
-    teacher="mlp-32",
-    assistants=("mlp-16",),
-    student="mlp-8",
-    budget="taste",
-    seeds=3,
-    temperature=1.0,
-    noise=0.2,
-    scope="chain",
-)
+SPEC = replace(start_for("digits"), teacher="mlp-32", assistants=("mlp-16",), student="mlp-8", seeds=3, scope="chain")
 
 
 def fill(root: Path, runs: int) -> int:

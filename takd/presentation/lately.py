@@ -19,10 +19,9 @@ from takd.data.table import Dataset
 from takd.presentation.boxes import box_frame
 from takd.presentation.shared import forget, lately
 from takd.presentation.study import Study, plan_of, study
-from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, estimate
 from takd.runs.memory import memory_notes
-from takd.runs.states import RunInfo, run_info
+from takd.runs.states import RunInfo, run_or_none
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, to_query
 
@@ -98,11 +97,8 @@ def watched(run_id: str, store: Store) -> Watched | None:
 
 def look(run_id: str, store: Store) -> Watched | None:
     """The same, as it is in this moment."""
-    try:
-        run = run_info(store, run_id)
-    except RunError:
-        return None
-    return about(run, store)
+    run = run_or_none(store, run_id)
+    return None if run is None else about(run, store)
 
 
 def about(run: RunInfo, store: Store) -> Watched:

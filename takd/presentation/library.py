@@ -60,10 +60,9 @@ def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
     st.dataframe(
         pd.DataFrame(
             [{**row, "numbers": label} for row, label in zip(rows, verifying.labels(done, store), strict=True)],
-            columns=[*library_rows.COLUMNS, "numbers"],
+            columns=library_rows.COLUMNS,
         ),
         hide_index=True,
-        column_order=["open", "verdict", "gain", "±", "n", "numbers", "question", "stages", "origin", "created"],
         column_config={
             "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
             "gain": st.column_config.NumberColumn("gain, points", format="%+.2f", help="over its control, on test"),

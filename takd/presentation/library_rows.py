@@ -24,7 +24,7 @@ BUDGET = 0.1  # seconds that one look at the list may spend on runs it has not m
 WORKING = "…"  # stands where a verdict comes with one of the next looks
 
 Row = dict[str, object]
-COLUMNS = ("open", "verdict", "gain", "±", "n", "question", "stages", "origin", "created")
+COLUMNS = ("open", "verdict", "gain", "±", "n", "numbers", "question", "stages", "origin", "created")
 
 
 @st.cache_resource
@@ -56,8 +56,8 @@ def spec_of(run: RunInfo, store: Store, datasets: Mapping[str, Dataset]) -> Expe
 
 
 def rows(runs: Sequence[RunInfo], store: Store) -> list[Row]:
-    """A row for each run (COLUMNS). Runs that were met before cost nothing; the others are looked up until BUDGET is
-    spent, and what is left then has only what needs no looking up."""
+    """A row for each run (COLUMNS, without `numbers`, which verifying.py tells). Runs that were met before cost
+    nothing; the others are looked up until BUDGET is spent, and what is left then has only what needs no looking up."""
     memory, datasets, until = _rows(), ui.datasets(), time.monotonic() + BUDGET
     found: list[Row] = []
     for run in runs:

@@ -19,7 +19,7 @@ from takd.runs.estimates import Estimate, estimate
 from takd.runs.limits import refusal
 from takd.runs.policy import LONG_SECONDS, read_only
 from takd.runs.queue import queue
-from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_info
+from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_ids, run_or_none
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, resume, seconds_of, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
@@ -51,7 +51,7 @@ def active_run(spec: ExperimentSpec, store: Store) -> RunInfo | None:
     """
     wanted = to_json(spec)
     for run_id, asked in _newest(store):
-        run = still_active(run_id, store) if asked.get("spec") == wanted else None
+        run = run_or_none(store, run_id) if asked.get("spec") == wanted else None
         if run is not None and (run.note, run.state) != (LIVE_NOTE, "cancelled"):
             return run if run.state != "done" else None
     return None
@@ -60,7 +60,7 @@ def active_run(spec: ExperimentSpec, store: Store) -> RunInfo | None:
 def active_runs(store: Store) -> list[RunInfo]:
     """Runs that train or wait, newest first."""
     unsure = [name for name, _ in _newest(store) if _said(store, name) not in ("done", "failed", "cancelled")]
-    found = [still_active(name, store) for name in unsure]
+    found = [run_or_none(store, name) for name in unsure]
     return [run for run in found if run is not None and run.look.active]
 
 
@@ -239,11 +239,3 @@ def describe(spec: ExperimentSpec) -> str:
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
     return f"{label}{noise}: {METHODS[spec.method].label}{chosen} {path}{softening}, {spec.budget}, {seeds}{ladder}"
-
-
-def still_active(run_id: str, store: Store) -> RunInfo | None:
-    """The run as it is now, or None when it is gone."""
-    try:
-        return run_info(store, run_id)
-    except RunError:
-        return None

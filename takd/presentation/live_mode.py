@@ -18,7 +18,7 @@ from takd.presentation import live, ui, visitor, words
 from takd.presentation.study import Study
 from takd.runs.errors import RunError
 from takd.runs.policy import read_only
-from takd.runs.states import RunInfo
+from takd.runs.states import RunInfo, run_or_none
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, submit
 from takd.spec import ExperimentSpec, start_for
@@ -164,7 +164,7 @@ def _forget_replaced(memory: _Memory, store: Store) -> None:
     """Runs that were replaced before they were done leave the list of runs; the stages they finished stay."""
     still: list[str] = []
     for run_id in memory.replaced:
-        run = live.still_active(run_id, store)
+        run = run_or_none(store, run_id)
         if run is not None and run.look.active:
             still.append(run_id)
         elif run is not None and run.state == "cancelled":
@@ -247,7 +247,7 @@ def watch(mode: LiveMode, store: Store) -> None:
 
 @st.fragment(run_every=TICK)
 def _watch(run_id: str, store: Store) -> None:
-    run = live.still_active(run_id, store)
+    run = run_or_none(store, run_id)
     if not _in_training(run):
         _ended(run_id, run)
         st.rerun()

@@ -19,7 +19,7 @@ from takd.runs.limits import active_runs
 from takd.runs.locks import queue_lock
 from takd.runs.people import MACHINE, Person, require_owner
 from takd.runs.policy import require_changes_allowed
-from takd.runs.states import RunInfo, positions, read_run_file, run_folder, run_info
+from takd.runs.states import RunInfo, positions, read_run_file, run_folder, run_or_none
 from takd.runs.store import Store
 from takd.runs.tickets import Ticket, change_places, tickets
 
@@ -43,7 +43,7 @@ class Queued:
 def queue(store: Store, person: Person = MACHINE) -> list[Queued]:
     """Runs that train, then those that wait in their order. What two of them share is trained by the first."""
     line = positions(store)
-    runs = [info for name, _ in active_runs(store) if (info := _info(store, name, line)) is not None]
+    runs = [info for name, _ in active_runs(store) if (info := run_or_none(store, name, line)) is not None]
     runs.sort(key=lambda run: run.state in ("queued", "starting"))  # stable: the order of the queue is kept
     mine = [run.id for run in runs if run.position is not None and _may_move(person, run)]
     last = next((run.id for run in reversed(runs) if run.position is not None), "")
@@ -74,13 +74,6 @@ def _moves(run_id: str, mine: list[str], last: str) -> tuple[str, ...]:
     earlier = ("front", "up") if place > 0 else ()
     later = ("down",) if place < len(mine) - 1 else ()
     return (*earlier, *later, *(("back",) if run_id != last else ()))
-
-
-def _info(store: Store, run_id: str, line: Mapping[str, int]) -> RunInfo | None:
-    try:
-        return run_info(store, run_id, line)
-    except RunError:  # it ended and was forgotten in this moment
-        return None
 
 
 _left: dict[tuple[object, ...], float] = {}

@@ -151,6 +151,14 @@ def _whole(value: Any) -> int:
     return value if type(value) is int else 0  # a damaged status never keeps a list of runs from being shown
 
 
+def run_or_none(store: Store, run_id: str, line: Mapping[str, int] | None = None) -> RunInfo | None:
+    """run_info, or None where there is no such run (any more) or it cannot be read."""
+    try:
+        return run_info(store, run_id, line)
+    except RunError:
+        return None
+
+
 def seen_by(store: Store, origin: str) -> Store:
     """The store in which a run of this origin finds its stages: only imported ones are done by what was imported."""
     return store if origin == "imported" else store.without_imports
@@ -170,13 +178,8 @@ def list_runs(store: Store, limit: int = 500) -> list[RunInfo]:
     """The newest runs first, cached and imported ones among them; runs that cannot be read are left out (see
     Store.broken)."""
     names = {name for root in store.roots for name in run_ids(root)}
-    found: list[RunInfo] = []
     line = positions(store)
-    for name in sorted(names, reverse=True)[:limit]:
-        try:
-            found.append(run_info(store, name, line))
-        except RunError:
-            continue
+    found = [run for name in sorted(names, reverse=True)[:limit] if (run := run_or_none(store, name, line)) is not None]
     return sorted(found, key=lambda run: (run.created, run.id), reverse=True)
 
 
