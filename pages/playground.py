@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from takd.analysis.nearest import Difference
-from takd.presentation import lately, live, live_mode, panels, ui
+from takd.presentation import lately, live, live_mode, panels, question, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
 from takd.presentation.shared import turn
-from takd.presentation.study import Study, nearest_study
+from takd.presentation.study import Study
 from takd.runs.policy import read_only
 
 store, datasets = ui.store(), ui.datasets()
@@ -18,19 +17,6 @@ mode = live_mode.follow(spec, dataset, store)
 run, training = mode.run, mode.training
 
 
-def what_is_shown() -> tuple[Study | None, tuple[Difference, ...] | None]:
-    """What the store knows about the question, or about the nearest stored one and what differs there. While live mode
-    trains, what stood here before."""
-    if training and (before := live_mode.kept(spec)) is not None:
-        return before, None
-    if dataset.fingerprint is not None:
-        live_run = run is not None and run.look.active and not training
-        own = (lately.live_study if live_run else lately.looked_up)(spec, dataset, store)
-        if own.seeds_done or live_run:
-            return own, None
-    return nearest_study(spec, panels.library(store), datasets, store) or (None, None)
-
-
 def results(shown: Study, live_run: bool = False) -> None:
     """Everything under the form."""
     panels.strip_and_charts(shown, store, faded=training or differences is not None, live_run=live_run)
@@ -38,7 +24,9 @@ def results(shown: Study, live_run: bool = False) -> None:
     panels.details(shown)
 
 
-shown, differences = what_is_shown()
+before = live_mode.kept(spec) if training else None  # while live mode trains: what stood here before
+watches = run is not None and run.look.active and not training
+shown, differences = (before, None) if before is not None else question.answer(spec, datasets, store, live=watches)
 head = st.container()
 ui.notices(repaired, live.describe(spec))
 form = st.container()
@@ -80,14 +68,11 @@ with head:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         panels.headline(shown, store, differences, stand_in=meanwhile)
 
-watched = run is not None and run.look.active and not training
-if run and watched:
+if run and watches:
     watching(run.id)
 elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
     live.run_card(lately.about(run, store), store, place="playground")
-if shown is not None and not (watched and differences is None):
+if shown is not None and not (watches and differences is None):
     results(shown)
 if shown is not None and differences is None and not training:
     live_mode.keep(shown)
-if message := st.session_state.pop("toast", None):
-    st.toast(message, icon=":material/check_circle:")

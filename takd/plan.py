@@ -148,15 +148,15 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
     return tuple(dict.fromkeys(arms))
 
 
-def build_plan(spec: ExperimentSpec, dataset: Dataset) -> Plan:
-    """The plan of an experiment.
+def build_plan(spec: ExperimentSpec, dataset: Dataset, arms: tuple[Arm, ...] | None = None) -> Plan:
+    """The plan of an experiment: of the arms its scope asks for, or of those given, at the same settings.
 
     `dataset` must carry its fingerprint (see takd.data.catalogue); without one the keys would be meaningless, so a
     ValueError is raised.
     """
     if dataset.fingerprint is None:
         raise ValueError(f"{dataset.label} has not been prepared on this machine yet, so its stages have no keys.")
-    arms = arms_for(spec, dataset)
+    arms = arms_for(spec, dataset) if arms is None else arms
     stages: dict[str, StageSpec] = {}
     chains = []
     for seed in range(spec.seed, spec.seed + spec.seeds):

@@ -20,7 +20,8 @@ from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, capacity
-from takd.presentation import own_network, ui, words
+from takd.presentation import own_network, ui, view, words
+from takd.presentation.visit import visit
 from takd.presets import PRESETS
 from takd.spec import (
     PARAMETERS,
@@ -55,7 +56,7 @@ def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple
     state = st.session_state
     query = {name: st.query_params.get_all(name) for name in _ours()}
     query = {name: values for name, values in query.items() if values}
-    arrived = state.get(_VISIT) != ui.visit()
+    arrived = state.get(_VISIT) != visit()
     if _SPEC not in state or (query != state.get(_WRITTEN) and (query or not arrived)):
         spec, notices = from_query(query, datasets)
         _keep(spec, notices)
@@ -69,7 +70,7 @@ def write_url(spec: ExperimentSpec) -> None:
     now = {name: st.query_params.get_all(name) for name in st.query_params if name in _ours()}
     if now != wanted:
         st.query_params.from_dict({**others, **wanted})
-    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, ui.visit()
+    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, visit()
 
 
 def _ours() -> list[str]:
@@ -82,7 +83,7 @@ def _keep(spec: ExperimentSpec, notices: tuple[str, ...] = ()) -> None:
     state[_SPEC], state[_NOTICES] = spec, notices
     for name, value in to_json(spec).items():
         state[f"w-{name}"] = value
-    state["w-preset"] = next((p.name for p in PRESETS.values() if p.spec == spec), CUSTOM)
+    state["w-preset"] = _preset_of(spec)
 
 
 def adopt(spec: ExperimentSpec) -> None:
@@ -187,6 +188,17 @@ def _preset_chosen() -> None:
         _keep(PRESETS[name].spec)
 
 
+def _restore(spec: ExperimentSpec) -> None:
+    """Streamlit forgets what widgets stood at once a page was shown without them."""
+    for name, value in to_json(spec).items():
+        st.session_state.setdefault(f"w-{name}", value)
+    st.session_state.setdefault("w-preset", _preset_of(spec))
+
+
+def _preset_of(spec: ExperimentSpec) -> str:
+    return next((p.name for p in PRESETS.values() if p.spec == spec), CUSTOM)
+
+
 def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     """Draw the form: two rows and a popover with the rest."""
     dataset = datasets[spec.dataset]
@@ -196,7 +208,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         size = capacity(name, dataset.classes)
         return f"{own_network.label(name)} · {words.size(size.params)} parameters"
 
-    def change(name: str) -> dict[str, Any]:
+    def change(name: str, disabled: bool = False) -> dict[str, Any]:
         parameter = PARAMETERS[name]
         return {
             "label": parameter.label,
@@ -204,8 +216,10 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
             "help": parameter.help,
             "on_change": _changed,
             "args": (name, datasets),
+            "disabled": disabled or view.locked(parameter.short),
         }
 
+    _restore(spec)
     first = st.columns([1.3, 1.3, 1.5, 1.5], vertical_alignment="bottom")
     first[0].selectbox(
         "Question",
@@ -213,6 +227,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         key="w-preset",
         format_func=lambda name: PRESETS[name].title if name in PRESETS else name,
         on_change=_preset_chosen,
+        disabled=bool(view.get("lock")),
         help="Ready questions; every choice below can then be changed.",
     )
     first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
@@ -248,7 +263,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         help="Sub-models between the largest and the smallest can teach; there are no others."
         if together
         else "Sizes between teacher and student. None: the teacher teaches the student directly.",
-        disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside,
+        disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside or view.locked("ta"),
     )
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
     seeds = sorted({*SEED_CHOICES, spec.seeds})
@@ -258,10 +273,10 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     with second[4].popover("More", icon=":material/tune:", width="stretch"):
         _method_options(spec, datasets)
         st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
-        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", disabled=together, **change("lam"))
+        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam", together))
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
-        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], disabled=together, **change("scope"))
+        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
         views = CONTROLS["view"].choices
         st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
         own_network.form(dataset)
@@ -283,6 +298,7 @@ def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> No
             "help": option.help,
             "on_change": _option_changed,
             "args": (option.name, datasets),
+            "disabled": view.locked("o"),
         }
         if option.kind == "choice":
             st.selectbox(options=list(option.choices), **shared)

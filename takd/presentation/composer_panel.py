@@ -20,6 +20,7 @@ from takd.presentation.choices import carry, with_method
 from takd.presentation.composition import SHORT, STARTS, Change
 from takd.presentation.formats import listing
 from takd.presentation.teaching_chart import teaching_chart
+from takd.presentation.visit import visit
 from takd.spec import ExperimentSpec
 
 PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
@@ -40,7 +41,7 @@ def current(spec: ExperimentSpec) -> tuple[Composition, tuple[str, ...]]:
     of the current question; a URL that changed since it was last written wins over the session."""
     state = st.session_state
     query = {short: st.query_params.get_all(short) for short in SHORT.values() if short in st.query_params}
-    arrived = state.get(_VISIT) != ui.visit()
+    arrived = state.get(_VISIT) != visit()
     problems: tuple[str, ...] = ()
     if query and query != state.get(_WRITTEN):
         state[_HERE], problems = facts.from_query(query, Composition("assistants", "logits"))
@@ -56,7 +57,7 @@ def write_url(composition: Composition) -> None:
     if {short: st.query_params.get_all(short) for short in wanted} != wanted:
         others = {name: st.query_params.get_all(name) for name in st.query_params if name not in wanted}
         st.query_params.from_dict({**others, **wanted})
-    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, ui.visit()
+    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, visit()
 
 
 def begin(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,44 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def chart_bytes(chart: Any, kind: str, title: str = "", source: str = "") -> bytes:
     """A chart drawn for light ground as `png` (two pixels per point) or `svg`, with a title and a line that says where
     its numbers come from: a picture on a slide has to stand alone."""
-    spec = chart.to_dict()
+    spec = _standing_alone(chart, title, source)
+    if kind == "png":
+        return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
+    if kind == "svg":
+        return str(vl_convert.vegalite_to_svg(spec)).encode()
+    raise ValueError(f"There is no figure export called {kind!r}.")
+
+
+_SCRIPT = '''"""{title}
+
+{source}
+
+Draws takd-{name}.html; needs `pip install altair`. The numbers are in SPEC["datasets"].
+"""
+
+import json
+
+import altair as alt
+
+SPEC = json.loads(r"""
+{spec}
+""")
+
+chart = alt.Chart.from_dict(SPEC)
+chart.save("takd-{name}.html")
+'''
+
+
+def script_bytes(chart: Any, name: str, title: str, source: str) -> bytes:
+    """A Python program that draws the figure with Altair, its numbers included: somewhere to start from for a paper."""
+    spec = json.dumps(_standing_alone(chart, title, source), indent=1, ensure_ascii=True)
+    said = [" ".join(text.replace("\\", " ").replace('"', "'").split()) for text in (title, source)]
+    return _SCRIPT.format(title=said[0], source=said[1], name=name, spec=spec).encode()
+
+
+def _standing_alone(chart: Any, title: str, source: str) -> dict[str, Any]:
+    """The specification on light ground, of a fixed width, with its title."""
+    spec: dict[str, Any] = chart.to_dict()
     ground = palette(dark=False)
     spec["background"] = ground.background
     if title:
@@ -25,11 +63,7 @@ def chart_bytes(chart: Any, kind: str, title: str = "", source: str = "") -> byt
     if spec.get("width") == "container":
         spec["width"] = EXPORT_WIDTH
     spec["padding"] = 16
-    if kind == "png":
-        return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
-    if kind == "svg":
-        return str(vl_convert.vegalite_to_svg(spec)).encode()
-    raise ValueError(f"There is no figure export called {kind!r}.")
+    return spec
 
 
 def table_bytes(frame: pd.DataFrame) -> bytes:

@@ -13,7 +13,7 @@ from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import charts, lately, library_rows, sub_words, ui, words
+from takd.presentation import basket, charts, lately, library_rows, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
@@ -75,7 +75,7 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
 
 def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool) -> None:
     """Chain strip, capacity gap (or what each sub-model reaches), learning curves."""
-    caption = ui.plain(_origin_line(shown, store))
+    caption = ui.plain(origin_line(shown, store))
     with st.container(key="results"):
         picked = _strip(shown, store, live_run)
         left, right = st.columns([1.25, 1])
@@ -96,6 +96,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
                 lambda: words.alt_assistants(summary),
                 rows,
                 depends=(summary,),
+                arms=shown_arms(shown),
                 title="gain of each assistant",
                 caption=f"{caption} {words.best_of(len(summary))}".strip(),
             )
@@ -124,8 +125,21 @@ def _strip(shown: Study, store: Store, live_run: bool) -> str | None:
         depends=(method, shown.verdict, taught),
         title=f"sub-models of {shown.spec.student}" if shown.several else "the chain",
         caption=" ".join(filter(None, (taught, "" if shown.several else _CLICK))),
-        select=not shown.several,
+        pick=None if shown.several else _networks(shown),
+        arms=() if shown.several else shown_arms(shown),
     )
+
+
+def _networks(shown: Study) -> ui.Pick:
+    path = shown.chosen.path
+    roles = ["teacher", *["assistant"] * (len(path) - 2), "student"] if len(path) > 1 else ["student"]
+    return ui.Pick("network", {name: f"{role} {name}" for name, role in zip(path, roles, strict=True)}, nothing="all")
+
+
+def shown_arms(shown: Study) -> tuple[ExperimentSpec, ...]:
+    """The arms of a study that have a result, as questions of their own: what can be put side by side elsewhere."""
+    names = set(shown.arms.loc[shown.arms["n"] > 0, "arm"].astype(str))
+    return tuple(basket.question_of(shown.spec, arm) for arm in shown.plan.arms if arm.name in names)
 
 
 def _parts(shown: Study, caption: str) -> None:
@@ -153,6 +167,7 @@ def _gap(shown: Study, picked: str | None, caption: str) -> None:
         lambda: words.alt_gap(shown.gap, shown.gap_verdict, words.gap_sentence(shown.gap_verdict)),
         shown.gap,
         depends=(shown.gap_seeds, shown.gap_verdict, picked or shown.spec.teacher),
+        arms=shown_arms(shown),
         title="capacity gap",
         caption=f"{caption} Bars: 95 % intervals; dots: seeds; grey band: the student alone.",
     )
@@ -190,6 +205,7 @@ def _curves(shown: Study, store: Store, picked: str | None, caption: str, live_r
         lambda: words.alt_curves(frame, metric or "val_acc"),
         frame,
         depends=(metric, shown.epochs, how),
+        arms=shown_arms(shown),
         title="learning curves",
         caption=caption,
     )
@@ -308,6 +324,7 @@ def _verdict_table(shown: Study) -> pd.DataFrame:
     )
 
 
-def _origin_line(shown: Study, store: Store) -> str:
+def origin_line(shown: Study, store: Store) -> str:
+    """Where the numbers of a study come from, for captions."""
     origin, date, device = origin_of(shown, store)
     return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done)}."

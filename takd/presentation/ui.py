@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,12 @@ import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
-from takd.presentation import window
-from takd.presentation.exports import chart_bytes, table_bytes
+from takd.presentation import figure_menu, window
+from takd.presentation.plain_text import plain as plain
 from takd.presentation.theme import palette
 from takd.presentation.vega import Chart
 from takd.runs.store import Store, open_store
+from takd.spec import ExperimentSpec
 
 _STYLE = """
 .st-key-live-state { flex-wrap: nowrap; white-space: nowrap; }
@@ -29,10 +30,6 @@ div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; over
 """
 
 
-_WORD_JOINER = "\N{WORD JOINER}"  # no letter and no room
-# The browser makes links of bare addresses (GFM), also after the signs in them were escaped: it looks at the text that
-# is left. With a joiner inside them they are no addresses.
-_IN_ADDRESSES = re.compile(r"(?<=www)(?=\.)|(?<=:)(?=//)|(?<=@)", re.IGNORECASE)
 UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on one line of a heading
 
 
@@ -54,19 +51,6 @@ def fade(key: str, faded: bool) -> None:
     """Draw the figures of a container paler while they answer another question. A rule and not another key: under a
     new key the browser would build every figure again, and the page would jump."""
     st.html(f"<style>.st-key-{key} [data-testid=stVegaLiteChart] {{ opacity: {0.45 if faded else 1}; }}</style>")
-
-
-def enter(page: str) -> None:
-    """Note which page is shown. Going to another one counts as a new visit."""
-    state = st.session_state
-    if state.get("page-shown") != page:
-        state["page-shown"], state["visit"] = page, visit() + 1
-
-
-def visit() -> int:
-    """The number of this visit to a page. The navigation drops the URL's parameters, so the first run of a visit may
-    not read a missing one as a choice."""
-    return int(st.session_state.get("visit", 0))
 
 
 @st.cache_resource
@@ -92,14 +76,6 @@ def notices(sentences: tuple[str, ...], instead: str) -> None:
         st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
 
 
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no links, no images, no formulas."""
-    text = _IN_ADDRESSES.sub(_WORD_JOINER, text)
-    for mark in "\\`*_[]<>$:#~|!":
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
 def figure(
     name: str,
     draw: Callable[[bool, bool], Chart],
@@ -109,26 +85,73 @@ def figure(
     depends: tuple[Any, ...] = (),
     title: str,
     caption: str,
-    select: bool = False,
+    pick: Pick | None = None,
+    arms: Sequence[ExperimentSpec] = (),
 ) -> str | None:
     """A figure with caption and export menu, in the form for narrow windows where this one is.
 
     `draw(compact, dark)` makes the chart and `alt()` its text from `data` and `depends` (frames and plain values) and
-    nothing else: while they stay as they are, the server keeps both for everybody. Returns the field `network` of the
-    box that was clicked where `select` is set.
+    nothing else: while they stay as they are, the server keeps both for everybody. Returns what was picked in it where
+    `pick` says what can be, None where nothing is. `arms` are the arms it shows, which its menu offers to compare.
     """
     key, compact, is_dark = f"chart-{name}", window.narrow(), dark()
     state = _fingerprint(data, is_dark, *depends)
     spec, alt_text = _drawn(name, compact, state, partial(draw, compact, is_dark), alt)
     with st.container(key=f"figure-{name}", gap="xsmall"):
-        if select:
-            st.vega_lite_chart(spec, theme=None, key=key, on_select="rerun", selection_mode=["box"], alt=alt_text)
+        if pick is not None:
+            clicked = partial(_clicked, name, pick)
+            st.vega_lite_chart(spec, theme=None, key=key, on_select=clicked, selection_mode=["box"], alt=alt_text)
         else:
             st.vega_lite_chart(spec, theme=None, key=key, alt=alt_text)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.caption(caption)
-            _export_menu(name, draw, data, title, caption)
-    return _picked(st.session_state.get(key)) if select else None
+            if pick is not None:
+                _menu_of_picks(name, pick)
+            figure_menu.menu(name, draw, data, title, caption, arms)
+    return picked(name, pick) if pick is not None else None
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What can be picked in a figure: the field of its marks that a click hands over, and every value it can have with
+    its words. The same choice stands beside the figure as a menu, for keyboards and screen readers.
+
+    The chart makes its marks clickable with `selectable("box", [field])`.
+    """
+
+    field: str
+    values: Mapping[str, str]
+    label: str = "Look at"
+    nothing: str = "all"
+
+
+def picked(name: str, pick: Pick) -> str | None:
+    """What is picked in a figure, before or after it is drawn."""
+    value = st.session_state.get(f"pick-{name}")
+    return value if value in pick.values else None
+
+
+def _menu_of_picks(name: str, pick: Pick) -> None:
+    key = f"pick-{name}"
+    st.session_state[key] = picked(name, pick)
+    st.selectbox(
+        pick.label,
+        [None, *pick.values],
+        format_func=lambda value: pick.nothing if value is None else pick.values[value],
+        key=key,
+        label_visibility="collapsed",
+        width=200,
+    )
+
+
+def _clicked(name: str, pick: Pick) -> None:
+    """Callback of a figure: a click on a mark picks it, one beside all marks picks nothing."""
+    try:
+        rows = st.session_state[f"chart-{name}"]["selection"]["box"]
+        value = str(rows[0][pick.field]) if rows else None
+    except (KeyError, IndexError, TypeError):
+        value = None
+    st.session_state[f"pick-{name}"] = value if value in pick.values else None
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)  # some tens of kilobytes each
@@ -163,44 +186,3 @@ def _of_frame(frame: pd.DataFrame) -> bytes:
     name = id(frame)
     _KNOWN[name] = weakref.ref(frame, lambda _: _KNOWN.pop(name, None)), found
     return found
-
-
-def _picked(event: Any) -> str | None:
-    try:
-        rows = event["selection"]["box"]
-        return str(rows[0]["network"]) if rows else None
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _export_menu(name: str, draw: Callable[[bool, bool], Chart], data: pd.DataFrame, title: str, source: str) -> None:
-    menu = st.popover(
-        "Export", icon=":material/download:", help=f"Save “{title}”", key=f"export-{name}", on_change="rerun"
-    )
-    if not menu.open:  # a live page would send the buttons of every figure with each tick
-        return
-    with menu:
-        for kind in ("png", "svg"):
-            st.download_button(
-                kind.upper(),
-                data=partial(_picture, draw, kind, title, source),
-                file_name=f"takd-{name}.{kind}",
-                key=f"{kind}-{name}",
-                on_click="ignore",
-                width="stretch",
-            )
-        st.download_button(
-            "CSV",
-            data=partial(table_bytes, data),
-            file_name=f"takd-{name}.csv",
-            mime="text/csv",
-            key=f"csv-{name}",
-            on_click="ignore",
-            width="stretch",
-        )
-
-
-def _picture(draw: Callable[[bool, bool], Chart], kind: str, title: str, source: str) -> bytes:
-    """Made when the button is pressed, not on every run of the page."""
-    said = source.replace("\\", "").replace(_WORD_JOINER, "")
-    return chart_bytes(draw(False, False), kind, title[:1].upper() + title[1:], said)

@@ -1,0 +1,201 @@
+"""How a page shows its question: one table of settings, kept in the session and written into the URL.
+
+The question itself is in takd.spec.PARAMETERS; nothing here changes what is trained. A page draws a setting with
+`segmented`, `select` or `slider` and reads it with `get`. `follow` is called once in every run, before the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from takd.presentation import visit
+from takd.spec import PARAMETERS
+
+
+@dataclass(frozen=True)
+class View:
+    """One row: `kind` is choice (one of `options`, whose values are the words on screen), int, float or words (any
+    number of short texts). `page` is the page's URL path; an empty one stands for every page."""
+
+    short: str
+    page: str
+    kind: str
+    label: str
+    default: Any
+    options: Mapping[str, str] = field(default_factory=dict)
+    low: float = -math.inf
+    high: float = math.inf
+    help: str = ""
+
+
+EVERY_PAGE = ""
+_MOST_WORDS, _LONGEST = 24, 400
+
+VIEWS: dict[str, View] = {
+    row.short: row
+    for row in (
+        # Every page
+        View("lock", EVERY_PAGE, "words", "Locked choices", ()),
+        # Capacity gap
+        # Assistants
+        # Look inside
+        # Compare
+        View("cmp", "compare", "words", "Compared arms", ()),
+        # Learn
+    )
+}
+_VALUES, _WRITTEN, _VISIT, _PROBLEMS = "views", "views-written", "views-visit", "view-problems"
+
+
+def follow(page: str) -> None:
+    """Read the settings of this page from the URL where it has changed since it was last written here, then write
+    them. The navigation empties the URL, which is no change of mind."""
+    rows = [row for row in VIEWS.values() if row.page in (EVERY_PAGE, page)]
+    query = {row.short: found for row in rows if (found := st.query_params.get_all(row.short))}
+    state = st.session_state
+    arrived = state.get(_VISIT) != visit.visit()
+    if query != state.get(_WRITTEN) and (query or not arrived):
+        for row in rows:
+            if arrived and row.short not in query:
+                continue
+            value, problem = read(row, query.get(row.short, []))
+            _keep(row.short, value)
+            if problem:
+                state.setdefault(_PROBLEMS, []).append(problem)
+    _write(rows)
+
+
+def problems() -> tuple[str, ...]:
+    """Sentences about settings of the URL that could not be taken; said once."""
+    return tuple(st.session_state.pop(_PROBLEMS, ()))
+
+
+def read(row: View, texts: list[str]) -> tuple[Any, str | None]:
+    """A setting from the URL's texts and, where it had to be changed, a sentence."""
+    texts = [text[:_LONGEST] for text in texts if text]
+    if row.kind == "words":
+        return tuple(dict.fromkeys(texts))[:_MOST_WORDS], None
+    if not texts:
+        return row.default, None
+    text = texts[-1]
+    if row.kind == "choice":
+        if text in row.options:
+            return text, None
+        return row.default, f"{row.label} cannot be {_quoted(text)}; shown is {row.options[row.default]}."
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        return row.default, f"{row.label} cannot be {_quoted(text)}; shown is {row.default:g}."
+    value = min(max(number, row.low), row.high)
+    value = round(value) if row.kind == "int" else value
+    return value, None if value == number else f"{row.label} cannot be {_quoted(text)}; shown is {value:g}."
+
+
+def get(short: str) -> Any:
+    """The setting as it stands."""
+    row = VIEWS[short]
+    value = st.session_state.get(_VALUES, {}).get(short, row.default)
+    return value if row.kind != "choice" or value in row.options else row.default
+
+
+def put(short: str, value: Any) -> None:
+    """Change a setting: for callbacks of buttons, and for pages that have to change one they cannot show."""
+    _keep(short, value)
+
+
+def query() -> dict[str, list[str]]:
+    """The URL as it stands, for links."""
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def locked(short: str) -> bool:
+    """Whether a link fixed this choice (its name in the URL), or all of them."""
+    return bool({short, "all"} & set(get("lock")))
+
+
+def locks_in_words() -> str:
+    """What a link fixed, for a line above the page; empty where it fixed nothing."""
+    names = {parameter.short: parameter.label for parameter in PARAMETERS.values() if parameter.lockable}
+    found = ["all choices"] if locked("all") else [names[short] for short in get("lock") if short in names]
+    return f"Fixed by the link: {', '.join(found)}." if found else ""
+
+
+def segmented(short: str, **settings: Any) -> Any:
+    """The setting as a row of buttons."""
+    return _drawn(short, st.segmented_control, {"required": True, **settings})
+
+
+def select(short: str, **settings: Any) -> Any:
+    """The setting as a menu."""
+    return _drawn(short, st.selectbox, settings)
+
+
+def slider(short: str, **settings: Any) -> Any:
+    """A number as a slider, with the row's bounds unless the page gives narrower ones."""
+    row = VIEWS[short]
+    kind: Any = int if row.kind == "int" else float
+    settings = {"min_value": kind(row.low), "max_value": kind(row.high), **settings}
+    _keep(short, min(max(kind(get(short)), settings["min_value"]), settings["max_value"]))
+    return _drawn(short, st.slider, settings)
+
+
+def _drawn(short: str, widget: Any, settings: dict[str, Any]) -> Any:
+    row = VIEWS[short]
+    options: dict[str, Any] = {}
+    if row.kind == "choice":
+        allowed = settings.pop("options", list(row.options))
+        if get(short) not in allowed:
+            _keep(short, allowed[0])
+        options = {"options": allowed, "format_func": row.options.__getitem__}
+    st.session_state[_key(short)] = get(short)
+    widget(
+        settings.pop("label", row.label),
+        key=_key(short),
+        help=row.help or None,
+        disabled=settings.pop("disabled", False) or locked(short),
+        on_change=_changed,
+        args=(short,),
+        **options,
+        **settings,
+    )
+    return get(short)
+
+
+def _changed(short: str) -> None:
+    value = st.session_state[_key(short)]
+    if value is not None:  # a row of buttons whose chosen one was pressed again keeps it
+        _keep(short, value)
+
+
+def _key(short: str) -> str:
+    return f"v-{short}"
+
+
+def _keep(short: str, value: Any) -> None:
+    st.session_state.setdefault(_VALUES, {})[short] = value
+
+
+def _write(rows: list[View]) -> None:
+    wanted = {row.short: _texts(row, value) for row in rows if (value := get(row.short)) != row.default}
+    ours = {row.short for row in VIEWS.values()}
+    others = {name: values for name, values in query().items() if name not in ours}
+    if {**others, **wanted} != query():
+        st.query_params.from_dict({**others, **wanted})
+    st.session_state[_WRITTEN], st.session_state[_VISIT] = wanted, visit.visit()
+
+
+def _texts(row: View, value: Any) -> list[str]:
+    if row.kind == "words":
+        return list(value)
+    return [f"{value:g}" if isinstance(value, (int, float)) else str(value)]
+
+
+def _quoted(text: str) -> str:
+    return f"'{''.join(c if c.isprintable() else '?' for c in text[:30])}'"

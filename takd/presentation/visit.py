@@ -1,0 +1,18 @@
+"""Which page is shown, and how many pages were shown before it in this session."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+
+def enter(page: str) -> None:
+    """Note which page is shown. Going to another one counts as a new visit."""
+    state = st.session_state
+    if state.get("page-shown") != page:
+        state["page-shown"], state["visit"] = page, visit() + 1
+
+
+def visit() -> int:
+    """The number of this visit to a page. The navigation drops the URL's parameters, so the first run of a visit may
+    not read a missing one as a choice."""
+    return int(st.session_state.get("visit", 0))
