@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.analysis.curves import CurveReader, curve_frame
+from takd.analysis.pool import Pool, plan_of_paths, pool, settings_of, sizes_of
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.presentation.boxes import box_frame
@@ -43,6 +44,23 @@ def looked_up(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
     memory, name = _studies(), (store.root, spec, dataset, finished)
     if (known := memory.get(name)) is None:
         known = memory[name] = study(spec, dataset, store)
+        for oldest in list(memory)[:-_KEPT]:
+            memory.pop(oldest, None)
+    return known
+
+
+@st.cache_resource
+def _pools() -> dict[tuple[object, ...], Pool]:
+    return {}
+
+
+def pooled(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Pool:
+    """pool(), kept by this server until another stage of any of its paths has finished."""
+    plan = plan_of_paths(spec, dataset)
+    finished = tuple(store.version(key) for key in plan.stages)
+    memory, name = _pools(), (store.root, settings_of(spec), sizes_of(spec, dataset), dataset, finished)
+    if (known := memory.get(name)) is None:
+        known = memory[name] = pool(spec, dataset, store)
         for oldest in list(memory)[:-_KEPT]:
             memory.pop(oldest, None)
     return known
