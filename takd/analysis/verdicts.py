@@ -84,7 +84,7 @@ def judge(
     """
     data = np.asarray(differences, dtype=np.float64)
     interval = t_interval(data, confidence)
-    kind = _kind(interval, margin)
+    kind = kind_of_interval(interval, margin)
     needed = None
     if kind == "cannot tell yet":
         # The formula aims at the half width only; when it is already met, one more seed is still the honest least.
@@ -92,7 +92,8 @@ def judge(
     return Verdict(kind, arm, against, interval.n, interval, sign_flip_p(data), margin, needed)
 
 
-def _kind(interval: Interval, margin: float) -> Kind:
+def kind_of_interval(interval: Interval, margin: float) -> Kind:
+    """The word for an interval of a difference, by the rules of `judge`."""
     if interval.n < LEAST_SEEDS:
         return "cannot tell yet"
     if interval.low > _EPS:

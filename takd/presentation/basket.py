@@ -25,7 +25,7 @@ def question_of(spec: ExperimentSpec, arm: Arm) -> ExperimentSpec:
         spec,
         method=arm.method,
         teacher=spec.teacher if alone else arm.path[0],
-        assistants=() if alone else spec.assistants if ends else arm.path[1:-1],
+        assistants=spec.assistants if ends and not alone else arm.path[1:-1],
         student=arm.path[-1],
         options=arm.options,
         scope="chain",

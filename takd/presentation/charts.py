@@ -34,19 +34,23 @@ def assistants_chart(
     compact: bool = False,
     margin: float = 0.005,
     width: int | None = None,
+    names: Mapping[str, str] | None = None,
+    over: str = "direct KD from the same teacher",
 ) -> vega.Chart:
     """One row per choice of assistants: points over direct KD from the same teacher, paired by seed.
 
     rows columns: arm, seed, difference (fractions); summary columns: arm, mean, low, high, n, kind, in the order to
-    draw. Dots are seeds, the diamond their mean, the line its 95 % interval; the grey zone is +-margin.
+    draw. Dots are seeds, the diamond their mean, the line its 95 % interval; the grey zone is +-margin. Of other arms
+    `names` says how rows are called, `over` what they are held against, a column `method` how they were taught.
     """
     if summary.empty:
         return message_chart("No chain with an assistant has finished yet", dark, width)
     ground = palette(dark)
-    names = {str(arm): row_label(str(arm)) for arm in summary["arm"]}
+    names = names or {str(arm): row_label(str(arm)) for arm in summary["arm"]}
     table, dots = (
         slim(frame[frame["arm"].astype(str).isin(names)]).assign(
-            row=lambda f: f["arm"].astype(str).map(names), method=lambda f: f["arm"].astype(str).map(color_name)
+            row=lambda f: f["arm"].astype(str).map(names),
+            method=lambda f: f["method" if "method" in f else "arm"].astype(str).map(color_name),
         )
         for frame in (summary, rows)
     )
@@ -62,7 +66,7 @@ def assistants_chart(
     ]
     table["verdict"] = [str(kind).capitalize() for kind in table["kind"]]
     order, step = list(table["row"]), 62 if compact else 52
-    title = ["points over direct KD from the same teacher", f"grey: within ±{zone:g}, too small to matter"]
+    title = [f"points over {over}", f"grey: within ±{zone:g}, too small to matter"]
     axis = vega.part(
         labelExpr="format(datum.value, '+') == '+0' ? '0' : format(datum.value, '+')", title=title, tickCount=7
     )
@@ -71,7 +75,7 @@ def assistants_chart(
     y = vega.field("row:N", sort=order, axis=left, scale=vega.part(domain=order))
     base, field = vega.Chart(table), lambda name: vega.field(f"{name}:Q", scale=x["scale"], axis=axis)
     shift = 10 if compact else 0
-    tooltip = [vega.field("row:N", title="assistants"), vega.field("gain:N", title="points"), "verdict:N"]
+    tooltip = [vega.field("row:N", title="arm"), vega.field("gain:N", title="points"), "verdict:N"]
     whole = {"y": vega.value(0), "y2": vega.value(step * len(order))}
     edge = pd.DataFrame({"a": [-zone], "b": [zone]})
     plot = [

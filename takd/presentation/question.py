@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import streamlit as st
 
 from takd.analysis.nearest import Difference
 from takd.data.table import Dataset
 from takd.presentation import lately, live, panels, ui
-from takd.presentation.choices import choices, current_spec, write_url
+from takd.presentation.choices import carry, choices, current_spec, write_url
 from takd.presentation.study import Study, nearest_study
 from takd.runs.policy import read_only
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
 
+PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 Answer = tuple[Study | None, tuple[Difference, ...] | None]
 """What is shown, and where it answers another question than the one asked, what differs."""
 
@@ -52,6 +54,11 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
             icon=":material/near_me:",
         )
     return spec, found
+
+
+def open_on_playground(spec: ExperimentSpec) -> None:
+    """Go to the Playground with this question; ends the run of the page."""
+    st.switch_page(PLAYGROUND, query_params=carry(spec))
 
 
 def source(shown: Study, store: Store) -> str:

@@ -34,6 +34,7 @@ class View:
 
 
 EVERY_PAGE = ""
+CURVES = {"val_acc": "validation accuracy", "loss": "training loss", "loss_kl": "teacher's term"}
 _MOST_WORDS, _LONGEST = 24, 400
 
 VIEWS: dict[str, View] = {
@@ -46,6 +47,10 @@ VIEWS: dict[str, View] = {
         # Look inside
         # Compare
         View("cmp", "compare", "words", "Compared arms", ()),
+        View("ref", "compare", "int", "Held against", 1, low=1, high=8),
+        View("cc", "compare", "choice", "Curve", "val_acc", CURVES),
+        View("each", "compare", "choice", "Seeds", "band", {"band": "mean and interval", "seeds": "every seed"}),
+        View("mg", "compare", "float", "Too small to matter, points", 0.5, low=0.1, high=5.0),
         # Learn
     )
 }
@@ -123,6 +128,7 @@ def locked(short: str) -> bool:
 def locks_in_words() -> str:
     """What a link fixed, for a line above the page; empty where it fixed nothing."""
     names = {parameter.short: parameter.label for parameter in PARAMETERS.values() if parameter.lockable}
+    names |= {row.short: row.label for row in VIEWS.values() if row.page}
     found = ["all choices"] if locked("all") else [names[short] for short in get("lock") if short in names]
     return f"Fixed by the link: {', '.join(found)}." if found else ""
 
