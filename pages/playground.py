@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from takd.presentation import lately, live, live_mode, panels, question, ui
+from takd.presentation import lately, live, live_mode, panels, question, replay, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
 from takd.presentation.shared import turn
 from takd.presentation.study import Study
 from takd.runs.policy import read_only
+from takd.runs.store import Store
 
 store, datasets = ui.store(), ui.datasets()
 spec, repaired = current_spec(datasets)
@@ -24,17 +25,39 @@ def results(shown: Study, live_run: bool = False) -> None:
     panels.details(shown)
 
 
+def past(shown: Study, then: Store) -> None:
+    """The same of a replay: the figures as they were then."""
+    panels.strip_and_charts(shown, then, faded=False, live_run=False)
+
+
 before = live_mode.kept(spec) if training else None  # while live mode trains: what stood here before
 watches = run is not None and run.look.active and not training
 shown, differences = (before, None) if before is not None else question.answer(spec, datasets, store, live=watches)
-head = st.container()
-ui.notices(repaired, live.describe(spec))
-form = st.container()
-with form:
+replays = replay.offered(shown, differences, busy=training or watches)
+replaying = replays and replay.on()
+
+
+def headline() -> None:
+    """The finding, or that there is none yet."""
+    if shown is None:
+        st.title("Nothing trained yet")
+        st.write(
+            "No stored run is near these choices."
+            + (" Press **Run for real** to train them." * (not training and not read_only()))
+        )
+    else:
+        meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
+        panels.headline(shown, store, differences, stand_in=meanwhile)
+
+
+def form() -> None:
+    """The choices, and what can be done with them."""
     choices(spec, datasets)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         try_next(spec, datasets)
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            if replays and shown is not None:
+                replay.begin_button(shown)
             live_mode.switch(mode, answered=run is None and shown is not None and differences is None)
             if training:
                 live_mode.watch(mode, store)
@@ -57,22 +80,25 @@ def watching(run_id: str) -> None:
             results(lately.live_study(spec, dataset, store), live_run=True)
 
 
-with head:
-    if shown is None:
-        st.title("Nothing trained yet")
-        st.write(
-            "No stored run is near these choices."
-            + (" Press **Run for real** to train them." * (not training and not read_only()))
-        )
-    else:
-        meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
-        panels.headline(shown, store, differences, stand_in=meanwhile)
+def runs_and_results() -> None:
+    """The card of a run that answers the question, and what is known so far."""
+    if run and watches:
+        watching(run.id)
+    elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
+        live.run_card(lately.about(run, store), store, place="playground")
+    if shown is not None and not (watches and differences is None):
+        results(shown)
 
-if run and watches:
-    watching(run.id)
-elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
-    live.run_card(lately.about(run, store), store, place="playground")
-if shown is not None and not (watches and differences is None):
-    results(shown)
+
+if shown is not None and replaying:
+    ui.notices(repaired, live.describe(spec))
+    replay.player(shown, store, past)
+else:
+    head = st.container()
+    ui.notices(repaired, live.describe(spec))
+    form()
+    with head:
+        headline()
+    runs_and_results()
 if shown is not None and differences is None and not training:
     live_mode.keep(shown)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from typing import cast
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -15,6 +16,7 @@ import streamlit as st
 
 from takd.analysis.curves import CurveReader, curve_frame
 from takd.analysis.pool import Pool, plan_of_paths, pool, settings_of, sizes_of
+from takd.analysis.replay import Replayed, is_replayed, timeline
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.presentation.boxes import box_frame
@@ -82,8 +84,24 @@ def live_curves(shown: Study, store: Store, lines: dict[str, list[str]]) -> pd.D
     return lately("curves", name, SECONDS, lambda: curves(shown, store, lines))
 
 
+REPLAY_SECONDS = 60.0
+
+
+def replayed(shown: Study, store: Store, tick: int) -> tuple[Study, Replayed]:
+    """A study as it was at a tick of its replay, and the store as it was then."""
+    clock = timeline(shown.plan, shown.chosen)
+
+    def make() -> tuple[Study, Replayed]:
+        past = Replayed(store, shown.plan, clock, tick)
+        return study(shown.spec, shown.dataset, cast(Store, past)), past
+
+    return lately("replay", f"{_name(shown.spec, store)} {shown.seeds_done} {tick}", REPLAY_SECONDS, make)
+
+
 def curves(shown: Study, store: Store, lines: dict[str, list[str]]) -> pd.DataFrame:
     """curve_frame() with the server's reader of events: of each file only what is new is read."""
+    if is_replayed(store):
+        return curve_frame(shown.plan, store, lines)
     guard, readers = _readers()
     with guard:
         reader = readers.get(store.root)

@@ -136,9 +136,10 @@ def _menu_of_picks(name: str, pick: Pick) -> None:
     st.session_state[key] = picked(name, pick)
     st.selectbox(
         pick.label,
-        [None, *pick.values],
-        format_func=lambda value: pick.nothing if value is None else pick.values[value],
+        list(pick.values),
+        format_func=pick.values.__getitem__,
         key=key,
+        placeholder=f"{pick.label}: {pick.nothing}",
         label_visibility="collapsed",
         width=200,
     )

@@ -20,7 +20,7 @@ from takd.spec import PARAMETERS
 @dataclass(frozen=True)
 class View:
     """One row: `kind` is choice (one of `options`, whose values are the words on screen), int, float or words (any
-    number of short texts). `page` is the page's URL path; an empty one stands for every page."""
+    number of short texts). `page` is the page's URL path (empty: the Playground's), or EVERY_PAGE."""
 
     short: str
     page: str
@@ -33,7 +33,7 @@ class View:
     help: str = ""
 
 
-EVERY_PAGE = ""
+EVERY_PAGE = "*"
 CURVES = {"val_acc": "validation accuracy", "loss": "training loss", "loss_kl": "teacher's term"}
 _MOST_WORDS, _LONGEST = 24, 400
 
@@ -42,6 +42,8 @@ VIEWS: dict[str, View] = {
     for row in (
         # Every page
         View("lock", EVERY_PAGE, "words", "Locked choices", ()),
+        # Playground
+        View("e", "", "int", "Epoch of the replay", 0, low=0, high=100_000),
         # Capacity gap
         # Assistants
         # Look inside
@@ -128,7 +130,7 @@ def locked(short: str) -> bool:
 def locks_in_words() -> str:
     """What a link fixed, for a line above the page; empty where it fixed nothing."""
     names = {parameter.short: parameter.label for parameter in PARAMETERS.values() if parameter.lockable}
-    names |= {row.short: row.label for row in VIEWS.values() if row.page}
+    names |= {row.short: row.label for row in VIEWS.values() if row.page != EVERY_PAGE}
     found = ["all choices"] if locked("all") else [names[short] for short in get("lock") if short in names]
     return f"Fixed by the link: {', '.join(found)}." if found else ""
 
