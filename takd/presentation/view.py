@@ -34,6 +34,7 @@ class View:
 
 
 EVERY_PAGE = "*"
+LESSONS = {"cifar-gap": "CIFAR-10", "digits-noise": "Digits with wrong labels", "mine": "The Playground's question"}
 CURVES = {"val_acc": "validation accuracy", "loss": "training loss", "loss_kl": "teacher's term"}
 _MOST_WORDS, _LONGEST = 24, 400
 
@@ -54,6 +55,9 @@ VIEWS: dict[str, View] = {
         View("each", "compare", "choice", "Seeds", "band", {"band": "mean and interval", "seeds": "every seed"}),
         View("mg", "compare", "float", "Too small to matter, points", 0.5, low=0.1, high=5.0),
         # Learn
+        View("step", "learn", "choice", "Step", "1", {str(number): str(number) for number in range(1, 9)}),
+        View("lesson", "learn", "choice", "Lesson on", "cifar-gap", LESSONS),
+        View("notes", "learn", "choice", "Teacher notes", "closed", {"closed": "closed", "hidden": "hidden"}),
     )
 }
 _VALUES, _WRITTEN, _VISIT, _PROBLEMS = "views", "views-written", "views-visit", "view-problems"
