@@ -36,12 +36,24 @@ class View:
 EVERY_PAGE = ""
 _MOST_WORDS, _LONGEST = 24, 400
 
+_GAP_MEASURES = {
+    "accuracy": "accuracy",
+    "gain": "gain over alone",
+    "agreement": "agreement with teacher",
+    "calibration": "calibration",
+}
+_GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "size ratio"}
+_GAP_CHAINS = {"none": "none", "own": "this question's", "all": "one assistant each"}
+
 VIEWS: dict[str, View] = {
     row.short: row
     for row in (
         # Every page
         View("lock", EVERY_PAGE, "words", "Locked choices", ()),
         # Capacity gap
+        View("y", "gap", "choice", "Of the student", "accuracy", _GAP_MEASURES),
+        View("x", "gap", "choice", "Teachers placed by", "params", _GAP_AXES),
+        View("via", "gap", "choice", "Chains", "own", _GAP_CHAINS),
         # Assistants
         # Look inside
         # Compare
