@@ -6,9 +6,10 @@ from takd.presentation import gap_panels, question, ui
 
 store = ui.store()
 st.title("Capacity gap", anchor=False)
-st.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
 head = st.container()
 spec, (shown, differences) = question.bar(store)
+if shown is None or shown.several:
+    head.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
 if shown is not None and shown.several:
     gap_panels.inside_one_network(shown, store)
 elif shown is not None:

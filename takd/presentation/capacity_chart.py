@@ -80,7 +80,7 @@ def capacity_chart(
     placed = placed.sort_values("at", ignore_index=True)
     dots = slim(values).merge(placed[["arm", "at", "method"]].astype({"arm": object}), on="arm", how="inner")
     alone = lines[lines["line"] == "scratch"]
-    layers = [_teacher_panel(teachers, scene, axis), *_student_panel(placed, dots, alone, scene, picked)]
+    layers = [_teacher_panel(teachers, scene, axis), _student_panel(placed, dots, alone, scene, picked)]
     layers.append(heading(_top_heading(axis), scene.top[0] - 26, dark))
     layers.append(heading(HEADINGS[measure], scene.bottom[0] - (46 if compact else 28), dark))
     apart = vega.part(scale=vega.part(y="independent"))
@@ -184,7 +184,7 @@ def _teacher_panel(teachers: pd.DataFrame, scene: _Scene, axis: str) -> vega.Cha
 
 def _student_panel(
     placed: pd.DataFrame, dots: pd.DataFrame, alone: pd.DataFrame, scene: _Scene, picked: str | None
-) -> list[vega.Chart]:
+) -> vega.Chart:
     told = _told(placed, scene.measure, picked)
     level = alone[alone["state"] == MEASURED]
     series = [told["low"], told["high"], told["mean"], dots["value"], level["low"], level["high"], level["mean"]]
@@ -206,8 +206,8 @@ def _student_panel(
     if len(hollow):
         layers += _unknown(hollow, scene)
     if scene.compact:
-        return [*layers, *legend(labels, scene.bottom[0] - 20, scene.dark)]
-    return [*layers, *end_labels(labels, scene.x, scene.end, y, scene.bottom, scene.dark)]
+        return vega.layer(*layers, *legend(labels, scene.bottom[0] - 20, scene.dark))
+    return vega.layer(*layers, *end_labels(labels, scene.x, scene.end, y, scene.bottom, scene.dark))
 
 
 def _name(line: str, method: str, rows: pd.DataFrame) -> str:

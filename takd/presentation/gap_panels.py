@@ -127,9 +127,11 @@ def verdict(shown: Study) -> None:
     label, color, icon = gap_words.badge(gap)
     finding = gap_words.headline(gap, student).replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
     st.subheader(ui.plain(finding), anchor=False)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="top"):
         st.badge(label, color=color, icon=icon)  # type: ignore[arg-type]
-    st.caption(ui.plain(gap_words.explained(gap, peak_of(shown.chains), student, len(shown.kd_arms))))
+        st.caption(
+            ui.plain(gap_words.explained(gap, peak_of(shown.chains), student, len(shown.kd_arms))), width="stretch"
+        )
 
 
 def settings() -> None:
@@ -137,7 +139,7 @@ def settings() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view.segmented("y")
         view.segmented("x")
-        view.select("via", width=190)
+        view.segmented("via")
 
 
 def figures(shown: Study, store: Store) -> None:
@@ -202,7 +204,7 @@ def _students(now: Scene, store: Store) -> None:
         title="every student of the ladder",
         caption=ui.plain(
             f"Direct KD by teacher for every student of the ladder: {what}; bands: 95 % t interval, {seeds}; hollow: "
-            f"not run, estimated. {now.shown.dataset.label}. Click a student to ask about it."
+            f"not run{', drawn at its estimate' if half == 'gain' else ''}. {now.shown.dataset.label}. Click a student to ask about it."
         ),
         pick=ui.Pick("student", {n: f"student {n}" for n in names}, "Student", "choose a student", partial(_ask, spec)),
         arms=(),

@@ -15,7 +15,7 @@ from takd.presentation.marks import fit, message_chart, slim
 from takd.presentation.phrases import arm_label
 from takd.presentation.theme import arm_color, configure, palette
 
-_COLUMNS, _CELL, _HEAD, _FOOT, _GAP = 2, 92.0, 24.0, 22.0, 12.0
+_COLUMNS, _CELL, _HEAD, _FOOT, _GAP = 2, 96.0, 24.0, 22.0, 12.0
 _APART = 0.14  # between two cells, in cells
 _NARROW = 0.1  # of a cell: names of teachers that stand closer than this are left out
 

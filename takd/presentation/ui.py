@@ -142,6 +142,7 @@ def _menu_of_picks(name: str, pick: Pick) -> None:
         format_func=lambda value: pick.nothing if value is None else pick.values[value],
         key=key,
         label_visibility="collapsed",
+        placeholder=pick.nothing,
         width=200,
         on_change=_told,
         args=(name, pick),

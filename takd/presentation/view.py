@@ -38,12 +38,12 @@ _MOST_WORDS, _LONGEST = 24, 400
 
 _GAP_MEASURES = {
     "accuracy": "accuracy",
-    "gain": "gain over alone",
-    "agreement": "agreement with teacher",
+    "gain": "gain",
+    "agreement": "agreement",
     "calibration": "calibration",
 }
 _GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "size ratio"}
-_GAP_CHAINS = {"none": "none", "own": "this question's", "all": "one assistant each"}
+_GAP_CHAINS = {"none": "none", "own": "this question's", "all": "via each size"}
 
 VIEWS: dict[str, View] = {
     row.short: row
