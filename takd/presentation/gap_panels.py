@@ -191,6 +191,7 @@ def _students(now: Scene, store: Store) -> None:
         "agreement": "answers shared with the teacher",
         "calibration": "calibration error, lower is better",
     }[half]
+    hollow = "hollow: not run, drawn at its estimate" if half == "gain" else "hollow: not run"
     names = now.students["student"].drop_duplicates().astype(str).tolist()
     spec = now.shown.spec
     n = now.students.loc[now.students["state"] == MEASURED, "n"]
@@ -203,8 +204,8 @@ def _students(now: Scene, store: Store) -> None:
         depends=(spec.student, half),
         title="every student of the ladder",
         caption=ui.plain(
-            f"Direct KD by teacher for every student of the ladder: {what}; bands: 95 % t interval, {seeds}; hollow: "
-            f"not run{', drawn at its estimate' if half == 'gain' else ''}. {now.shown.dataset.label}. Click a student to ask about it."
+            f"Direct KD by teacher for every student of the ladder: {what}; bands: 95 % t interval, {seeds}; {hollow}. "
+            f"{now.shown.dataset.label}. Click a student to ask about it."
         ),
         pick=ui.Pick("student", {n: f"student {n}" for n in names}, "Student", "choose a student", partial(_ask, spec)),
         arms=(),
