@@ -2,9 +2,21 @@
 
 import streamlit as st
 
-from takd.presentation import question, ui
+from takd.presentation import gap_panels, question, ui
 
 store = ui.store()
 st.title("Capacity gap", anchor=False)
-st.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
+head = st.container()
 spec, (shown, differences) = question.bar(store)
+if shown is None or shown.several:
+    head.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
+if shown is not None and shown.several:
+    gap_panels.inside_one_network(shown, store)
+elif shown is not None:
+    with head if differences is None else st.container():  # a claim about another question stands below the notice
+        gap_panels.verdict(shown)
+    gap_panels.settings()
+    with st.container(key="gap-figures"):
+        gap_panels.figures(shown, store)
+    ui.fade("gap-figures", differences is not None)
+    gap_panels.numbers(shown, store)

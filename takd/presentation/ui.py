@@ -116,13 +116,15 @@ class Pick:
     """What can be picked in a figure: the field of its marks that a click hands over, and every value it can have with
     its words. The same choice stands beside the figure as a menu, for keyboards and screen readers.
 
-    The chart makes its marks clickable with `selectable("box", [field])`.
+    The chart makes its marks clickable with `selectable("box", [field])`. `then` is for picks that are commands: it is
+    called with what was picked, before the page is drawn again, and nothing stays picked.
     """
 
     field: str
     values: Mapping[str, str]
     label: str = "Look at"
     nothing: str = "all"
+    then: Callable[[str], None] | None = None
 
 
 def picked(name: str, pick: Pick) -> str | None:
@@ -141,7 +143,10 @@ def _menu_of_picks(name: str, pick: Pick) -> None:
         key=key,
         placeholder=f"{pick.label}: {pick.nothing}",
         label_visibility="collapsed",
+        placeholder=pick.nothing,
         width=200,
+        on_change=_told,
+        args=(name, pick),
     )
 
 
@@ -153,6 +158,13 @@ def _clicked(name: str, pick: Pick) -> None:
     except (KeyError, IndexError, TypeError):
         value = None
     st.session_state[f"pick-{name}"] = value if value in pick.values else None
+    _told(name, pick)
+
+
+def _told(name: str, pick: Pick) -> None:
+    if pick.then is not None and (value := picked(name, pick)) is not None:
+        st.session_state[f"pick-{name}"] = None
+        pick.then(value)
 
 
 @st.cache_resource(max_entries=200, show_spinner=False)  # some tens of kilobytes each

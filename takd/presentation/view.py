@@ -38,6 +38,15 @@ LESSONS = {"cifar-gap": "CIFAR-10", "digits-noise": "Digits with wrong labels", 
 CURVES = {"val_acc": "validation accuracy", "loss": "training loss", "loss_kl": "teacher's term"}
 _MOST_WORDS, _LONGEST = 24, 400
 
+_GAP_MEASURES = {
+    "accuracy": "accuracy",
+    "gain": "gain",
+    "agreement": "agreement",
+    "calibration": "calibration",
+}
+_GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "size ratio"}
+_GAP_CHAINS = {"none": "none", "own": "this question's", "all": "via each size"}
+
 VIEWS: dict[str, View] = {
     row.short: row
     for row in (
@@ -46,6 +55,9 @@ VIEWS: dict[str, View] = {
         # Playground
         View("e", "", "int", "Epoch of the replay", 0, low=0, high=100_000),
         # Capacity gap
+        View("y", "gap", "choice", "Of the student", "accuracy", _GAP_MEASURES),
+        View("x", "gap", "choice", "Teachers placed by", "params", _GAP_AXES),
+        View("via", "gap", "choice", "Chains", "own", _GAP_CHAINS),
         # Assistants
         # Look inside
         # Compare
