@@ -43,9 +43,7 @@ class Lattice:
     whole: int
 
 
-def lattice(
-    pool: Pool, teacher: str, student: str, training: Collection[str] = (), margin: float = MARGIN
-) -> Lattice:
+def lattice(pool: Pool, teacher: str, student: str, training: Collection[str] = (), margin: float = MARGIN) -> Lattice:
     """Every path from teacher to student as a tree.
 
     column: the network's place between teacher (0) and student. row: one per whole path; a network stands in the row

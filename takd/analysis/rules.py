@@ -115,9 +115,7 @@ def candidates(pool: Pool, store: Store, number: int = 0) -> pd.DataFrame:
     return tidy(rows, CASE_COLUMNS)
 
 
-def distance(
-    scale: Callable[[str, int], float], teacher: str, assistant: str, student: str, seed: int
-) -> float:
+def distance(scale: Callable[[str, int], float], teacher: str, assistant: str, student: str, seed: int) -> float:
     """How far an assistant lies from the middle of teacher and student on a rule's scale."""
     return abs(scale(assistant, seed) - (scale(teacher, seed) + scale(student, seed)) / 2)
 

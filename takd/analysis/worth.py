@@ -62,7 +62,10 @@ def worth_frame(
     for frame in others:
         rows |= {str(row["arm"]): row for row in frame.to_dict("records") if row["n"] and str(row["arm"]) not in rows}
     made = [
-        {name: row[name] for name in ("arm", "method", "n", "mean", "low", "high", "seconds", "mac_epochs", "trainings")}
+        {
+            name: row[name]
+            for name in ("arm", "method", "n", "mean", "low", "high", "seconds", "mac_epochs", "trainings")
+        }
         | {"teacher": row["teacher"] if isinstance(row["teacher"], str) else None}
         | {"assistants": max(0, str(row["path"]).count(">") - 1), "front": False}
         for row in rows.values()

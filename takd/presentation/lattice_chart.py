@@ -16,7 +16,6 @@ from takd.presentation.phrases import arm_label, interval_text, row_label
 from takd.presentation.theme import ROLE_SHAPES, arm_color, configure, palette, text_color
 
 
-
 def lattice_chart(
     nodes: pd.DataFrame,
     columns: tuple[str, ...],
@@ -37,9 +36,10 @@ def lattice_chart(
     last = len(columns) - 1
     prefix = _family(columns) if compact or len(columns) > 5 else ""
     names = {str(i): name.removeprefix(prefix) for i, name in enumerate(columns)}
+    ends = [-0.12, last + 0.12] if compact else [-0.25, last + 0.06]
     x = vega.field(
         "column:Q",
-        scale=vega.part(domain=[-0.12 if compact else -0.25, last + (0.12 if compact else 0.06)], nice=False, zero=False),
+        scale=vega.part(domain=ends, nice=False, zero=False),
         axis=vega.part(
             values=list(range(last + 1)), orient="top", labelExpr=f"{json.dumps(names)}[format(datum.value, 'd')]",
             title=f"{prefix}…, teacher left, student right" if prefix else None, grid=True, labelColor=ground.text,
@@ -62,8 +62,8 @@ def lattice_chart(
             .encode(x=x, y=y)
         )
     if compact:
-        ends = table[table["role"] == "student"].assign(column=0.0)
-        line = vega.Chart(ends[["column", "row", "line"]])
+        starts = table[table["role"] == "student"].assign(column=0.0)
+        line = vega.Chart(starts[["column", "row", "line"]])
         layers.append(
             line.mark("text", align="left", dx=-6, dy=-17, fontSize=11.5, color=ground.text)
             .encode(x=x, y=y, text="line:N")
@@ -77,15 +77,15 @@ def lattice_chart(
             some.mark("text", align="right", dx=-22, dy=-9, fontSize=12, fontWeight=weight, color=ink)
             .encode(x=x, y=y, text="edge:N")
         )  # fmt: skip
-    ends = table[table["role"] == "student"]
-    said = {str(int(row["row"])): row["beside"] for row in ends.to_dict("records")}
+    last_ones = table[table["role"] == "student"]
+    said = {str(int(row["row"])): row["beside"] for row in last_ones.to_dict("records")}
     right = vega.part(
-        title=None, orient="right", values=[int(r) for r in ends["row"]], grid=False, labelColor=ground.text,
+        title=None, orient="right", values=[int(r) for r in last_ones["row"]], grid=False, labelColor=ground.text,
         labelExpr=f"{json.dumps(said)}[format(datum.value, 'd')]", labelFontSize=12.5, labelLimit=300,
         labelLineHeight=16, labelPadding=14, labelOverlap=False,
     )  # fmt: skip
     # A second axis holds the results: unlike text marks, axes are counted when the chart is fitted to its place.
-    empty = vega.Chart(ends[["column", "row"]]).mark("point", opacity=0)
+    empty = vega.Chart(last_ones[["column", "row"]]).mark("point", opacity=0)
     chart = vega.layer(
         vega.layer(*layers), empty.encode(x=x, y=vega.field("row:Q", scale=y_scale, axis=right))
     ).settings(resolve={"scale": {"y": "independent"}})
@@ -199,4 +199,6 @@ def alt_lattice(tree: Lattice, claim: str) -> str:
         for row in done.to_dict("records")
     ]
     listed = f"{listing(said)} (in brackets: points over direct KD)" if said else "none is trained yet"
-    return f"All paths from {tree.columns[0]} to {tree.columns[-1]}: {listed}; {len(ends) - len(done)} not run. {claim}."
+    return (
+        f"All paths from {tree.columns[0]} to {tree.columns[-1]}: {listed}; {len(ends) - len(done)} not run. {claim}."
+    )

@@ -60,7 +60,13 @@ VIEWS: dict[str, View] = {
         ),
         View("ta-order", "chains", "choice", "Order", "size", {"size": "by size", "gain": "by gain"}),
         View(
-            "ta-margin", "chains", "float", "Too small to matter, ± points", 0.5, low=0.1, high=2.0,
+            "ta-margin",
+            "chains",
+            "float",
+            "Too small to matter, ± points",
+            0.5,
+            low=0.1,
+            high=2.0,
             help="Differences within this margin count as none; the verdicts follow it.",
         ),
         View(
@@ -72,7 +78,11 @@ VIEWS: dict[str, View] = {
             {"seconds": "seconds", "mac_epochs": "MAC-epochs", "trainings": "trainings"},
         ),
         View(
-            "ta-over", "chains", "choice", "Scored on", "here",
+            "ta-over",
+            "chains",
+            "choice",
+            "Scored on",
+            "here",
             {"here": "this question's settings", "all": "all stored questions"},
         ),
         # Look inside

@@ -72,7 +72,9 @@ def worth_chart(
         .encode(x=x, y=y("mean"), color=color, shape=shape, size=vega.field("big:Q", scale=None), tooltip=tooltip)
         .selectable("box", ["arm"]),
     ]
-    named = _clear(table[table["front"] | (table["arm"] == chosen) | (table["method"] == "kd-long")], cost, domain, y, log)
+    named = _clear(
+        table[table["front"] | (table["arm"] == chosen) | (table["method"] == "kd-long")], cost, domain, y, log
+    )
     left_half = math.sqrt(domain[0] * domain[1]) if log else sum(domain) / 2
     for rows, align, shift in (
         (named[named[cost] <= left_half], "left", 11),
@@ -112,9 +114,7 @@ def _told(arms: pd.DataFrame, cost: str, chosen: str, dark: bool) -> pd.DataFram
         kind=kinds,
         what=[capital(arm_label(arm)) for arm in names],
         big=[230 if arm == chosen else 110 for arm in names],
-        reached=[
-            accuracy(m, (hi - lo) / 2) for m, lo, hi in zip(arms["mean"], arms["low"], arms["high"], strict=True)
-        ],
+        reached=[accuracy(m, (hi - lo) / 2) for m, lo, hi in zip(arms["mean"], arms["low"], arms["high"], strict=True)],
         time=[duration(s) for s in arms["seconds"]],
         macs=[size(m) for m in arms["mac_epochs"]],
     )
