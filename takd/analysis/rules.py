@@ -34,7 +34,7 @@ RULES: Mapping[str, str] = {
     "entropy": "entropy midpoint",
 }
 CASE_COLUMNS = {
-    "pool": "int16", "teacher": "category", "student": "category", "assistant": "category", "seed": "int64",
+    "pool": "int16", "key": "str", "teacher": "category", "student": "category", "assistant": "category", "seed": "int64",
     "gain": "float64", **dict.fromkeys(RULES, "float64"),
 }  # fmt: skip
 SCORE_COLUMNS = {
@@ -71,7 +71,7 @@ def rules(pools: Sequence[tuple[Pool, Store]], margin: float = MARGIN) -> Rules:
     correlations are averaged first and the interval is taken over seeds. A seed and pair at which a rule's distances
     or the gains are all equal has no rank correlation and is left out of that mean."""
     cases = pd.concat([candidates(pool, store, i) for i, (pool, store) in enumerate(pools)], ignore_index=True)
-    cases = tidy(cases.to_dict("records"), CASE_COLUMNS)
+    cases = _once(tidy(cases.to_dict("records"), CASE_COLUMNS))
     table = per_seed(cases, margin)
     scores = []
     for rule in RULES:
@@ -89,13 +89,10 @@ def candidates(pool: Pool, store: Store, number: int = 0) -> pd.DataFrame:
     alone is not trained."""
     alone = _alone(pool, store)
     rows = []
-    accuracy = {
-        (str(arm), int(seed)): float(value)
-        for arm, seed, value, done in zip(
-            pool.chains["arm"], pool.chains["seed"], pool.chains["test_acc"], pool.chains["done"], strict=True
-        )
-        if done and math.isfinite(value)
-    }
+    done = pool.chains[pool.chains["done"] & pool.chains["test_acc"].notna()]
+    where = [(str(arm), int(seed)) for arm, seed in zip(done["arm"], done["seed"], strict=True)]
+    accuracy = dict(zip(where, done["test_acc"].astype(float), strict=True))
+    keys = dict(zip(where, done["student_key"].astype(str), strict=True))
     seeds = sorted({seed for _, seed in accuracy})
     for student, teacher in combinations(pool.sizes, 2):
         inside = pool.sizes[pool.sizes.index(student) + 1 : pool.sizes.index(teacher)]
@@ -109,10 +106,22 @@ def candidates(pool: Pool, store: Store, number: int = 0) -> pd.DataFrame:
                 gain = accuracy[names[size], seed] - accuracy[control, seed]
                 rows.append(
                     {"pool": number, "teacher": teacher, "student": student, "assistant": size, "seed": seed}
-                    | {"gain": gain}
+                    | {"gain": gain, "key": keys[names[size], seed]}
                     | {rule: distance(alone[rule], teacher, size, student, seed) for rule in RULES}
                 )
     return tidy(rows, CASE_COLUMNS)
+
+
+def _once(cases: pd.DataFrame) -> pd.DataFrame:
+    """Every training counted once: two questions that differ in their number of seeds share most of them. A pair and
+    seed of which a training was counted in an earlier pool is left out of the later one."""
+    seen: dict[str, int] = {}
+    kept = []
+    for (pool, *_), group in cases.groupby(["pool", "teacher", "student", "seed"], observed=True, sort=True):
+        if all(seen.get(str(key), pool) == pool for key in group["key"]):
+            seen |= dict.fromkeys(group["key"].astype(str), pool)
+            kept.append(group)
+    return pd.concat(kept, ignore_index=True) if kept else cases
 
 
 def distance(scale: Callable[[str, int], float], teacher: str, assistant: str, student: str, seed: int) -> float:

@@ -52,7 +52,9 @@ def chain_map(
     y = vega.field("teacher:N", sort=teachers, axis=left, scale=vega.part(domain=teachers, paddingInner=0.07))
     color = vega.field(
         "gain:Q",
-        scale=vega.part(domain=[-span, 0, span], range=[_LOSS[dark], ground.background, _GAIN[dark]], clamp=True),
+        scale=vega.part(
+            domain=[-span, 0, span], range=[_LOSS[dark], ground.background, _GAIN[dark]], clamp=True, interpolate="rgb"
+        ),
         legend=None,
     )
     tooltip = [
@@ -139,10 +141,12 @@ def claim_map(cells: pd.DataFrame, student: str) -> str:
     if helps.empty and hurts.empty:
         return f"No assistant is certain to help or to hurt {student} ({len(done)} {_pairs(len(done))} measured)"
     said = []
-    for rows, verb in ((helps, "wins"), (hurts, "loses")):
+    for rows, verb in ((helps, "win"), (hurts, "lose")):
         if len(rows):
             teachers = listing(f"{t}" for t in dict.fromkeys(rows["teacher"].astype(str)))
-            said.append(f"{len(rows)} {total} {_pairs(len(done))} {verb} for certain, under teacher {teachers}")
+            said.append(
+                f"{len(rows)} {total} pairs of teacher and assistant {verb}{'s' * (len(rows) == 1)} for certain, under teacher {teachers}"
+            )
     return f"For {student}, {' and '.join(said)}"
 
 

@@ -96,7 +96,7 @@ def does_one_help(subject: Subject) -> None:
 
 def _helps(arm: str, label: str, tried: int, verdict: Verdict) -> str:
     chosen = f", best of {tried} on validation," if tried > 1 else ""
-    what = f"{row_label(arm)}{chosen} gains {words.gain_text(verdict)} over direct KD"
+    what = f"{row_label(arm)}{chosen} against direct KD: {words.gain_text(verdict)}"
     return f"{label}: {what} ({words.interval_text(verdict)})"
 
 

@@ -12,6 +12,7 @@ from takd.analysis.lattice import Lattice
 from takd.presentation import vega
 from takd.presentation.captions import gain_and_interval
 from takd.presentation.formats import accuracy, digits_for, duration, known, listing, percent, points
+from takd.presentation.marks import halo
 from takd.presentation.phrases import arm_label, interval_text, row_label
 from takd.presentation.theme import ROLE_SHAPES, arm_color, configure, palette, text_color
 
@@ -64,10 +65,7 @@ def lattice_chart(
     if compact:
         starts = table[table["role"] == "student"].assign(column=0.0)
         line = vega.Chart(starts[["column", "row", "line"]])
-        layers.append(
-            line.mark("text", align="left", dx=-6, dy=-17, fontSize=11.5, color=ground.text)
-            .encode(x=x, y=y, text="line:N")
-        )  # fmt: skip
+        layers += halo(line.encode(x=x, y=y, text="line:N"), dark, align="left", dx=8, dy=-17, fontSize=11.5)
         return configure(vega.layer(*layers), dark, width=width or "container", height=step * rows)
     inner = vega.Chart(table[table["role"] != "student"][["column", "row", "short"]])
     layers.append(inner.mark("text", dy=-16, fontSize=12, color=ground.text).encode(x=x, y=y, text="short:N"))
@@ -182,10 +180,10 @@ def claim_lattice(tree: Lattice) -> str:
     if tree.winner.name is None:
         return f"No path with an assistant has finished yet ({tree.whole} paths lead from teacher to student)"
     verdict = tree.winner.verdict
-    lead = f"{row_label(tree.winner.name)} is best on validation, and on test images it gains "
+    lead = f"{row_label(tree.winner.name)} is best on validation; on test images "
     gain = f"{points(verdict.interval.mean, digits_for((verdict.interval.mean,)))} points over direct KD"
     sure = bool(tree.nodes["best"].any())
-    tail = "" if sure else ": not certain, so no path is marked"
+    tail = "" if sure else ", which is not certain, so no path is marked"
     return f"Of {done} measured paths the one {lead}{gain} ({interval_text(verdict)}){tail}"
 
 

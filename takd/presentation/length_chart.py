@@ -69,9 +69,7 @@ def length_chart(
         main.mark("point", shape="diamond", filled=True, size=170, opacity=1).encode(
             x=x, y=y("mean"), color=shade, tooltip=tooltip
         ),
-        labels.mark("text", align="left", dx=12, fontSize=12, fontWeight=600, color=ink).encode(
-            x=x, y=y("mean"), text="label:N"
-        ),
+        labels.mark("text", dy=-9, fontSize=12, fontWeight=600, color=ink).encode(x=x, y=y("top"), text="label:N"),
     )
     lower = vega.layer(
         faint.mark("point", shape="diamond", filled=True, size=40, color=ground.faint, opacity=0.6).encode(
@@ -122,10 +120,14 @@ def claim_lengths(paths: pd.DataFrame, steps: Sequence[Verdict]) -> str:
         what = f"{number_word(int(number))} {'assistant' if number == 1 else 'assistants'}"
         sure = kind_of(verdict) != CANNOT_TELL
         told.append(
-            f"{what} against {number_word(_assistants(verdict.against))}: {kind_of(verdict) if sure else CANNOT_TELL}, "
+            f"{what} against {_none_or(_assistants(verdict.against))}: {kind_of(verdict) if sure else CANNOT_TELL}, "
             f"{gain_text(verdict)} ({interval_text(verdict)})"
         )
-    return capital("; ".join(told))
+    return capital("; ".join(told)) if told else "Only one number of assistants has been trained yet"
+
+
+def _none_or(number: int) -> str:
+    return number_word(number) if number else "none"
 
 
 def _assistants(arm: str) -> int:

@@ -47,7 +47,7 @@ def rules_chart(
         for s in scores
     )
     axis = vega.part(title=["rank correlation with the measured gain", "1: the rule's order is the measured order"])
-    axis |= {"values": [-1, -0.5, 0, 0.5, 1], "format": "+.1~f"}
+    axis |= {"values": [-1, -0.5, 0, 0.5, 1], "labelExpr": "datum.value ? format(datum.value, '+.1~f') : '0'"}
     x_scale = vega.part(domain=[-1.05, 1.05], nice=False, zero=False)
     x = lambda name: vega.field(f"{name}:Q", scale=x_scale, axis=axis)  # noqa: E731
     left = vega.part(title=None, orient="left", labelFontSize=13, labelColor=ground.text, labelLimit=170, grid=False)

@@ -11,7 +11,7 @@ import pandas as pd
 from takd.analysis.worth import share_of_cost
 from takd.presentation import vega
 from takd.presentation.formats import accuracy, count, duration, known, listing, percent, size
-from takd.presentation.marks import accuracy_axis, message_chart
+from takd.presentation.marks import accuracy_axis, halo, message_chart
 from takd.presentation.phrases import arm_label, capital
 from takd.presentation.theme import color_name, configure, palette, scale_color
 
@@ -21,7 +21,9 @@ COSTS = {
     "trainings": "trained networks, one seed",
 }
 _KINDS = {"control": "circle", "chain": "diamond", "other": "square"}
-_TIME = "datum.value < 90 ? format(datum.value, '~r') + ' s' : datum.value < 5400 ? format(datum.value / 60, '~r')"
+_TICKS = [m * unit for unit, steps in ((1, (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)), (60, (1, 2, 5, 10, 20, 30)))
+          for m in steps] + [m * 3600 for m in (1, 2, 5, 10, 20, 50, 100, 200, 500)]  # fmt: skip
+_TIME = "datum.value < 60 ? format(datum.value, '~r') + ' s' : datum.value < 3600 ? format(datum.value / 60, '~r')"
 _TIME += " + ' min' : format(datum.value / 3600, '~r') + ' h'"
 
 
@@ -51,6 +53,8 @@ def worth_chart(
         axis["values"] = list(range(math.ceil(low), math.floor(high) + 1))
     else:
         axis["labelExpr"] = _TIME if cost == "seconds" else "format(datum.value, '.1~e')"
+        if cost == "seconds":
+            axis["values"] = [tick for tick in _TICKS if domain[0] <= tick <= domain[1]]
     scale = vega.part(domain=domain, nice=False, zero=False, **({"type": "log"} if log else {}))
     x = vega.field(f"{cost}:Q", scale=scale, axis=axis)
     y = accuracy_axis([table["low"], table["high"], table["mean"]], (12, height), count=5)
@@ -73,22 +77,24 @@ def worth_chart(
         .selectable("box", ["arm"]),
     ]
     named = _clear(
-        table[table["front"] | (table["arm"] == chosen) | (table["method"] == "kd-long")], cost, domain, y, log
+        table[table["front"] | (table["arm"] == chosen) | (table["method"] == "kd-long")],
+        cost,
+        domain,
+        y,
+        log,
+        0.5 if compact else 0.24,
     )
     left_half = math.sqrt(domain[0] * domain[1]) if log else sum(domain) / 2
     for rows, align, shift in (
         (named[named[cost] <= left_half], "left", 11),
         (named[named[cost] > left_half], "right", -11),
     ):
-        label = vega.Chart(rows[[cost, "mean", "what"]])
-        layers.append(
-            label.mark("text", align=align, dx=shift, dy=-9, fontSize=11.5 if compact else 12, color=ground.text)
-            .encode(x=x, y=y("mean"), text="what:N")
-        )  # fmt: skip
+        label = vega.Chart(rows[[cost, "mean", "what"]]).encode(x=x, y=y("mean"), text="what:N")
+        layers += halo(label, dark, align=align, dx=shift, dy=-9, fontSize=11.5 if compact else 12)
     return configure(vega.layer(*layers), dark, width=width or "container", height=height)
 
 
-def _clear(named: pd.DataFrame, cost: str, domain: list[float], y: Any, log: bool) -> pd.DataFrame:
+def _clear(named: pd.DataFrame, cost: str, domain: list[float], y: Any, log: bool, room: float) -> pd.DataFrame:
     """Names that would not run into another: the most important first (chosen, then the front from cheap to dear)."""
     low, high = y("v")["scale"]["domain"]
     kept: list[int] = []
@@ -97,7 +103,7 @@ def _clear(named: pd.DataFrame, cost: str, domain: list[float], y: Any, log: boo
     at = (place - ends[0]) / (ends[1] - ends[0])
     up = (named["mean"] - low) / (high - low)
     for i in named.sort_values(["big", cost], ascending=[False, True]).index:
-        if all(abs(at[i] - at[j]) > 0.22 or abs(up[i] - up[j]) > 0.05 for j in kept):
+        if all(abs(at[i] - at[j]) > room or abs(up[i] - up[j]) > 0.05 for j in kept):
             kept.append(i)
     return named.loc[kept]
 
