@@ -34,8 +34,8 @@ RULES: Mapping[str, str] = {
     "entropy": "entropy midpoint",
 }
 CASE_COLUMNS = {
-    "pool": "int16", "key": "str", "teacher": "category", "student": "category", "assistant": "category", "seed": "int64",
-    "gain": "float64", **dict.fromkeys(RULES, "float64"),
+    "pool": "int16", "key": "str", "teacher": "category", "student": "category", "assistant": "category",
+    "seed": "int64", "gain": "float64", **dict.fromkeys(RULES, "float64"),
 }  # fmt: skip
 SCORE_COLUMNS = {
     "rule": "str", "pool": "int16", "seed": "int64", "pairs": "int16", "rho": "float64", "hit": "float64",

@@ -143,10 +143,9 @@ def claim_map(cells: pd.DataFrame, student: str) -> str:
     said = []
     for rows, verb in ((helps, "win"), (hurts, "lose")):
         if len(rows):
-            teachers = listing(f"{t}" for t in dict.fromkeys(rows["teacher"].astype(str)))
-            said.append(
-                f"{len(rows)} {total} pairs of teacher and assistant {verb}{'s' * (len(rows) == 1)} for certain, under teacher {teachers}"
-            )
+            teachers = listing(dict.fromkeys(rows["teacher"].astype(str)))
+            many = f"{len(rows)} {total} pairs of teacher and assistant {verb}{'s' if len(rows) == 1 else ''}"
+            said.append(f"{many} for certain, under teacher {teachers}")
     return f"For {student}, {' and '.join(said)}"
 
 
