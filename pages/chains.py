@@ -2,9 +2,40 @@
 
 import streamlit as st
 
-from takd.presentation import question, ui
+from takd.presentation import chains_live, chains_panels, cost_panels, question, ui, view
+from takd.presentation.chains_panels import Subject
+from takd.presentation.study import Study
 
+SECTIONS = {
+    "help": chains_panels.does_one_help,
+    "map": chains_panels.every_teacher,
+    "many": chains_panels.how_many,
+    "paths": chains_panels.all_paths,
+    "worth": cost_panels.is_it_worth_it,
+    "rule": cost_panels.which_rule,
+}
 store = ui.store()
 st.title("Assistants", anchor=False)
 st.caption("Does a network in between win something back? Which one, how many, and is it worth the time?")
 spec, (shown, differences) = question.bar(store)
+
+
+def page(study: Study) -> None:
+    """The chosen section; while a run trains any of its networks it redraws itself."""
+    view.segmented("show", label_visibility="collapsed")
+    section = SECTIONS[view.get("show")]
+    run = chains_live.run_of(study, store)
+    if run is None:
+        section(Subject(study, chains_live.pool_of(study, store), store))
+    else:
+        chains_live.watching(run.id, study, store, section)
+
+
+if shown is not None and shown.several:
+    chains_live.no_row_of_networks(shown)
+elif shown is not None:
+    page(shown)
+else:
+    asked = chains_live.being_trained(spec, ui.datasets()[spec.dataset], store)
+    if asked is not None:
+        page(asked)

@@ -92,6 +92,13 @@ def accuracy_axis(series: Iterable[pd.Series], span: tuple[float, float], count:
     return lambda field: vega.field(f"{field}:Q", scale=scale, axis=axis)
 
 
+def halo(chart: vega.Chart, dark: bool, **settings: Any) -> list[vega.Chart]:
+    """Text on a narrow margin of the background's colour, for names that stand on lines."""
+    ground = palette(dark)
+    behind = chart.mark("text", stroke=ground.background, strokeWidth=4, color=ground.background, **settings)
+    return [behind, chart.mark("text", color=ground.text, **settings)]
+
+
 def key(chart: vega.Chart, method: str, shape: str, dark: bool) -> vega.Chart:
     color = arm_color(method, dark)
     return chart.mark("point", shape=shape, filled=True, size=90, color=color, stroke=color, strokeWidth=2, opacity=1)

@@ -59,6 +59,48 @@ VIEWS: dict[str, View] = {
         View("x", "gap", "choice", "Teachers placed by", "params", _GAP_AXES),
         View("via", "gap", "choice", "Chains", "own", _GAP_CHAINS),
         # Assistants
+        View(
+            "show",
+            "chains",
+            "choice",
+            "Show",
+            "help",
+            {
+                "help": "Does one help?",
+                "map": "Every teacher",
+                "many": "How many?",
+                "paths": "All paths",
+                "worth": "Is it worth it?",
+                "rule": "Which rule?",
+            },
+        ),
+        View("ta-order", "chains", "choice", "Order", "size", {"size": "by size", "gain": "by gain"}),
+        View(
+            "ta-margin",
+            "chains",
+            "float",
+            "Too small to matter, ± points",
+            0.5,
+            low=0.1,
+            high=2.0,
+            help="Differences within this margin count as none; the verdicts follow it.",
+        ),
+        View(
+            "ta-cost",
+            "chains",
+            "choice",
+            "Cost in",
+            "seconds",
+            {"seconds": "seconds", "mac_epochs": "MAC-epochs", "trainings": "trainings"},
+        ),
+        View(
+            "ta-over",
+            "chains",
+            "choice",
+            "Scored on",
+            "here",
+            {"here": "this question's settings", "all": "all stored questions"},
+        ),
         # Look inside
         # Compare
         View("cmp", "compare", "words", "Compared arms", ()),

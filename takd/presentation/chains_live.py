@@ -1,0 +1,70 @@
+"""The live part of the Assistants page: which run trains something of a ladder, and its sections while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from takd.analysis.pool import Pool, plan_of_paths
+from takd.data.table import Dataset
+from takd.presentation import lately, live, ui
+from takd.presentation.chains_panels import Subject
+from takd.presentation.choices import carry
+from takd.presentation.shared import lately as shared_lately
+from takd.presentation.shared import turn
+from takd.presentation.study import Study
+from takd.runs.states import RunInfo
+from takd.runs.store import Store
+from takd.spec import ExperimentSpec, start_for
+
+PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
+
+
+def pool_of(shown: Study, store: Store) -> Pool:
+    """Every path of the question's ladder."""
+    return lately.pooled(shown.spec, shown.dataset, store)
+
+
+def run_of(shown: Study, store: Store) -> RunInfo | None:
+    """The newest run that trains or waits and holds a stage of the question's ladder or of the question itself."""
+    keys = {*plan_of_paths(shown.spec, shown.dataset).stages, *shown.plan.stages}
+    return next((run for run in live.active_runs(store) if not keys.isdisjoint(run.keys)), None)
+
+
+def being_trained(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study | None:
+    """What there is of a question that has no result yet and is being trained; None where no run answers it."""
+    if dataset.fingerprint is None:
+        return None
+    run = live.active_run(spec, store)
+    return lately.live_study(spec, dataset, store) if run is not None and run.look.active else None
+
+
+@st.fragment(run_every=live.TICK)
+def watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
+    """A section while a run works: redraws itself, then the whole page once."""
+    now = lately.watched(run_id, store)
+    if now is None or not now.run.look.active:
+        st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"
+        st.rerun()
+    with turn():
+        live.run_card(now, store, place="chains")
+        fresh = lately.live_study(shown.spec, shown.dataset, store)
+        name = f"{store.root} {shown.spec}"
+        pool = shared_lately("pool", name, lately.STUDY_SECONDS, lambda: pool_of(shown, store))
+        section(Subject(fresh, pool, store, live=True))
+
+
+def no_row_of_networks(shown: Study) -> None:
+    """Sub-models of one network have nobody in between."""
+    st.info(
+        f"{ui.plain(live.describe(shown.spec))} trains the sub-models of one network together: there is no row of "
+        "networks, and so no assistant to compare. Choose another method above, or look at it on the Playground.",
+        icon=":material/info:",
+    )
+    with st.container(horizontal=True):
+        if st.button("Open on the Playground", key="chains-back", icon=":material/arrow_back:"):
+            st.switch_page(PLAYGROUND, query_params=carry(shown.spec))
+        if st.button("Show a row of networks", key="chains-start", icon=":material/linear_scale:"):
+            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(shown.spec.dataset)))

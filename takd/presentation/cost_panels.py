@@ -1,0 +1,143 @@
+"""The sections of the Assistants page about cost and about rules that would have found the best assistant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from takd.analysis.rules import RULES, Rules, per_seed, rules
+from takd.analysis.worth import longer_arms, worth_frame
+from takd.methods.table import METHODS
+from takd.presentation import live, panels, ui, view, words
+from takd.presentation.chains_panels import Subject, claim, margin, numbers
+from takd.presentation.lately import pooled
+from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
+from takd.presentation.worth_chart import COSTS, alt_worth, claim_worth, worth_chart
+from takd.runs.policy import read_only
+from takd.spec import ExperimentSpec, rungs_between
+
+
+def is_it_worth_it(subject: Subject) -> None:
+    """Accuracy against cost, with the equal-cost control."""
+    spec, shown = subject.spec, subject.shown
+    cost, chain = view.get("ta-cost"), _with_assistants(subject)
+    longer = longer_arms(chain, subject.dataset, subject.store) if chain is not None else None
+    others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
+    arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [longer])], cost)
+    said = claim_worth(arms, shown.chosen.name, cost)
+    claim(said)
+    view.segmented("ta-cost", width="content")
+    ui.figure(
+        "chains-worth",
+        lambda compact, dark: worth_chart(arms, cost, shown.chosen.name, dark, compact),
+        lambda: alt_worth(arms, cost, said),
+        arms,
+        depends=(cost, shown.chosen.name, said),
+        title=f"accuracy against {COSTS[cost]}",
+        caption=f"{subject.source} Cost of all distinct trainings, teacher included. Circles: without assistants; "
+        "diamonds: chains; squares: other methods; large: the chosen arm. Bars: 95 % t intervals of the mean. The "
+        "dashed line is the Pareto front of the means, which says nothing about how certain their order is.",
+        arms=panels.shown_arms(shown),
+    )
+    _equal_cost(chain, longer, subject)
+    numbers("worth", lambda: _worth_table(arms))
+
+
+def _with_assistants(subject: Subject) -> ExperimentSpec | None:
+    """The question whose assistants the equal-cost control may spend: the one shown, or with the smallest assistant."""
+    spec = subject.spec
+    inside = spec.assistants or rungs_between(spec.teacher, spec.student, subject.dataset)[-1:]
+    return replace(spec, method="kd-long", assistants=inside, options=(), scope="chain") if inside else None
+
+
+def _equal_cost(chain: ExperimentSpec | None, longer: pd.DataFrame | None, subject: Subject) -> None:
+    """What direct KD reaches with the assistants' budget, or the button that trains it."""
+    if chain is None or longer is None:
+        return
+    row, via = longer.iloc[0], words.listing(chain.assistants)
+    spends = f"direct KD whose student trains longer, for the epochs that {via} would have taken"
+    with st.container(border=True):
+        if row["n"]:
+            reached = words.accuracy(float(row["mean"]), float(row["half"]))
+            cost = words.duration(float(row["seconds"]))
+            told = f"reaches {reached} (n = {int(row['n'])}, {cost})"
+            st.markdown(f"**Equal cost.** {ui.plain(words.capital(spends))} {ui.plain(told)}.")
+        else:
+            st.markdown(f"**Equal cost: not run.** {ui.plain(words.capital(spends))}, is the fair rival of a chain.")
+        if int(row["n"]) < subject.spec.seeds and not read_only():
+            with st.container(horizontal=True, vertical_alignment="center"):
+                live.run_button(chain, subject.dataset, subject.store)
+
+
+def _worth_table(arms: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "arm": [words.capital(words.arm_label(str(arm))) for arm in arms["arm"]],
+            "student, test %": (100 * arms["mean"]).round(2),
+            "n": arms["n"],
+            "seconds": arms["seconds"].round(1),
+            "GMAC-epochs": (arms["mac_epochs"] / 1e9).round(1),
+            "trainings": arms["trainings"],
+            "on the front": arms["front"],
+        }
+    )
+
+
+def which_rule(subject: Subject) -> None:
+    """Four midpoint rules against the measured gains."""
+    found, seeds = _scored(subject)
+    said = claim_rules(found)
+    claim(said)
+    view.segmented("ta-over", width="content")
+    ui.figure(
+        "chains-rule",
+        lambda compact, dark: rules_chart(found, seeds, dark, compact),
+        lambda: alt_rules(found, said),
+        seeds,
+        depends=(repr(found.scores), said),
+        title="which rule predicts the best assistant",
+        caption=f"{_where(found, subject)} Dots: seeds, each the mean over its pairs; diamond and line: mean and "
+        "95 % t interval over seeds. They say how certain the order is for these pairs, not for other networks.",
+    )
+    st.markdown(ui.plain(_picks(found)))
+    st.caption(ui.plain(f"{HOW} {PUBLISHED}"))
+    numbers("rule", lambda: found.cases.round(4))
+
+
+def _scored(subject: Subject) -> tuple[Rules, pd.DataFrame]:
+    """The scores for this question's pool, or for those of all stored questions; kept with the pool."""
+    everything, limit = view.get("ta-over") == "all", margin()
+    pools = {id(subject.pool): subject.pool}
+    if everything:
+        datasets = ui.datasets()
+        for spec in panels.library(subject.store):
+            if datasets[spec.dataset].fingerprint is not None and METHODS[spec.method].wiring != "sub-models":
+                found = pooled(spec, datasets[spec.dataset], subject.store)
+                pools[id(found)] = found
+    memory = vars(subject.pool).setdefault("rules", {})
+    name = (tuple(pools), limit)
+    if name not in memory:
+        memory.clear()
+        scored = rules([(pool, subject.store) for pool in pools.values()], limit)
+        memory[name] = scored, per_seed(scored.cases, limit)
+    return memory[name]
+
+
+def _where(found: Rules, subject: Subject) -> str:
+    seeds = found.cases[["pool", "seed"]].drop_duplicates()
+    pairs = words.listing(f"{teacher} > {student}" for teacher, student in found.pairs) or "no pair"
+    lead = subject.source if view.get("ta-over") == "here" else "All stored questions of this server."
+    return f"{lead} {words.capital(words.count(len(found.pairs), 'pair'))} ({ui.plain(pairs)}), n = {len(seeds)} seeds."
+
+
+def _picks(found: Rules) -> str:
+    """How often each rule's pick is good enough, beside a blind pick."""
+    if not found.chance.n:
+        return ""
+    said = [f"{RULES[s.rule]} {100 * s.hit.mean:.0f} %" for s in found.scores if s.hit.n]
+    near = f"within {100 * margin():g} points of the best assistant of its seed"
+    return (
+        f"The rule's pick gains {near}: {words.listing(said)} of cases; a blind pick {100 * found.chance.mean:.0f} %."
+    )
