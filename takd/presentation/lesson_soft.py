@@ -39,8 +39,8 @@ class Soft:
         return Measured(
             self.second,
             f"On pictures of class {self.asked} the teacher gives {words.percent(float(rows[self.second]))} of its "
-            f"answer to {self.second} and {words.percent(float(rows[self.asked]))} to {self.asked} itself (mean over the "
-            f"test images of that class, T = {SOFTENED:g}, {words.count(self.n, 'teacher')}).",
+            f"answer to {self.second} and {words.percent(float(rows[self.asked]))} to {self.asked} itself (mean over "
+            f"the test images of that class, T = {SOFTENED:g}, {words.count(self.n, 'teacher')}).",
         )
 
 

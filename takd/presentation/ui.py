@@ -143,7 +143,6 @@ def _menu_of_picks(name: str, pick: Pick) -> None:
         key=key,
         placeholder=f"{pick.label}: {pick.nothing}",
         label_visibility="collapsed",
-        placeholder=pick.nothing,
         width=200,
         on_change=_told,
         args=(name, pick),
