@@ -16,9 +16,10 @@ elif shown.several:
     st.info("This question trains sub-models of one network, without a teacher or a chain: take another lesson.")
 else:
     st.header(ui.plain(f"{step.number} · {step.title(shown)}"), anchor=False)
-    if step.kind == "none":
-        lesson_panels.your_turn(shown, spec, store)
-    else:
-        lesson_panels.step_body(step, shown, store, ui.plain(question.source(shown, store)))
+    with st.container(width=860):
+        if step.kind == "none":
+            lesson_panels.your_turn(shown, spec, store)
+        else:
+            lesson_panels.step_body(step, shown, store, ui.plain(question.source(shown, store)))
     lesson_panels.note(step)
 lesson_panels.instructor_link()

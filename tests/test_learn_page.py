@@ -1,0 +1,138 @@
+"""Learn: each step asks before it shows, and what it shows is what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from takd.data.catalogue import available_datasets
+from takd.presentation.lesson import CANNOT, STEPS, Measured, how_close, in_words
+from takd.presentation.lesson_panels import told
+from takd.presentation.lesson_report import report
+from takd.presentation.study import study
+from takd.presets import PRESETS
+from takd.runs.store import open_store
+
+from .pages_support import charts_of, link, open_page
+
+PAGE = str(Path(__file__).parents[1] / "pages" / "learn.py")
+GUESSED = [step for step in STEPS if step.kind != "none"]
+
+
+@pytest.fixture(autouse=True)
+def cached_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_CACHED", str(Path(PAGE).parents[1] / "cached_runs"))
+    st.cache_resource.clear()
+
+
+def lesson(**query: str) -> AppTest:
+    at = open_page(page=PAGE)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return at.run()
+
+
+@pytest.mark.parametrize("which", ["cifar-gap", "digits-noise"])
+@pytest.mark.parametrize("step", GUESSED, ids=lambda step: step.name)
+def test_nothing_is_shown_before_the_guess(step, which: str) -> None:
+    at = lesson(step=str(step.number), lesson=which)
+    assert not at.exception and not at.subheader and not charts_of(at)
+    if step.name == "Teacher" and which == "digits-noise":
+        assert at.info  # its answers were not stored
+        return
+    assert not any("Measured" in element.value for element in (*at.markdown, *at.caption))
+    if step.kind == "choice":
+        assert at.button(key="lesson-reveal").disabled
+        at.radio[0].set_value(_first(step, at)).run()
+    at.button(key="lesson-reveal").click().run()
+    assert not at.exception
+    assert "Measured\\:" in at.subheader[0].value and at.subheader[0].value.startswith("You guessed")
+    assert bool(charts_of(at)) is (step.name != "Cost")
+    for _, alt, _ in charts_of(at):
+        assert len(alt) > 20 and "nan" not in alt
+
+
+def _first(step, at: AppTest) -> str:
+    """The value of the first option: AppTest lists options by their words."""
+    words = at.radio[0].options[0]
+    return next((value for value, said in step.options.items() if said == words), words)
+
+
+def test_the_numbers_are_the_stores() -> None:
+    at = lesson(step="1")
+    at.slider[0].set_value(40).run()
+    at.button(key="lesson-reveal").click().run()
+    shown = study(PRESETS["cifar-gap"].spec, available_datasets()["cifar10"], open_store())
+    mean = 100 * float(shown.arms.loc[shown.arms["arm"] == "scratch 2", "mean"].iloc[0])
+    assert at.subheader[0].value == f"You guessed 40.0 %. Measured\\: {mean:.1f} %."
+    _, alt, frames = charts_of(at)[0]
+    assert f"{mean:.1f}" in alt and "n = 5" in alt
+    assert any(frame["mean"].tolist() == [40.0] for frame in frames if list(frame) == ["mean"])
+
+
+def test_a_guess_stays_through_other_steps_and_is_in_the_report() -> None:
+    at = lesson(step="5")
+    at.slider[0].set_value(2.0).run()
+    at.button(key="lesson-reveal").click().run()
+    at.button(key="lesson-next").click().run()
+    assert link(at, "step") == ["6"]
+    at.button(key="lesson-back").click().run()
+    assert at.subheader[0].value.startswith("You guessed +2.0 points. Measured\\: +0.2 points")
+    for _ in range(3):
+        at.button(key="lesson-next").click().run()
+    assert link(at, "step") == ["8"] and at.button(key="lesson-next").disabled
+    table = at.dataframe[0].value
+    assert list(table["guessed"]) == ["+2.0 points"] and list(table["measured"]) == ["+0.2 points"]
+
+
+def test_showing_without_a_guess() -> None:
+    at = lesson(step="4")
+    at.button(key="lesson-show").click().run()
+    assert at.subheader[0].value == "Measured\\: worse with the biggest."
+
+
+def test_the_report_stands_alone_and_escapes_what_was_said() -> None:
+    shown = study(PRESETS["cifar-gap"].spec, available_datasets()["cifar10"], open_store())
+    rows = [{"step": "1", "guessed": "<script>alert(1)</script>", "measured": "x", "in words": "y"}]
+    text = report(shown, rows, "from <here>").decode()
+    assert "<script>" not in text and "&lt;script&gt;" in text and "from &lt;here&gt;" in text
+    assert text.count("<svg") == 2 and "http://" not in text.replace("http://www.w3.org", "")
+    assert told(replace(shown), open_store()) == []
+
+
+def test_a_link_locks_what_the_instructor_chose() -> None:
+    at = open_page(page=PAGE)
+    at.query_params["lock"] = ["lesson", "t", "d"]
+    at.query_params["notes"] = "hidden"
+    at.run()
+    assert not [box for box in at.expander if box.label == "Note for teachers"]
+    assert any("Fixed by the link" in c.value and "Teacher" in c.value for c in at.caption)
+    at.switch_page(str(Path(PAGE).with_name("playground.py"))).run()
+    assert at.selectbox(key="w-teacher").disabled and at.selectbox(key="w-dataset").disabled
+    assert not at.selectbox(key="w-student").disabled and at.selectbox(key="w-preset").disabled
+
+
+def test_words_about_a_guess() -> None:
+    points, choice = STEPS[4], STEPS[2]
+    found = Measured(0.012, "", (), 0.004, 0.02)
+    assert how_close(points, 0.015, found).startswith("Inside the interval")
+    assert how_close(points, 0.05, found) == "You were off by 3.8 points."
+    assert how_close(choice, "up", Measured(CANNOT, "")).startswith("Nobody can tell yet")
+    assert how_close(choice, "up", Measured("down", "")) == "It was measured otherwise. Why?"
+    assert in_words(choice, "down", choice.options) == "worse" and in_words(points, -0.012, {}) == "−1.2 points"
+
+
+@pytest.mark.parametrize("query", [{"step": "9"}, {"step": "x"}, {"lesson": "nothing"}])
+def test_bad_links_end_in_a_sentence(query: dict[str, str]) -> None:
+    at = lesson(**query)
+    assert not at.exception and any("cannot be" in c.value for c in at.caption)
+
+
+def test_without_stored_runs_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path))
+    at = lesson()
+    assert not at.exception and at.info
