@@ -148,9 +148,9 @@ def figures(shown: Study, store: Store) -> None:
     left, right = st.columns([1.7, 1])
     with left:
         picked = _figure(now, store)
+    with right:
         if picked is not None:
             _card(now, picked, store)
-    with right:
         _students(now, store)
 
 
