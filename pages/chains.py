@@ -3,7 +3,6 @@
 import streamlit as st
 
 from takd.presentation import chains_live, chains_panels, cost_panels, question, ui, view
-from takd.presentation.chains_panels import Subject
 from takd.presentation.study import Study
 
 SECTIONS = {
@@ -26,7 +25,7 @@ def page(study: Study) -> None:
     section = SECTIONS[view.get("show")]
     run = chains_live.run_of(study, store)
     if run is None:
-        section(Subject(study, chains_live.pool_of(study, store), store))
+        chains_live.at_rest(study, store, section)
     else:
         chains_live.watching(run.id, study, store, section)
 

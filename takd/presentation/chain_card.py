@@ -37,6 +37,12 @@ def gains_guessed(pool: Pool, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "gain", "error"])
 
 
+def steps(name: str) -> str:
+    """`10 → 4 → 2`: an arm's path, short enough for a menu."""
+    path = name.rpartition(" ")[2].split(">")
+    return " → ".join(path) if len(path) > 1 else f"{path[0]} alone"
+
+
 def _arm(pool: Pool, name: str) -> Arm:
     return next(arm for arm in pool.plan.arms if arm.name == name)
 

@@ -49,11 +49,21 @@ def watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject
         st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"
         st.rerun()
     with turn():
-        live.run_card(now, store, place="chains")
+        with st.container():
+            live.run_card(now, store, place="chains")
         fresh = lately.live_study(shown.spec, shown.dataset, store)
         name = f"{store.root} {shown.spec}"
         pool = shared_lately("pool", name, lately.STUDY_SECONDS, lambda: pool_of(shown, store))
-        section(Subject(fresh, pool, store, live=True))
+        with st.container():
+            section(Subject(fresh, pool, store, live=True))
+
+
+def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
+    """A section without a run, in the same places as with one, so that the browser keeps its figures."""
+    with st.container():
+        st.container()
+        with st.container():
+            section(Subject(shown, pool_of(shown, store), store))
 
 
 def no_row_of_networks(shown: Study) -> None:

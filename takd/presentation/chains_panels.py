@@ -124,7 +124,7 @@ def every_teacher(subject: Subject) -> None:
     cells = gain_map(pool, spec.student, margin())
     guessed = chain_card.gains_guessed(pool, cells)
     claim(claim_map(cells, spec.student))
-    pick = ui.Pick("arm", {arm: words.arm_label(arm) for arm in cells["arm"]}, label="Chain", nothing="pick a cell")
+    pick = ui.Pick("arm", {arm: chain_card.steps(arm) for arm in cells["arm"]}, label="Chain", nothing="pick a cell")
     picked = ui.picked("chains-map", pick)
     chosen = ui.figure(
         "chains-map",
@@ -172,8 +172,7 @@ def all_paths(subject: Subject) -> None:
     tree = lattice(pool, spec.teacher, spec.student, training, margin())
     said = claim_lattice(tree)
     claim(said)
-    names = {str(arm): words.arm_label(str(arm)) for arm in tree.nodes["arm"]}
-    names |= {str(row["arm"]): f"teacher {row['network']}" for row in tree.nodes.to_dict("records")[:1]}
+    names = {str(arm): chain_card.steps(str(arm)) for arm in tree.nodes["arm"]}
     pick = ui.Pick("arm", names, label="Path", nothing="pick a path")
     picked = ui.picked("chains-paths", pick)
     left_out = f" Of {tree.whole} paths the {tree.shown} with at most two assistants are shown."

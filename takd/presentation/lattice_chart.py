@@ -84,9 +84,8 @@ def lattice_chart(
     )  # fmt: skip
     # A second axis holds the results: unlike text marks, axes are counted when the chart is fitted to its place.
     empty = vega.Chart(last_ones[["column", "row"]]).mark("point", opacity=0)
-    chart = vega.layer(
-        vega.layer(*layers), empty.encode(x=x, y=vega.field("row:Q", scale=y_scale, axis=right))
-    ).settings(resolve={"scale": {"y": "independent"}})
+    behind = empty.encode(x=x, y=vega.field("row:Q", scale=y_scale, axis=right))
+    chart = vega.layer(behind, vega.layer(*layers)).settings(resolve={"scale": {"y": "independent"}})
     return configure(chart, dark, width=width or "container", height=step * rows)
 
 
@@ -152,14 +151,14 @@ def _told(nodes: pd.DataFrame, dark: bool) -> pd.DataFrame:
         spread = f"{points(low, digits).removeprefix('+')} to {points(high, digits).removeprefix('+')}"
         interval = f" ({spread})" if known(low) else ""
         won = f", {edge}{interval}" if edge else ", direct KD" if how == "kd" and done else ""
-        brackets = f" ({edge})" if edge else ""
+        brackets, reference = f" ({edge})" if edge else "", "the reference" if done else state
         via = row_label(str(node["arm"])) if str(node["arm"]).count(">") > 1 else "direct"
         row |= {
             "path": arm_label(str(node["arm"])) if how != "scratch" else f"{node['network']}, the teacher",
             "color": arm_color(how, dark) if node["state"] != "not run" else palette(dark).faint,
             "reached": reached, "short": percent(node["mean"]) if done else "…" if state == "training now" else "",
             "edge": edge, "certain": sure,
-            "won": gain_and_interval(gain, low, high, int(node["gain_n"])) if edge else "the reference",
+            "won": gain_and_interval(gain, low, high, int(node["gain_n"])) if edge else reference,
             "own": f"{guess}{duration(node['seconds'])}", "all": total,
             "beside": [f"{reached}{won}", f"{total} in all{seeds}"],
             "line": f"{via}: {percent(node['mean']) if done else state}{brackets}, {total}",

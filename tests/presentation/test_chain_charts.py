@@ -1,0 +1,138 @@
+"""The charts of the Assistants page: valid Vega-Lite, wide and narrow, light and dark, full, half and not filled."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from takd.analysis.assistants import by_length, gain_map, longer_against_shorter
+from takd.analysis.lattice import lattice, training_arms
+from takd.analysis.pool import Pool, plan_of_paths, pool
+from takd.analysis.rules import per_seed, rules
+from takd.analysis.worth import worth_frame
+from takd.plan import Arm
+from takd.presentation.chain_map import alt_map, chain_map, claim_map
+from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
+from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
+from takd.presentation.rules_chart import alt_rules, claim_rules, rules_chart
+from takd.presentation.worth_chart import alt_worth, claim_worth, worth_chart
+from takd.spec import start_for
+from tests.analysis.fakes import DATASET, FakeStore
+
+SPEC = start_for("cifar10")
+T, S = SPEC.teacher, SPEC.student
+NO_GUESS = pd.DataFrame(columns=["arm", "gain", "error"])
+
+
+def stored(seeds: int) -> FakeStore:
+    """Every path but those through 8 and on, at some seeds; one training is under way."""
+    store, plan = FakeStore(), plan_of_paths(SPEC, DATASET)
+    for chain in plan.chains:
+        if chain.seed < seeds and "plain-8" not in chain.arm.path[1:-1]:
+            for i, key in enumerate(chain.keys):
+                store.finish(plan, key, 0.7 + 0.01 * len(chain.arm.path) + 0.001 * ((i * 7 + chain.seed * 3) % 5))
+    for chain in plan.chains_of(Arm("takd", (T, "plain-8", S)))[:2]:
+        store.running[chain.student] = {"epoch": 1}
+    return store
+
+
+STORES = {seeds: stored(seeds) for seeds in (0, 1, 5)}
+POOLS: dict[int, Pool] = {seeds: pool(SPEC, DATASET, store) for seeds, store in STORES.items()}
+
+
+def texts(seeds: int) -> dict[str, tuple[Callable[..., Any], str, str]]:
+    """Per chart: how it is drawn, its claim, its text for screen readers."""
+    found, store = POOLS[seeds], STORES[seeds]
+    cells, paths = gain_map(found, S), by_length(found, T, S)
+    guess = NO_GUESS if not seeds else pd.DataFrame({"arm": ["takd 10>8>2"], "gain": [0.004], "error": [0.003]})
+    tree = lattice(found, T, S, training_arms(found.plan, store))
+    arms = worth_frame(found, S)
+    scored = rules([(found, store)])
+    lengths = claim_lengths(paths, longer_against_shorter(found, paths))
+    worth = claim_worth(arms, "takd 10>4>2")
+    table = per_seed(scored.cases)
+    return {
+        "map": (lambda **k: chain_map(cells, guess, **k), claim_map(cells, S), alt_map(cells, S)),
+        "many": (lambda **k: length_chart(paths, **k), lengths, alt_lengths(paths, lengths)),
+        "paths": (
+            lambda **k: lattice_chart(tree.nodes, tree.columns, picked="kd 10>4", **k),
+            claim_lattice(tree),
+            alt_lattice(tree, claim_lattice(tree)),
+        ),
+        "worth": (
+            lambda **k: worth_chart(arms, "seconds", "takd 10>4>2", **k),
+            worth,
+            alt_worth(arms, "seconds", worth),
+        ),
+        "rule": (
+            lambda **k: rules_chart(scored, table, **k),
+            claim_rules(scored),
+            alt_rules(scored, claim_rules(scored)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 5])
+@pytest.mark.parametrize("name", ["map", "many", "paths", "worth", "rule"])
+def test_valid_and_in_words(name: str, seeds: int) -> None:
+    draw, claim, text = texts(seeds)[name]
+    for compact in (False, True):
+        spec = draw(compact=compact, dark=compact).to_dict()
+        alt.LayerChart.from_dict(spec)
+        assert spec["width"] == "container" and "vconcat" not in spec
+        shown = [v for rows in spec["datasets"].values() for row in rows for v in row.values() if isinstance(v, str)]
+        assert not any(re.search(r"\b(nan|None)\b", word) for word in shown)
+        assert len(json.dumps(spec, allow_nan=False)) < 60_000
+    for said in (claim, text):
+        assert len(said) > 20 and not re.search(r"\b(nan|None)\b", said)
+    if seeds < 3:
+        assert not re.search(r"\b(helps|hurts|wins|ranks)\b", claim)
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_an_estimate_is_no_solid_cell(seeds: int) -> None:
+    draw, _, _ = texts(seeds)["map"]
+    spec = draw().to_dict()
+    tables = spec["datasets"]
+    for layer in walk(spec):
+        mark = layer.get("mark")
+        if not (isinstance(mark, dict) and mark["type"] == "rect" and "data" in layer):
+            continue
+        looks = {row.get("look") for row in tables[layer["data"]["name"]]}
+        if looks == {"open"}:
+            assert "strokeDash" in mark and "color" not in layer["encoding"]
+            assert any(row["first"] == "◌ +0.4 ±0.3" for row in tables[layer["data"]["name"]])
+            break
+    else:
+        raise AssertionError("no cell is open")
+
+
+def test_nodes_that_are_not_run_are_hollow() -> None:
+    draw, _, _ = texts(5)["paths"]
+    spec = draw().to_dict()
+    filled = {}
+    for layer in walk(spec):
+        if "encoding" in layer and "shape" in layer["encoding"]:
+            for row in spec["datasets"][layer["data"]["name"]]:
+                filled[row["arm"]] = "fill" not in layer["mark"]
+    assert filled["takd 10>4>2"] is True
+    assert filled["takd 10>8>2"] is False  # in training
+    assert filled["takd 10>8>6"] is False
+    assert len(filled) == 16
+
+
+def walk(node: Any) -> list[dict[str, Any]]:
+    found = []
+    if isinstance(node, dict):
+        found.append(node)
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            found += walk(value)
+    return found
