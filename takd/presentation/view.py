@@ -44,6 +44,41 @@ VIEWS: dict[str, View] = {
         # Capacity gap
         # Assistants
         # Look inside
+        View(
+            "look",
+            "lens",
+            "choice",
+            "Look at",
+            "soft",
+            {
+                "soft": "Soft answers",
+                "agree": "Agreement",
+                "calib": "Calibration",
+                "classes": "Classes",
+                "loss": "Loss",
+            },
+        ),
+        View("ls", "lens", "int", "Seed", 0, low=0, high=1e12, help="One chain of networks; each seed is another."),
+        View("lt", "lens", "int", "Temperature", 4, low=1, high=20, help="Higher: the small shares become visible."),
+        View(
+            "lf",
+            "lens",
+            "choice",
+            "Pictures",
+            "rescue",
+            {
+                "rescue": "Teacher right, student wrong",
+                "unsure": "Teacher unsure",
+                "all": "A bit of everything",
+                "class": "One class",
+            },
+        ),
+        View("lc", "lens", "int", "Class", 0, low=0, high=1e6),
+        View("img", "lens", "int", "Test image", -1, low=-1, high=1e9),
+        View("lo", "lens", "choice", "Shared errors", "share", {"share": "Share of errors", "kappa": "Beyond chance"}),
+        View("lv", "lens", "choice", "Held against", "kd", {"kd": "direct KD", "scratch": "the student alone"}),
+        View("e", "lens", "int", "Epoch", 0, low=0, high=1e6),
+        View("ld", "lens", "choice", "Directions", "1", {"1": "One direction", "2": "Two directions"}),
         # Compare
         View("cmp", "compare", "words", "Compared arms", ()),
         # Learn
