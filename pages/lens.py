@@ -2,9 +2,11 @@
 
 import streamlit as st
 
-from takd.presentation import question, ui
+from takd.presentation import lens, question, ui, view
 
 store = ui.store()
 st.title("Look inside", anchor=False)
-st.caption("What do teacher, assistants and student answer, where do they agree, and where do they fail?")
 spec, (shown, differences) = question.bar(store)
+if shown is not None:
+    view.segmented("look", label_visibility="collapsed")
+    lens.section(view.get("look"), shown, store)

@@ -32,7 +32,12 @@ CORE = 1
 
 WEB = ("app", "pages", "takd.presentation", "takd.analysis", "takd.runs")
 TORCH_ROOMS = ("takd.networks", "takd.data", "takd.methods.losses", "takd.training", "takd.evaluation")
-TORCH_FREE = ("takd.networks.table", "takd.data.table", "takd.data.catalogue", "takd.data.cache", "takd.data.meta")
+# takd.evaluation.answers_read shows what finished networks answered on test images, after their final evaluation: pages
+# draw it, and nothing is selected or trained from it.
+TORCH_FREE = (
+    *("takd.networks.table", "takd.data.table", "takd.data.catalogue", "takd.data.cache", "takd.data.meta"),
+    "takd.evaluation.answers_read",
+)
 WORKER = "takd.runs.worker"
 TEST_ARRAYS = {"test_x", "test_y", "test_x.npy", "test_y.npy"}
 
@@ -91,10 +96,12 @@ def misplaced_torch(module: str, tree: ast.Module) -> list[str]:
 
 
 def stray_test_images(module: str, tree: ast.Module) -> list[str]:
-    """Only takd.evaluation reads test images; takd.data writes them."""
+    """Only takd.evaluation reads test images; takd.data writes them. What pages see of them is drawn and no more."""
     if inside(module, "takd.evaluation", "takd.data.test_part"):
         return []
     found = [f"line {line}: {name}" for line, name in imports(tree) if "test_part" in name.split(".")]
+    if not inside(module, "takd.presentation"):
+        found += [f"line {line}: {name}" for line, name in imports(tree) if "answers_read" in name.split(".")]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "test_part":
             found.append(f"line {node.lineno}: .test_part")
@@ -228,6 +235,8 @@ BAD = [
     (stray_test_images, "takd.analysis.frames", "from takd.data import test_part"),
     (stray_test_images, "takd.runs.store", "import takd.data\ntakd.data.test_part.load_test()"),
     (stray_test_images, "takd.training.loop", "numpy.load(folder / 'test_x.npy')"),
+    (stray_test_images, "takd.training.run_stage", "from takd.evaluation.answers_read import labels"),
+    (misplaced_torch, "takd.evaluation.answers_read", "import torch"),
     (unsafe_calls, "pages.results", "st.markdown(text, unsafe_allow_html=True)"),
     (unsafe_calls, "takd.runs.store", "import pickle"),
     (unsafe_calls, "takd.runs.store", "from torch import load"),

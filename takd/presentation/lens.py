@@ -1,0 +1,25 @@
+"""The sections of the page "Look inside", by the name that the URL has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from takd.presentation.lens_classes import classes
+from takd.presentation.lens_loss import loss
+from takd.presentation.lens_panels import agree, calibration
+from takd.presentation.lens_soft import soft
+from takd.presentation.study import Study
+from takd.runs.store import Store
+
+SECTIONS: dict[str, Callable[[Study, Store], None]] = {
+    "soft": soft,
+    "agree": agree,
+    "calib": calibration,
+    "classes": classes,
+    "loss": loss,
+}
+
+
+def section(name: str, shown: Study, store: Store) -> None:
+    """Draw one section."""
+    SECTIONS[name](shown, store)

@@ -1,0 +1,232 @@
+"""The page "Look inside" as a visitor opens it: on the cached runs, on an empty store, with bad links."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from takd.analysis import inside
+from takd.data.catalogue import available_datasets
+from takd.evaluation import answers_read
+from takd.presentation import lens_data, view
+from takd.presentation.study import Study, study
+from takd.presets import PRESETS
+from takd.runs.store import Store
+from takd.spec import PARAMETERS
+from tests.pages_support import charts_of, link, open_page
+
+REPO = Path(__file__).parents[1]
+CACHED = REPO / "cached_runs"
+PAGE = str(REPO / "pages" / "lens.py")
+QUESTION = PRESETS["cifar-gap"].spec
+
+
+@pytest.fixture(autouse=True)
+def cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    st.cache_resource.clear()
+    monkeypatch.setenv("TAKD_CACHED", str(CACHED))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"), [CACHED])
+
+
+@pytest.fixture(scope="module")
+def shown(store: Store) -> Study:
+    return study(QUESTION, available_datasets()["cifar10"], store)
+
+
+def opened(**query: str) -> AppTest:
+    at = open_page({"d": ["cifar10"], **{name: [value] for name, value in query.items()}}, page=PAGE)
+    # Going to another page empties the URL: a deep link arrives on it instead.
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def said(at: AppTest) -> str:
+    kinds = ("subheader", "caption", "markdown", "info", "latex")
+    return " ".join(e.value for kind in kinds for e in getattr(at, kind)).replace("\\", "")
+
+
+def table(at: AppTest, column: str) -> pd.DataFrame:
+    """The first table of any chart that has this column."""
+    return next(frame for _, _, frames in charts_of(at) for frame in frames if column in frame)
+
+
+# What is stored
+
+
+def test_stored_labels_give_every_cached_accuracy(store: Store) -> None:
+    checked = 0
+    for path in CACHED.glob("stages/*/*/predictions.npz"):
+        stage, found = store.stage(path.parent.name), answers_read.answers(store, path.parent.name)
+        result = store.result(path.parent.name)
+        assert stage is not None and found is not None and result is not None
+        y = answers_read.labels(store, stage.data)
+        assert y is not None and len(y) == 10_000
+        # float16 can make a tie of the two best answers
+        assert float((found.logits.argmax(1) == y).mean()) == pytest.approx(result["test_acc"], abs=5e-4)
+        checked += 1
+    assert checked == 95
+
+
+def test_labels_travel_without_pictures() -> None:
+    files = list((CACHED / "labels").iterdir())
+    assert {path.suffix for path in files} == {".npy", ".json"}
+    assert np.bincount(np.load(next(p for p in files if p.suffix == ".npy"))).tolist() == [1000] * 10
+    assert sum(path.stat().st_size for path in files) < 11_000
+
+
+def test_nothing_is_invented_where_neither_labels_nor_data_are(tmp_path: Path) -> None:
+    data = next(iter(study(QUESTION, available_datasets()["cifar10"], Store(tmp_path)).plan.stages.values())).data
+    bare = Store(tmp_path)
+    assert answers_read.labels(bare, data) is None
+    assert answers_read.pictures(data, [0]) is None
+    assert answers_read.class_names(bare, data) == tuple("0123456789")
+    assert answers_read.answers(bare, "0" * 32) is None
+
+
+def test_damaged_answers_count_as_none(tmp_path: Path, store: Store) -> None:
+    key = next(iter(CACHED.glob("stages/*/*/predictions.npz"))).parent.name
+    copy = tmp_path / "cached" / "stages" / key[:2] / key
+    copy.mkdir(parents=True)
+    for path in store.folder(key).iterdir():
+        copy.joinpath(path.name).write_bytes(path.read_bytes())
+    (copy / "predictions.npz").write_bytes(b"PK\x03\x04 nothing")
+    assert answers_read.answers(Store(tmp_path / "own", [tmp_path / "cached"]), key) is None
+
+
+# Frames
+
+
+def test_voices_are_the_chain_and_its_controls(shown: Study) -> None:
+    assert [(v.role, v.method) for v in lens_data.lens_voices(shown)] == [
+        ("teacher", "scratch"), ("assistant", "kd"), ("student", "takd"), ("student", "kd"), ("student", "scratch"),
+    ]  # fmt: skip
+    assert all(len(v.keys) == 5 for v in lens_data.lens_voices(shown))
+
+
+def test_agreement_is_that_of_the_results(shown: Study, store: Store) -> None:
+    found = lens_data.lens_sums(shown, store)
+    assistant, student = lens_data.lens_voices(shown)[1:3]
+    name = next(n for n, (a, b) in lens_data.pair_names(shown).items() if (a, b) == (assistant, student))
+    for seed, value in found.agreements[name].items():
+        result = store.result(student.keys[seed])
+        assert result is not None
+        assert value == pytest.approx(result["agreement"][assistant.keys[seed]], abs=1e-3)
+        assert found.ece[student.name][seed] == pytest.approx(result["ece"], abs=2e-3)
+        counts = np.array(result["correct_classes"])
+        assert found.classes[student.name][seed] == pytest.approx(counts / 1000, abs=2e-3)
+
+
+def test_without_answers_numbers_come_from_the_results(store: Store) -> None:
+    digits = study(PRESETS["digits-noise"].spec, available_datasets()["digits"], store)
+    found = lens_data.lens_sums(digits, store)
+    assert not found.stored and found.bins.empty and found.overlaps.empty
+    assert set(inside.mean_frame(found.agreements)["n"]) == {8}
+    assert set(inside.mean_frame(found.ece)["n"]) == {8}
+
+
+# The page
+
+
+def test_soft_answers_of_the_image_in_the_link(shown: Study, store: Store) -> None:
+    at = opened(img="17", lt="2", ls="3")
+    bars = pd.concat([f for _, _, frames in charts_of(at) for f in frames if "percent" in f])
+    voice = lens_data.lens_voices(shown)[0]
+    logits = lens_data.logits(voice, 3, store)
+    assert logits is not None
+    share = inside.soft_answers(logits[17], 2.0)
+    names = answers_read.class_names(store, lens_data.data_of(shown))
+    own = bars[bars["panel"] == voice.name]
+    assert len(own) >= 5
+    for label, start, end in own[["label", "offset", "end"]].to_numpy():
+        assert end - start == pytest.approx(share[names.index(label.replace(" (true)", ""))])
+    assert sum("(true)" in label for label in own["label"]) == 1
+    assert "Seed 3, one run" in said(at)
+    assert "needs the data set" in said(at)
+    assert link(at, "img") == ["17"] and link(at, "lt") == ["2"]
+
+
+def test_the_strip_holds_what_the_filter_says(shown: Study, store: Store) -> None:
+    at = opened()
+    tiles = table(at, "truth")
+    assert len(tiles) == 24 and not tiles["right"].any()
+    assert (tiles["said"] != tiles["truth"]).all()
+    picked = tiles["image"].iloc[3]
+    at.selectbox(key="pick-lens-strip").set_value(picked).run()
+    assert not at.exception
+    assert link(at, "img") == [picked]
+    assert any(f"image {picked} " in alt for _, alt, _ in charts_of(at))
+
+
+def test_agreement_and_shared_errors(shown: Study, store: Store) -> None:
+    at = opened(look="agree")
+    charts = charts_of(at)
+    assert len(charts) == 2
+    assert "Agreement on test images" in charts[0][1] and "teacher plain-10" in charts[0][1]
+    cells = table(at, "column").set_index(["row", "column"])
+    means = lens_data.overlap_means(shown, store).set_index(["first", "second"])
+    for pair in means.index:  # with what chance would give in brackets, and kappa where it is pointed at
+        share, chance = means["of_first"][pair], means["expected_first"][pair]
+        assert cells["text"][pair] == f"{100 * share:.0f} ({100 * chance:.0f})"
+        assert f"kappa {means['kappa'][pair]:.2f}" in cells["told"][pair]
+    assert "95 % CI" in said(at) and "n = 5" in said(at)
+
+
+@pytest.mark.parametrize("look", ["calib", "classes", "loss"])
+def test_sections_draw_and_say_how_many_seeds(look: str) -> None:
+    at = opened(look=look)
+    charts = charts_of(at)
+    assert len(charts) == {"calib": 2, "classes": 2, "loss": 1}[look]
+    for spec, alt, _ in charts:
+        assert len(alt) > 40 and "nan" not in alt.lower()
+        assert "http" not in str({k: v for k, v in spec.items() if k != "$schema"})
+    assert "one run" in said(at) if look == "loss" else "n = 5" in said(at)
+
+
+def test_the_loss_of_an_epoch_adds_up(shown: Study, store: Store) -> None:
+    at = opened(look="loss", e="2")
+    student = lens_data.student_of(shown)
+    assert student is not None
+    row = store.read_events(student.keys[0])[0][1]
+    assert "in epoch 2" in said(at)
+    assert f"stored is {row['loss']:.4f}" in said(at) and "The terms add up to" in said(at)
+    assert f"{row['loss_ce']:.4g}" in at.latex[0].value and f"{row['loss_kl'] / 64:.4g}" in at.latex[0].value
+
+
+def test_digits_without_answers_say_so_and_show_what_is_known() -> None:
+    for look in ("soft", "agree", "calib", "classes", "loss"):
+        at = open_page({"d": ["digits"]}, page=PAGE)
+        at.query_params["look"] = look
+        at.run()
+        assert not at.exception, look
+    at = open_page({"d": ["digits"]}, page=PAGE)
+    assert "no stored answers" in said(at)
+
+
+def test_an_empty_store_and_bad_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(img="999999", lt="77", ls="-4", lf="nonsense", lc="5000", e="99", look="loss")
+    assert "cannot be" in said(at)
+    assert not opened(lf="class", lc="5000").exception
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "nothing"))
+    st.cache_resource.clear()
+    at = open_page({"d": ["cifar10"]}, page=PAGE)
+    assert not at.exception
+    assert "nothing to show yet" in at.info[0].value
+
+
+def test_settings_do_not_collide() -> None:
+    own = [short for short, row in view.VIEWS.items() if row.page == "lens"]
+    assert not set(own) & {parameter.short for parameter in PARAMETERS.values()}
+    assert json.dumps(own)
