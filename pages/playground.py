@@ -47,7 +47,8 @@ def headline() -> None:
         )
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
-        panels.headline(shown, store, differences, stand_in=meanwhile)
+        beside = replay.begin_button if replays else lambda: None
+        panels.headline(shown, store, differences, stand_in=meanwhile, beside=beside)
 
 
 def form() -> None:
@@ -56,8 +57,6 @@ def form() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         try_next(spec, datasets)
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            if replays and shown is not None:
-                replay.begin_button(shown)
             live_mode.switch(mode, answered=run is None and shown is not None and differences is None)
             if training:
                 live_mode.watch(mode, store)

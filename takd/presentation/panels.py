@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlencode
@@ -40,9 +41,17 @@ def _introduction(shown: Study) -> str:
     return INTRODUCTION if shown.chosen.usual else f"{method.label}: {method.help}"
 
 
-def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | None, *, stand_in: str = "") -> None:
+def headline(
+    shown: Study,
+    store: Store,
+    differences: tuple[Difference, ...] | None,
+    *,
+    stand_in: str = "",
+    beside: Callable[[], None] = lambda: None,
+) -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
-    where another one is shown; `stand_in` says what is shown while live mode trains, and then nothing may move."""
+    where another one is shown; `stand_in` says what is shown while live mode trains, and then nothing may move.
+    `beside` draws what else stands beside the link."""
     asked = differences is None or stand_in != ""
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
@@ -57,6 +66,7 @@ def headline(shown: Study, store: Store, differences: tuple[Difference, ...] | N
         source = f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"
         st.caption(ui.plain(f"{stand_in} · {source}" if stand_in else source))
         link = urlencode(to_query(shown.spec, full=True), doseq=True)
+        beside()
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
             st.code(f"?{link}", language=None)

@@ -31,11 +31,10 @@ def on() -> bool:
     return int(view.get("e")) > 0
 
 
-def begin_button(shown: Study) -> None:
+def begin_button() -> None:
     """The button that starts it."""
-    label = "Replay" if len(shown.chosen.path) < 2 else "Replay the chain"
     st.button(
-        label,
+        "Replay",
         key="replay-begin",
         icon=":material/replay:",
         on_click=_begin,

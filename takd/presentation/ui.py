@@ -34,12 +34,13 @@ UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on on
 
 
 def style() -> None:
-    """The few rules that Streamlit's theme has no setting for. Its captions and chosen pills are too faint to read on
-    some backgrounds (WCAG AA), so they get the page's own colours."""
+    """The few rules that Streamlit's theme has no setting for. Its captions, chosen pills and values of sliders are too
+    faint to read on some backgrounds (WCAG AA), so they get the page's own colours."""
     ground = palette(dark())
     rules = f"""
     [data-testid="stCaptionContainer"] {{ opacity: 1 !important; }}
     [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: {ground.muted}; }}
+    [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] p {{ color: {ground.text} !important; }}
     button[role="radio"][aria-checked="true"] p, button[aria-pressed="true"] p {{
       color: {ground.text} !important;
     }}

@@ -62,8 +62,9 @@ class Chart:
         return type(self)(self.data, {**self.spec, **settings}, self.layers)
 
     def mark(self, kind: str, **settings: Any) -> Self:
-        """Draw every row as a `point`, `rule`, `line`, `rect` or `text`."""
-        return self._with(mark={"type": kind, **part(**settings)})
+        """Draw every row as a `point`, `rule`, `line`, `rect` or `text`. For screen readers a chart is one picture with
+        its text: marks without rows would be pictures without one."""
+        return self._with(mark={"type": kind, "aria": False, **part(**settings)})
 
     def encode(self, **channels: Any) -> Self:
         """Where and how a row is drawn; a string stands for field(string)."""
