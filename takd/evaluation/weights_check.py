@@ -83,7 +83,7 @@ def check_weights(
         return
     device = torch.device("cpu") if is_tiny(stage.network) else pick_device()
     try:
-        network = _network(store, stage, raw).to(device)
+        network = stored_network(store, stage, raw).to(device)
     except ValueError as error:
         notes.differs("weights.safetensors", f"weights of {stage.network}", str(error)[:300])
         return
@@ -123,7 +123,7 @@ def check_weights(
         _own_validation(notes, stage, result, checked[:, 0], labels, allowed)
 
 
-def _network(store: Store, stage: StageSpec, raw: bytes) -> nn.Module:
+def stored_network(store: Store, stage: StageSpec, raw: bytes) -> nn.Module:
     """The network of a finished stage with its stored weights: all answers of one with several, where they are stored.
 
     Raises ValueError where the weights are not this network's.

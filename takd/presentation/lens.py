@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from takd.presentation.lens_classes import classes
+from takd.presentation.lens_looks import land, maps
 from takd.presentation.lens_loss import loss
 from takd.presentation.lens_panels import agree, calibration
 from takd.presentation.lens_soft import soft
@@ -17,6 +18,8 @@ SECTIONS: dict[str, Callable[[Study, Store], None]] = {
     "calib": calibration,
     "classes": classes,
     "loss": loss,
+    "land": land,
+    "map": maps,
 }
 
 

@@ -114,6 +114,8 @@ VIEWS: dict[str, View] = {
                 "calib": "Calibration",
                 "classes": "Classes",
                 "loss": "Loss",
+                "land": "Landscape",
+                "map": "Map",
             },
         ),
         View("ls", "lens", "int", "Seed", 0, low=0, high=1e12, help="One chain of networks; each seed is another."),

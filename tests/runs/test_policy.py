@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from takd.data.table import Dataset
-from takd.runs import bundle_import, doctor, imported, launch, policy, queue, submit, tidy, verification, warm
+from takd.runs import bundle_import, doctor, imported, launch, looking, policy, queue, submit, tidy, verification, warm
 from takd.runs.errors import RunError
 from takd.runs.limits import refusal, store_bytes
 from takd.runs.people import MACHINE, Person, clean_name, person_id
@@ -65,6 +65,8 @@ WISHES: dict[str, Callable[[Store], object]] = {
     "tidy.remove": lambda store: tidy.remove(store, []),
     "verification.start": lambda store: verification.start(store, RUN),
     "verification.stop": lambda store: verification.stop(store),
+    "looking.start": lambda store: looking.start(store, "line", ["0" * 32]),
+    "looking.stop": lambda store: looking.stop(store),
     "launch.start_detached": lambda store: launch.start_detached(store, ["--warm"], store.root / "log.txt"),
     "doctor.calibrate": lambda store: doctor.calibrate(store),
 }
@@ -88,6 +90,7 @@ INSIDE = {
     "history": {"keep"},
     "estimates": {"record_rate"},
     "verification": {"write_progress"},
+    "looking": {"write_progress", "write_look"},
     "submit": {"write_plan"},
     "imported": {"alone", "sweep"},
     "publish": {"publish", "main"},
