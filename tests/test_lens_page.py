@@ -196,7 +196,7 @@ def test_sections_draw_and_say_how_many_seeds(look: str) -> None:
 
 
 def test_the_loss_of_an_epoch_adds_up(shown: Study, store: Store) -> None:
-    at = opened(look="loss", e="2")
+    at = opened(look="loss", le="2")
     student = lens_data.student_of(shown)
     assert student is not None
     row = store.read_events(student.keys[0])[0][1]

@@ -38,11 +38,11 @@ def loss(shown: Study, store: Store) -> None:
         return
     last = epochs[-1].epoch
     with right:
-        if not view.get("e"):
-            view.put("e", last)
+        if not view.get("le"):
+            view.put("le", last)
         if last > 1:
-            view.slider("e", min_value=1, max_value=last)
-    at = min(epochs, key=lambda found: abs(found.epoch - int(view.get("e"))))
+            view.slider("le", min_value=1, max_value=last)
+    at = min(epochs, key=lambda found: abs(found.epoch - int(view.get("le"))))
     method = METHODS[shown.chosen.method if stage.teachers or shown.several else "scratch"]
     st.subheader(f"The loss of {ui.plain(student.short)} in epoch {at.epoch}", anchor=False)
     dark = ui.dark()

@@ -47,110 +47,108 @@ _GAP_MEASURES = {
 _GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "size ratio"}
 _GAP_CHAINS = {"none": "none", "own": "this question's", "all": "via each size"}
 
-VIEWS: dict[str, View] = {
-    row.short: row
-    for row in (
-        # Every page
-        View("lock", EVERY_PAGE, "words", "Locked choices", ()),
-        # Playground
-        View("e", "", "int", "Epoch of the replay", 0, low=0, high=100_000),
-        # Capacity gap
-        View("y", "gap", "choice", "Of the student", "accuracy", _GAP_MEASURES),
-        View("x", "gap", "choice", "Teachers placed by", "params", _GAP_AXES),
-        View("via", "gap", "choice", "Chains", "own", _GAP_CHAINS),
-        # Assistants
-        View(
-            "show",
-            "chains",
-            "choice",
-            "Show",
-            "help",
-            {
-                "help": "Does one help?",
-                "map": "Every teacher",
-                "many": "How many?",
-                "paths": "All paths",
-                "worth": "Is it worth it?",
-                "rule": "Which rule?",
-            },
-        ),
-        View("ta-order", "chains", "choice", "Order", "size", {"size": "by size", "gain": "by gain"}),
-        View(
-            "ta-margin",
-            "chains",
-            "float",
-            "Too small to matter, ± points",
-            0.5,
-            low=0.1,
-            high=2.0,
-            help="Differences within this margin count as none; the verdicts follow it.",
-        ),
-        View(
-            "ta-cost",
-            "chains",
-            "choice",
-            "Cost in",
-            "seconds",
-            {"seconds": "seconds", "mac_epochs": "MAC-epochs", "trainings": "trainings"},
-        ),
-        View(
-            "ta-over",
-            "chains",
-            "choice",
-            "Scored on",
-            "here",
-            {"here": "this question's settings", "all": "all stored questions"},
-        ),
-        # Look inside
-        View(
-            "look",
-            "lens",
-            "choice",
-            "Look at",
-            "soft",
-            {
-                "soft": "Soft answers",
-                "agree": "Agreement",
-                "calib": "Calibration",
-                "classes": "Classes",
-                "loss": "Loss",
-                "land": "Landscape",
-                "map": "Map",
-            },
-        ),
-        View("ls", "lens", "int", "Seed", 0, low=0, high=1e12, help="One chain of networks; each seed is another."),
-        View("lt", "lens", "int", "Temperature", 4, low=1, high=20, help="Higher: the small shares become visible."),
-        View(
-            "lf",
-            "lens",
-            "choice",
-            "Pictures",
-            "rescue",
-            {
-                "rescue": "Teacher right, student wrong",
-                "unsure": "Teacher unsure",
-                "all": "A bit of everything",
-                "class": "One class",
-            },
-        ),
-        View("lc", "lens", "int", "Class", 0, low=0, high=1e6),
-        View("img", "lens", "int", "Test image", -1, low=-1, high=1e9),
-        View("lo", "lens", "choice", "Shared errors", "share", {"share": "Share of errors", "kappa": "Beyond chance"}),
-        View("lv", "lens", "choice", "Held against", "kd", {"kd": "direct KD", "scratch": "the student alone"}),
-        View("e", "lens", "int", "Epoch", 0, low=0, high=1e6),
-        View("ld", "lens", "choice", "Directions", "1", {"1": "One direction", "2": "Two directions"}),
-        # Compare
-        View("cmp", "compare", "words", "Compared arms", ()),
-        View("ref", "compare", "int", "Held against", 1, low=1, high=8),
-        View("cc", "compare", "choice", "Curve", "val_acc", CURVES),
-        View("each", "compare", "choice", "Seeds", "band", {"band": "mean and interval", "seeds": "every seed"}),
-        View("mg", "compare", "float", "Too small to matter, points", 0.5, low=0.1, high=5.0),
-        # Learn
-        View("step", "learn", "choice", "Step", "1", {str(number): str(number) for number in range(1, 9)}),
-        View("lesson", "learn", "choice", "Lesson on", "cifar-gap", LESSONS),
-        View("notes", "learn", "choice", "Teacher notes", "closed", {"closed": "closed", "hidden": "hidden"}),
-    )
-}
+_ROWS: tuple[View, ...] = (
+    # Every page
+    View("lock", EVERY_PAGE, "words", "Locked choices", ()),
+    # Playground
+    View("e", "", "int", "Epoch of the replay", 0, low=0, high=100_000),
+    # Capacity gap
+    View("y", "gap", "choice", "Of the student", "accuracy", _GAP_MEASURES),
+    View("x", "gap", "choice", "Teachers placed by", "params", _GAP_AXES),
+    View("via", "gap", "choice", "Chains", "own", _GAP_CHAINS),
+    # Assistants
+    View(
+        "show",
+        "chains",
+        "choice",
+        "Show",
+        "help",
+        {
+            "help": "Does one help?",
+            "map": "Every teacher",
+            "many": "How many?",
+            "paths": "All paths",
+            "worth": "Is it worth it?",
+            "rule": "Which rule?",
+        },
+    ),
+    View("ta-order", "chains", "choice", "Order", "size", {"size": "by size", "gain": "by gain"}),
+    View(
+        "ta-margin",
+        "chains",
+        "float",
+        "Too small to matter, ± points",
+        0.5,
+        low=0.1,
+        high=2.0,
+        help="Differences within this margin count as none; the verdicts follow it.",
+    ),
+    View(
+        "ta-cost",
+        "chains",
+        "choice",
+        "Cost in",
+        "seconds",
+        {"seconds": "seconds", "mac_epochs": "MAC-epochs", "trainings": "trainings"},
+    ),
+    View(
+        "ta-over",
+        "chains",
+        "choice",
+        "Scored on",
+        "here",
+        {"here": "this question's settings", "all": "all stored questions"},
+    ),
+    # Look inside
+    View(
+        "look",
+        "lens",
+        "choice",
+        "Look at",
+        "soft",
+        {
+            "soft": "Soft answers",
+            "agree": "Agreement",
+            "calib": "Calibration",
+            "classes": "Classes",
+            "loss": "Loss",
+            "land": "Landscape",
+            "map": "Map",
+        },
+    ),
+    View("ls", "lens", "int", "Seed", 0, low=0, high=1e12, help="One chain of networks; each seed is another."),
+    View("lt", "lens", "int", "Temperature", 4, low=1, high=20, help="Higher: the small shares become visible."),
+    View(
+        "lf",
+        "lens",
+        "choice",
+        "Pictures",
+        "rescue",
+        {
+            "rescue": "Teacher right, student wrong",
+            "unsure": "Teacher unsure",
+            "all": "A bit of everything",
+            "class": "One class",
+        },
+    ),
+    View("lc", "lens", "int", "Class", 0, low=0, high=1e6),
+    View("img", "lens", "int", "Test image", -1, low=-1, high=1e9),
+    View("lo", "lens", "choice", "Shared errors", "share", {"share": "Share of errors", "kappa": "Beyond chance"}),
+    View("lv", "lens", "choice", "Held against", "kd", {"kd": "direct KD", "scratch": "the student alone"}),
+    View("le", "lens", "int", "Epoch", 0, low=0, high=1e6),
+    View("ld", "lens", "choice", "Directions", "1", {"1": "One direction", "2": "Two directions"}),
+    # Compare
+    View("cmp", "compare", "words", "Compared arms", ()),
+    View("ref", "compare", "int", "Held against", 1, low=1, high=8),
+    View("cc", "compare", "choice", "Curve", "val_acc", CURVES),
+    View("each", "compare", "choice", "Seeds", "band", {"band": "mean and interval", "seeds": "every seed"}),
+    View("mg", "compare", "float", "Too small to matter, points", 0.5, low=0.1, high=5.0),
+    # Learn
+    View("step", "learn", "choice", "Step", "1", {str(number): str(number) for number in range(1, 9)}),
+    View("lesson", "learn", "choice", "Lesson on", "cifar-gap", LESSONS),
+    View("notes", "learn", "choice", "Teacher notes", "closed", {"closed": "closed", "hidden": "hidden"}),
+)
+VIEWS: dict[str, View] = {row.short: row for row in _ROWS}
 _VALUES, _WRITTEN, _VISIT, _PROBLEMS = "views", "views-written", "views-visit", "view-problems"
 
 
