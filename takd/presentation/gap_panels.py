@@ -21,7 +21,7 @@ from takd.analysis.capacity_gap import (
     seed_values,
     teacher_frame,
 )
-from takd.analysis.pool import Pool
+from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import guesses, leave_one_out
 from takd.networks.table import capacity
 from takd.plan import Arm
@@ -69,6 +69,11 @@ def scene(shown: Study, store: Store) -> Scene:
     if name not in memory or memory[name].shown is not shown:
         memory[name] = _scene(shown, here, store, measure, chains)
     return memory[name]
+
+
+def pool_scene(shown: Study, store: Store, measure: Measure, chains: str) -> Scene:
+    """The same for given settings, worked out anew."""
+    return _scene(shown, pool(shown.spec, shown.dataset, store), store, measure, chains)
 
 
 def _scene(shown: Study, here: Pool, store: Store, measure: Measure, chains: str) -> Scene:
