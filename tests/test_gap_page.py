@@ -243,6 +243,21 @@ FORMS = [
 ]
 
 
+def test_own_networks_have_a_place_among_the_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from .own_files import keep
+    from .test_other_pages import fill
+
+    mine = keep("mine.py", 1500).name
+    spec = ExperimentSpec(**{**vars(replace(SMALL, seeds=3)), "assistants": (mine,)})
+    monkeypatch.setenv("TAKD_STORE", str(fill(replace(spec, scope="ladder"), tmp_path / "own").root))
+    for via in ("own", "all"):
+        at = opened(spec, via=via)
+        assert not at.exception and len(charts_of(at)) == 2
+        rows = table_of(charts_of(at)[0], "arm", "state", "teacher").drop_duplicates("arm").set_index("teacher")
+        assert rows.loc[mine, "state"] == "measured"
+        assert mine in charts_of(at)[0][1]
+
+
 @pytest.mark.parametrize(("measure", "axis", "compact", "dark"), FORMS)
 def test_figures_are_valid_in_every_form(measure: str, axis: str, compact: bool, dark: bool, tmp_path: Path) -> None:
     store = Store(tmp_path / "none", [CACHED])

@@ -34,6 +34,8 @@ from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, size_order, start_for, to_json
 
+_KEPT = 48  # ways to look at one pool: four measures of some students
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -68,6 +70,8 @@ def scene(shown: Study, store: Store) -> Scene:
     name = (shown.spec, measure, chains)
     if name not in memory or memory[name].shown is not shown:
         memory[name] = _scene(shown, here, store, measure, chains)
+        for oldest in list(memory)[:-_KEPT]:
+            memory.pop(oldest, None)
     return memory[name]
 
 
@@ -101,12 +105,9 @@ def _by_size(column: pd.Series) -> pd.Series:
 def _lines(
     shown: Study, here: Pool, store: Store, chains: pd.DataFrame, measure: Measure, known: Any, arms: dict[str, Arm]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    values = [seed_values(plan, chains, store, measure) for plan in (here.plan,)]
-    if measure in ("agreement", "calibration"):  # of stages that only the question's own plan has
-        rest = chains[~chains["student_key"].isin(set(here.plan.stages))]
-        values = [values[0], seed_values(shown.plan, rest, store, measure)]
-    table = pd.concat([v.astype({"arm": str}) for v in values], ignore_index=True).drop_duplicates(["arm", "seed"])
-    table = table[table["arm"].isin(set(arms))].reset_index(drop=True)
+    stages = {**shown.plan.stages, **here.plan.stages}
+    values = seed_values(stages, chains, store, measure).astype({"arm": str})
+    table = values[values["arm"].isin(set(arms))].reset_index(drop=True)
     return line_frame(arms, chains, table, known, measure), table
 
 
@@ -137,6 +138,10 @@ def verdict(shown: Study) -> None:
         st.caption(
             ui.plain(gap_words.explained(gap, peak_of(shown.chains), student, len(shown.kd_arms))), width="stretch"
         )
+    if words.failed(shown.facts):
+        st.warning(words.FAILED, icon=":material/warning:")
+    if shown.chosen.as_published:
+        st.warning(words.AS_PUBLISHED, icon=":material/warning:")
 
 
 def settings() -> None:
