@@ -20,6 +20,7 @@ from takd.analysis.whatif import Guess
 from takd.networks.table import capacity
 from takd.plan import Arm, Plan
 from takd.spec import size_order
+from takd.stage import StageSpec
 
 Measure = Literal["accuracy", "gain", "agreement", "calibration"]
 MEASURES: tuple[Measure, ...] = ("accuracy", "gain", "agreement", "calibration")
@@ -37,8 +38,9 @@ LINE_COLUMNS = {
 MEASURED, GUESSED, UNKNOWN = "measured", "estimated", "not run"
 
 
-def seed_values(plan: Plan, chains: pd.DataFrame, store: Store, measure: Measure) -> pd.DataFrame:
-    """One row per finished student (VALUE_COLUMNS) in which the measure is known.
+def seed_values(stages: Mapping[str, StageSpec], chains: pd.DataFrame, store: Store, measure: Measure) -> pd.DataFrame:
+    """One row per finished student (VALUE_COLUMNS) in which the measure is known. `stages`: those of the chains, by
+    key.
 
     accuracy: test accuracy. gain: minus that of the same network trained alone at the same seed, which starts from the
     same weights. agreement: share of test images with the same answer as its direct teacher. calibration: expected
@@ -57,14 +59,14 @@ def seed_values(plan: Plan, chains: pd.DataFrame, store: Store, measure: Measure
             before = alone.get((str(row.student), int(row.seed)), math.nan)
             value = math.nan if row.method == "scratch" else float(row.test_acc) - before
         else:
-            value = _of_result(plan, store.result(str(row.student_key)) or {}, str(row.student_key), measure)
+            value = _of_result(stages, store.result(str(row.student_key)) or {}, str(row.student_key), measure)
         if math.isfinite(value):
             rows.append({"arm": str(row.arm), "seed": int(row.seed), "value": value})
     return tidy(rows, VALUE_COLUMNS)
 
 
-def _of_result(plan: Plan, result: Mapping[str, Any], key: str, measure: Measure) -> float:
-    stage = plan.stages.get(key)
+def _of_result(stages: Mapping[str, StageSpec], result: Mapping[str, Any], key: str, measure: Measure) -> float:
+    stage = stages.get(key)
     teachers = stage.teachers if stage is not None else ()
     value = result.get("ece")
     if measure == "agreement":

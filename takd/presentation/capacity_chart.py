@@ -272,8 +272,8 @@ def _line(rows: pd.DataFrame, dots: pd.DataFrame, method: str, shape: str, y: An
         ).encode(x=x, y=y("mean"), tooltip=_TOOLTIP, size=vega.field("size:Q", scale=None)),
     ]  # fmt: skip
     if method == "kd" and len(guessed):
-        text = hollow.mark("text", dy=-15, fontSize=12, color=palette(scene.dark).muted)
-        marks.append(text.encode(x=x, y=y("mean"), text="note:N"))
+        text = hollow.mark("text", dy=11, fontSize=12, color=palette(scene.dark).muted)
+        marks.append(text.encode(x=x, y=y("low"), text="note:N"))
     return marks
 
 
@@ -315,7 +315,7 @@ def _told(placed: pd.DataFrame, measure: str, picked: str | None) -> pd.DataFram
         f"{_ends_text(low, high, measure)} (estimate)" if state == GUESSED else _around(low, high, n, measure)
         for (low, high, n), state in zip(_ends(placed), placed["state"], strict=True)
     ]
-    notes = [f"{UNKNOWN}, estimate ±{100 * (high - low) / 2:.1f}" for low, high, _ in _ends(placed)]
+    notes = [f"{UNKNOWN}, est. ±{100 * (high - low) / 2:.1f}" for low, high, _ in _ends(placed)]
     size = [240 if str(arm) == picked else 120 for arm in placed["arm"]]
     return placed.assign(what=words, value=said, around=around, size=size, note=notes)
 

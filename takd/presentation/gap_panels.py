@@ -21,7 +21,7 @@ from takd.analysis.capacity_gap import (
     seed_values,
     teacher_frame,
 )
-from takd.analysis.pool import Pool
+from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import guesses, leave_one_out
 from takd.networks.table import capacity
 from takd.plan import Arm
@@ -33,6 +33,8 @@ from takd.presentation.students_chart import estimates_chart, students_chart
 from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, size_order, start_for, to_json
+
+_KEPT = 48  # ways to look at one pool: four measures of some students
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,14 @@ def scene(shown: Study, store: Store) -> Scene:
     name = (shown.spec, measure, chains)
     if name not in memory or memory[name].shown is not shown:
         memory[name] = _scene(shown, here, store, measure, chains)
+        for oldest in list(memory)[:-_KEPT]:
+            memory.pop(oldest, None)
     return memory[name]
+
+
+def pool_scene(shown: Study, store: Store, measure: Measure, chains: str) -> Scene:
+    """The same for given settings, worked out anew."""
+    return _scene(shown, pool(shown.spec, shown.dataset, store), store, measure, chains)
 
 
 def _scene(shown: Study, here: Pool, store: Store, measure: Measure, chains: str) -> Scene:
@@ -96,12 +105,9 @@ def _by_size(column: pd.Series) -> pd.Series:
 def _lines(
     shown: Study, here: Pool, store: Store, chains: pd.DataFrame, measure: Measure, known: Any, arms: dict[str, Arm]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    values = [seed_values(plan, chains, store, measure) for plan in (here.plan,)]
-    if measure in ("agreement", "calibration"):  # of stages that only the question's own plan has
-        rest = chains[~chains["student_key"].isin(set(here.plan.stages))]
-        values = [values[0], seed_values(shown.plan, rest, store, measure)]
-    table = pd.concat([v.astype({"arm": str}) for v in values], ignore_index=True).drop_duplicates(["arm", "seed"])
-    table = table[table["arm"].isin(set(arms))].reset_index(drop=True)
+    stages = {**shown.plan.stages, **here.plan.stages}
+    values = seed_values(stages, chains, store, measure).astype({"arm": str})
+    table = values[values["arm"].isin(set(arms))].reset_index(drop=True)
     return line_frame(arms, chains, table, known, measure), table
 
 
@@ -132,6 +138,10 @@ def verdict(shown: Study) -> None:
         st.caption(
             ui.plain(gap_words.explained(gap, peak_of(shown.chains), student, len(shown.kd_arms))), width="stretch"
         )
+    if words.failed(shown.facts):
+        st.warning(words.FAILED, icon=":material/warning:")
+    if shown.chosen.as_published:
+        st.warning(words.AS_PUBLISHED, icon=":material/warning:")
 
 
 def settings() -> None:

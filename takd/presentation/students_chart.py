@@ -29,6 +29,7 @@ def students_chart(
     width: int | None = None,
 ) -> vega.Chart:
     """One cell per student, all on the same axes: x the teacher's parameters (logarithmic), y the measure.
+    Lines join neighbours that were both run.
 
     frame columns: student, teacher, params, mean, low, high, n, state (takd.analysis.capacity_gap). Cells can be picked
     by `student`; the current one stands on a tinted ground.
@@ -90,6 +91,8 @@ def _row(
     )
     cell = vega.Chart(cells)
     tooltip = [vega.field("student:N"), vega.field("teacher:N"), vega.field("said:N", title="direct KD")]
+    frame = frame.sort_values(["student", "at"], ignore_index=True)
+    frame["run"] = (frame["state"] != MEASURED).cumsum().astype(str) + frame["student"].astype(str)
     measured, guessed = frame[frame["state"] == MEASURED], frame[frame["state"] == GUESSED]
     marks = [
         cell.mark("rect", color=ground.zone, cornerRadius=6, cursor="pointer").encode(
@@ -105,8 +108,8 @@ def _row(
         marks.append(zero.encode(x=x, x2="at2:Q", y=y("mean")))
     base, hollow = vega.Chart(measured), vega.Chart(guessed)
     marks += [
-        base.mark("area", color=color, opacity=0.15).encode(x=x, y=y("low"), y2="high:Q", detail="student:N"),
-        base.mark("line", color=color, strokeWidth=2).encode(x=x, y=y("mean"), detail="student:N"),
+        base.mark("area", color=color, opacity=0.15).encode(x=x, y=y("low"), y2="high:Q", detail="run:N"),
+        base.mark("line", color=color, strokeWidth=2).encode(x=x, y=y("mean"), detail="run:N"),
         base.mark("rule", color=color, strokeWidth=1.5).encode(x=x, y=y("low"), y2="high:Q"),
         base.mark("point", filled=True, size=45, color=color, opacity=1).encode(x=x, y=y("mean"), tooltip=tooltip),
         hollow.mark(

@@ -44,7 +44,7 @@ _GAP_MEASURES = {
     "agreement": "agreement",
     "calibration": "calibration",
 }
-_GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "size ratio"}
+_GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "ratio"}
 _GAP_CHAINS = {"none": "none", "own": "this question's", "all": "via each size"}
 
 _ROWS: tuple[View, ...] = (

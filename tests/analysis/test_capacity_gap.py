@@ -42,11 +42,11 @@ def filled(values: dict[Arm, list[float]], **more: float) -> tuple[Pool, FakeSto
 
 def test_gain_is_paired_with_the_same_seed_s_student_alone() -> None:
     here, store = filled({ALONE: [0.60, 0.70], BIG: [0.65, 0.71, 0.90]})
-    found = seed_values(here.plan, here.chains, store, "gain")
+    found = seed_values(here.plan.stages, here.chains, store, "gain")
     assert {c: str(t) for c, t in found.dtypes.items()} == VALUE_COLUMNS
     rows = {(str(r.arm), int(r.seed)): r.value for r in found.itertuples()}
     assert rows == {("kd 10>2", 0): pytest.approx(0.05), ("kd 10>2", 1): pytest.approx(0.01)}  # nothing alone at seed 2
-    plain = seed_values(here.plan, here.chains, store, "accuracy")
+    plain = seed_values(here.plan.stages, here.chains, store, "accuracy")
     assert len(plain) == 5 and set(plain["arm"]) == {"scratch 2", "kd 10>2"}
 
 
@@ -54,9 +54,9 @@ def test_agreement_is_with_the_direct_teacher_and_calibration_the_error_stored()
     here, store = filled({ALONE: [0.6], CHAIN: [0.7]}, ece=0.04)
     stage = here.plan.stages[here.plan.chains_of(CHAIN)[0].student]
     store.results[stage.key]["agreement"] = {"0" * 32: 0.1, stage.teachers[-1]: 0.8}
-    agreement = seed_values(here.plan, here.chains, store, "agreement")
+    agreement = seed_values(here.plan.stages, here.chains, store, "agreement")
     assert agreement.to_dict("records") == [{"arm": "takd 10>4>2", "seed": 0, "value": 0.8}]  # nobody taught alone
-    calibration = seed_values(here.plan, here.chains, store, "calibration")
+    calibration = seed_values(here.plan.stages, here.chains, store, "calibration")
     assert calibration["value"].tolist() == [0.04, 0.04]
 
 
@@ -76,19 +76,19 @@ def test_lines_say_what_is_measured_estimated_and_not_run() -> None:
     here, store = filled({ALONE: [0.60, 0.62, 0.64], BIG: [0.70, 0.70, 0.73]})
     arms = {arm.name: arm for arm in (ALONE, BIG, SMALL, CHAIN)}
     guess = {SMALL.name: Guess(SMALL.name, 0.66, 0.64, 0.68, 0.01, 9, "made up")}
-    values = seed_values(here.plan, here.chains, store, "accuracy")
+    values = seed_values(here.plan.stages, here.chains, store, "accuracy")
     found = line_frame(arms, here.chains, values, guess, "accuracy")
     assert {c: str(t) for c, t in found.dtypes.items()} == LINE_COLUMNS
     assert found["state"].tolist() == ["measured", "measured", "estimated", "not run"]
     assert found["line"].tolist() == ["scratch", "kd", "kd", "via plain-4"]
     assert found["mean"].tolist()[:3] == pytest.approx([0.62, 0.71, 0.66]) and math.isnan(found["mean"].iloc[3])
-    gains = line_frame(arms, here.chains, seed_values(here.plan, here.chains, store, "gain"), guess, "gain")
+    gains = line_frame(arms, here.chains, seed_values(here.plan.stages, here.chains, store, "gain"), guess, "gain")
     assert gains["arm"].tolist() == [BIG.name, SMALL.name, CHAIN.name]  # the student alone gains nothing over itself
     differences = np.array([0.10, 0.08, 0.09])
     half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / math.sqrt(3)
     assert gains.iloc[0][["mean", "low", "high"]].tolist() == pytest.approx([0.09, 0.09 - half, 0.09 + half])
     assert gains.iloc[1][["mean", "low", "high"]].tolist() == pytest.approx([0.04, 0.02, 0.06])
-    agreement = seed_values(here.plan, here.chains, store, "agreement")
+    agreement = seed_values(here.plan.stages, here.chains, store, "agreement")
     states = line_frame(arms, here.chains, agreement, guess, "agreement").set_index("arm")["state"].to_dict()
     assert states == {BIG.name: "measured", SMALL.name: "not run", CHAIN.name: "not run"}
 
@@ -96,7 +96,7 @@ def test_lines_say_what_is_measured_estimated_and_not_run() -> None:
 def test_no_gain_is_estimated_without_the_student_alone() -> None:
     here, store = filled({BIG: [0.7, 0.7, 0.7]})
     guess = {SMALL.name: Guess(SMALL.name, 0.66, 0.64, 0.68, 0.01, 9, "made up")}
-    values = seed_values(here.plan, here.chains, store, "gain")
+    values = seed_values(here.plan.stages, here.chains, store, "gain")
     found = line_frame({SMALL.name: SMALL}, here.chains, values, guess, "gain")
     assert found["state"].tolist() == ["not run"] and found["mean"].isna().all()
 
