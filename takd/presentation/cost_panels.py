@@ -7,14 +7,18 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
+from takd.analysis.assistants import kept
+from takd.analysis.pool import Pool, settings_of
 from takd.analysis.rules import RULES, Rules, per_seed, rules
+from takd.analysis.verdicts import Verdict, compare
 from takd.analysis.worth import longer_arms, worth_frame
 from takd.methods.table import METHODS
 from takd.presentation import live, panels, ui, view, words
 from takd.presentation.chains_panels import Subject, claim, margin, numbers
 from takd.presentation.lately import pooled
 from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import COSTS, alt_worth, claim_worth, worth_chart
+from takd.presentation.study import Study
+from takd.presentation.worth_chart import COSTS, alt_worth, before_on_front, claim_worth, worth_chart
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
 
@@ -26,7 +30,9 @@ def is_it_worth_it(subject: Subject) -> None:
     longer = longer_arms(chain, subject.dataset, subject.store) if chain is not None else None
     others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
     arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [longer])], cost)
-    said = claim_worth(arms, shown.chosen.name, cost)
+    cheaper = before_on_front(arms, shown.chosen.name, cost)
+    over = _over(shown, subject.pool, cheaper) if cheaper is not None else None
+    said = claim_worth(arms, shown.chosen.name, cost, over)
     claim(said)
     view.segmented("ta-cost", width="content")
     ui.figure(
@@ -36,13 +42,19 @@ def is_it_worth_it(subject: Subject) -> None:
         arms,
         depends=(cost, shown.chosen.name, said),
         title=f"accuracy against {COSTS[cost]}",
-        caption=f"{subject.source} Cost of all distinct trainings, teacher included. Circles: without assistants; "
+        caption=f"{subject.origins} Cost of all distinct trainings, teacher included. Circles: without assistants; "
         "diamonds: chains; squares: other methods; large: the chosen arm. Bars: 95 % t intervals of the mean. The "
         "dashed line is the Pareto front of the means, which says nothing about how certain their order is.",
         arms=panels.shown_arms(shown),
     )
     _equal_cost(chain, longer, subject)
     numbers("worth", lambda: _worth_table(arms))
+
+
+def _over(shown: Study, pool: Pool, cheaper: str) -> Verdict | None:
+    """The chosen arm against a cheaper one, paired by seed; None where no table holds both."""
+    found = [chains for chains in (pool.chains, shown.chains) if {shown.chosen.name, cheaper} <= set(chains["arm"])]
+    return compare(found[0], shown.chosen.name, cheaper, margin()) if found else None
 
 
 def _with_assistants(subject: Subject) -> ExperimentSpec | None:
@@ -109,26 +121,26 @@ def which_rule(subject: Subject) -> None:
 def _scored(subject: Subject) -> tuple[Rules, pd.DataFrame]:
     """The scores for this question's pool, or for those of all stored questions; kept with the pool."""
     everything, limit = view.get("ta-over") == "all", margin()
-    pools = {id(subject.pool): subject.pool}
+    pools = {"here": subject.pool}
     if everything:
         datasets = ui.datasets()
         for spec in panels.library(subject.store):
             if datasets[spec.dataset].fingerprint is not None and METHODS[spec.method].wiring != "sub-models":
                 found = pooled(spec, datasets[spec.dataset], subject.store)
-                pools[id(found)] = found
-    memory = vars(subject.pool).setdefault("rules", {})
-    name = (tuple(pools), limit)
-    if name not in memory:
-        memory.clear()
+                if found is not subject.pool:
+                    pools[f"{settings_of(spec)} {found.sizes} {found.arms['n'].sum()}"] = found
+
+    def made() -> tuple[Rules, pd.DataFrame]:
         scored = rules([(pool, subject.store) for pool in pools.values()], limit)
-        memory[name] = scored, per_seed(scored.cases, limit)
-    return memory[name]
+        return scored, per_seed(scored.cases, limit)
+
+    return kept(subject.pool, ("rules", tuple(pools), limit), made)
 
 
 def _where(found: Rules, subject: Subject) -> str:
     seeds = found.cases[["pool", "seed"]].drop_duplicates()
     pairs = words.listing(f"{teacher} > {student}" for teacher, student in found.pairs) or "no pair"
-    lead = subject.source if view.get("ta-over") == "here" else "All stored questions of this server."
+    lead = subject.origins if view.get("ta-over") == "here" else "All stored questions of this server."
     return f"{lead} {words.capital(words.count(len(found.pairs), 'pair'))} ({ui.plain(pairs)}), n = {len(seeds)} seeds."
 
 
