@@ -10,6 +10,7 @@ import streamlit as st
 
 from takd.analysis.pool import Pool, plan_of_paths
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
 from takd.presentation import lately, live, ui
 from takd.presentation.chains_panels import Subject
 from takd.presentation.choices import carry
@@ -73,15 +74,20 @@ def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> N
             section(Subject(shown, store, partial(pool_of, shown, store)))
 
 
-def no_row_of_networks(shown: Study) -> None:
+def in_one_network(spec: ExperimentSpec) -> bool:
+    """Whether a question is about sub-models of one network."""
+    return METHODS[spec.method].wiring == "sub-models"
+
+
+def no_row_of_networks(spec: ExperimentSpec) -> None:
     """Sub-models of one network have nobody in between."""
     st.info(
-        f"{ui.plain(live.describe(shown.spec))} trains the sub-models of one network together: there is no row of "
+        f"{ui.plain(live.describe(spec))} trains the sub-models of one network together: there is no row of "
         "networks, and so no assistant to compare. Choose another method above, or look at it on the Playground.",
         icon=":material/info:",
     )
     with st.container(horizontal=True):
         if st.button("Open on the Playground", key="chains-back", icon=":material/arrow_back:"):
-            st.switch_page(PLAYGROUND, query_params=carry(shown.spec))
+            st.switch_page(PLAYGROUND, query_params=carry(spec))
         if st.button("Show a row of networks", key="chains-start", icon=":material/linear_scale:"):
-            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(shown.spec.dataset)))
+            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(spec.dataset)))

@@ -53,14 +53,19 @@ class Subject:
         """Where the numbers of the question come from, for captions."""
         return ui.plain(panels.origin_line(self.shown, self.store))
 
+    @cached_property
+    def mixed(self) -> str:
+        """Where the numbers of all paths come from, where that is more than one place; else empty."""
+        done = self.pool.arms[self.pool.arms["n"] > 0]
+        found = sorted(set(done["origin"].dropna().astype(str)), key="live cached imported".find)
+        return "+".join(found) if len(found) > 1 else ""
+
     @property
     def origins(self) -> str:
-        """The same for figures of all paths, some of which other runs have trained."""
-        done = self.pool.arms[self.pool.arms["n"] > 0]
-        origins = sorted(set(done["origin"].dropna().astype(str)), key="live cached imported".find)
-        if not origins or "+".join(origins) == origin_of(self.shown, self.store)[0]:
+        """The same as `source` for figures of all paths, some of which other runs have trained."""
+        if not self.mixed or self.mixed == origin_of(self.shown, self.store)[0]:
             return self.source
-        mixed = words.provenance("+".join(origins), None, None, self.shown.seeds_done)
+        mixed = words.provenance(self.mixed, None, None, self.shown.seeds_done)
         return ui.plain(f"{self.dataset.label}, {mixed}.")
 
 
@@ -149,8 +154,8 @@ def every_teacher(subject: Subject) -> None:
         cells,
         depends=(guessed, picked),
         title=f"gain of one assistant for {spec.student}",
-        caption=f"{subject.origins} Gain over direct KD from the same teacher, in points, with its 95 % interval. Green "
-        "wins, purple loses; paler with an outline: the interval holds 0; dashed: not run"
+        caption=f"{subject.origins} Gain over direct KD from the same teacher, in points, with its 95 % interval. "
+        "Green wins, purple loses; paler with an outline: the interval holds 0; dashed: not run"
         + (", with an estimate and the error it makes on measured arms." if len(guessed) else "."),
         pick=pick,
         arms=chain_card.as_questions(subject.spec, pool, cells.loc[cells["n"] > 0, "arm"]),

@@ -22,6 +22,11 @@ from takd.presentation.worth_chart import COSTS, alt_worth, before_on_front, cla
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
 
+_MIXED = (
+    " Not all of these seconds were measured on one machine or in one run, so they compare roughly; MAC-epochs do not "
+    "depend on that."
+)
+
 
 def is_it_worth_it(subject: Subject) -> None:
     """Accuracy against cost, with the equal-cost control."""
@@ -44,7 +49,8 @@ def is_it_worth_it(subject: Subject) -> None:
         title=f"accuracy against {COSTS[cost]}",
         caption=f"{subject.origins} Cost of all distinct trainings, teacher included. Circles: without assistants; "
         "diamonds: chains; squares: other methods; large: the chosen arm. Bars: 95 % t intervals of the mean. The "
-        "dashed line is the Pareto front of the means, which says nothing about how certain their order is.",
+        "dashed line is the Pareto front of the means, which says nothing about how certain their order is."
+        + (_MIXED if cost == "seconds" and subject.mixed else ""),
         arms=panels.shown_arms(shown),
     )
     _equal_cost(chain, longer, subject)

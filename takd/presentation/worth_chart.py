@@ -145,12 +145,13 @@ def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds", over_che
     name = capital(arm_label(chosen))
     if bool(own["front"]):
         lead = f"{name} is on the Pareto front"
+        rival = arm_label(over_cheaper.against) if over_cheaper is not None else ""
         if over_cheaper is None or over_cheaper.against not in rows:
             return f"{lead}: of what is measured, nothing reaches more for less {unit}"
         share = share_of_cost(rows[over_cheaper.against], own, cost)
-        part = f" at {share:.0%} of the {unit}".replace("%", " %") if known(share) else ""
-        over = f"over {arm_label(over_cheaper.against)}{part}"
-        return f"{lead}, but {over}: {kind_of(over_cheaper)}, {gain_text(over_cheaper)} ({interval_text(over_cheaper)})"
+        part = f", which takes {share:.0%} of the {unit}".replace("%", " %") if known(share) else ""
+        gain = f"{kind_of(over_cheaper)}, {gain_text(over_cheaper)} ({interval_text(over_cheaper)})"
+        return f"{lead}; against {rival}{part}: {gain}"
     better = arms[(arms[cost] <= own[cost]) & (arms["mean"] >= own["mean"]) & (arms["arm"] != chosen)]
     best = better.sort_values(cost).iloc[0]
     share = share_of_cost(best, own, cost)

@@ -153,7 +153,7 @@ def test_a_chain_on_the_front_is_held_against_the_next_cheaper_arm() -> None:
     assert before_on_front(arms, "kd 10>2") is None
     unsure = judge([0.0, 0.01, 0.02], arm="takd 10>4>2", against="kd 4>2")
     said = claim_worth(arms, "takd 10>4>2", over_cheaper=unsure)
-    assert "over direct KD 4 → 2 at 25 % of the time: cannot tell yet, +1.0 points" in said
+    assert "against direct KD 4 → 2, which takes 25 % of the time: cannot tell yet, +1.0 points" in said
     beaten = claim_worth(arms, "kd 10>2")
     assert "not on the Pareto front: direct KD 4 → 2 reaches 70.0 % for 29 % of the time" in beaten
     assert "not known" in claim_worth(arms, "takd 10>6>2")
