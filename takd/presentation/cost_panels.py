@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from takd.analysis.assistants import kept
+from takd.analysis.frames import arm_frame
 from takd.analysis.pool import Pool, settings_of
 from takd.analysis.rules import RULES, Rules, per_seed, rules
 from takd.analysis.verdicts import Verdict, compare
-from takd.analysis.worth import longer_arms, worth_frame
+from takd.analysis.worth import against_longer, longer_chains, worth_frame
 from takd.methods.table import METHODS
 from takd.presentation import live, panels, ui, view, words
 from takd.presentation.chains_panels import Subject, claim, margin, numbers
@@ -32,9 +33,9 @@ def is_it_worth_it(subject: Subject) -> None:
     """Accuracy against cost, with the equal-cost control."""
     spec, shown = subject.spec, subject.shown
     cost, chain = view.get("ta-cost"), _with_assistants(subject)
-    longer = longer_arms(chain, subject.dataset, subject.store) if chain is not None else None
+    longer = longer_chains(chain, subject.dataset, subject.store) if chain is not None else None
     others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
-    arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [longer])], cost)
+    arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [arm_frame(longer)])], cost)
     cheaper = before_on_front(arms, shown.chosen.name, cost)
     over = _over(shown, subject.pool, cheaper) if cheaper is not None else None
     said = claim_worth(arms, shown.chosen.name, cost, over)
@@ -74,14 +75,17 @@ def _equal_cost(chain: ExperimentSpec | None, longer: pd.DataFrame | None, subje
     """What direct KD reaches with the assistants' budget, or the button that trains it."""
     if chain is None or longer is None:
         return
-    row, via = longer.iloc[0], words.listing(chain.assistants)
+    row, via = arm_frame(longer).iloc[0], words.listing(chain.assistants)
     spends = f"direct KD whose student trains longer, for the epochs that {via} would have taken"
     with st.container(border=True):
         if row["n"]:
             reached = words.accuracy(float(row["mean"]), float(row["half"]))
             cost = words.duration(float(row["seconds"]))
             told = f"reaches {reached} (n = {int(row['n'])}, {cost})"
-            st.markdown(f"**Equal cost.** {ui.plain(words.capital(spends))} {ui.plain(told)}.")
+            st.markdown(f"**Equal cost.** {ui.plain(words.capital(spends))}, {ui.plain(told)}.")
+            verdict = against_longer(subject.pool, chain, longer, margin())
+            if verdict.n:
+                st.markdown(ui.plain(words.verdict_sentence(verdict)))
         else:
             st.markdown(f"**Equal cost: not run.** {ui.plain(words.capital(spends))}, is the fair rival of a chain.")
         if int(row["n"]) < subject.spec.seeds and not read_only():
