@@ -30,9 +30,9 @@ def page(study: Study) -> None:
         chains_live.watching(run.id, study, store, section)
 
 
-if shown is not None and shown.several:
-    chains_live.no_row_of_networks(shown)
-elif shown is not None:
+if chains_live.in_one_network(spec):
+    chains_live.no_row_of_networks(spec)
+elif shown is not None and not shown.several:
     page(shown)
 else:
     asked = chains_live.being_trained(spec, ui.datasets()[spec.dataset], store)

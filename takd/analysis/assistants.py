@@ -5,8 +5,9 @@ Gains are paired by seed and fractions; every verdict is takd.analysis.verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pandas as pd
 
@@ -17,6 +18,8 @@ from takd.analysis.verdicts import LEAST_SEEDS, Verdict, compare, judge, paired_
 from takd.plan import Arm
 from takd.spec import size_order
 
+T = TypeVar("T")
+_KEPT = 32  # answers with a pool: teachers, students and margins that people try
 _WORD, _EXACT, _COUNT, _FLAG = "category", "float64", "int16", "bool"
 MAP_COLUMNS = {
     "teacher": _WORD, "assistant": _WORD, "arm": "str", "state": _WORD, "gain": _EXACT, "low": _EXACT,
@@ -78,6 +81,17 @@ def measured(pool: Pool, arms: Iterable[Arm]) -> tuple[Arm, ...]:
 def certain(verdict: Verdict) -> bool:
     """Whether the interval of a gain lies on one side of 0; never with fewer than three seeds."""
     return verdict.n >= LEAST_SEEDS and (verdict.interval.low > 0 or verdict.interval.high < 0)
+
+
+def kept(pool: Pool, name: tuple[object, ...], make: Callable[[], T]) -> T:
+    """What follows from a pool, worked out once and kept with it: many visitors look at the same one, and a pool never
+    changes."""
+    memory: dict[tuple[object, ...], T] = vars(pool).setdefault("kept", {})
+    if name not in memory:
+        for oldest in list(memory)[: len(memory) - _KEPT + 1]:
+            memory.pop(oldest, None)
+        memory[name] = make()
+    return memory[name]
 
 
 def gain_map(pool: Pool, student: str, margin: float = MARGIN) -> pd.DataFrame:

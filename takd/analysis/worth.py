@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from takd.analysis.frames import Store, arm_frame, chain_frame, tidy
+from takd.analysis.frames import Store, chain_frame, tidy
 from takd.analysis.pool import Pool
+from takd.analysis.statistics import MARGIN
+from takd.analysis.verdicts import Verdict, compare
 from takd.data.table import Dataset
 from takd.plan import Arm, Plan, build_plan
 from takd.spec import ExperimentSpec
@@ -75,10 +77,17 @@ def worth_frame(
     return table.sort_values([cost, "mean"], ignore_index=True, kind="stable")
 
 
-def longer_arms(spec: ExperimentSpec, dataset: Dataset, store: Store) -> pd.DataFrame | None:
-    """The arm frame and so the accuracy of the equal-cost control, n = 0 where it is not trained."""
+def longer_chains(spec: ExperimentSpec, dataset: Dataset, store: Store) -> pd.DataFrame | None:
+    """The chain frame of the equal-cost control (its arm_frame has n = 0 where it is not trained); None without
+    assistants."""
     plan = longer_plan(spec, dataset)
-    return None if plan is None else arm_frame(chain_frame(plan, store))
+    return None if plan is None else chain_frame(plan, store)
+
+
+def against_longer(pool: Pool, spec: ExperimentSpec, longer: pd.DataFrame, margin: float = MARGIN) -> Verdict:
+    """The chain of the question's assistants minus the equal-cost control, paired by seed."""
+    both = pd.concat([frame.astype({"arm": str}) for frame in (pool.chains, longer)], ignore_index=True)
+    return compare(both, Arm("takd", spec.path).name, str(longer["arm"].iloc[0]), margin)
 
 
 def share_of_cost(row: pd.Series, against: pd.Series, cost: str = "seconds") -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +43,7 @@ def chain_map(
     teachers, assistants = list(dict.fromkeys(table["teacher"])), list(dict.fromkeys(table["assistant"]))
     prefix = _family((*teachers, *assistants)) if compact else ""
     step = 52 if compact else 62
-    short = f"replace(datum.value, '{prefix}', '')" if prefix else "datum.value"
+    short = f"replace(datum.value, {json.dumps(prefix)}, '')" if prefix else "datum.value"
     axis = vega.part(
         orient="top", title=f"assistant {prefix}…" if prefix else "assistant", labelAngle=0, grid=False,
         labelColor=ground.text, labelFontSize=13, labelExpr=short,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from takd.analysis.pool import Pool, plan_of_paths
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
 from takd.presentation import lately, live, ui
 from takd.presentation.chains_panels import Subject
 from takd.presentation.choices import carry
@@ -27,10 +29,18 @@ def pool_of(shown: Study, store: Store) -> Pool:
     return lately.pooled(shown.spec, shown.dataset, store)
 
 
+def _lately_pooled(shown: Study, store: Store) -> Pool:
+    name = f"{store.root} {shown.spec}"
+    return shared_lately("pool", name, lately.STUDY_SECONDS, lambda: pool_of(shown, store))
+
+
 def run_of(shown: Study, store: Store) -> RunInfo | None:
     """The newest run that trains or waits and holds a stage of the question's ladder or of the question itself."""
+    runs = live.active_runs(store)
+    if not runs:  # the keys of every path take a while to work out
+        return None
     keys = {*plan_of_paths(shown.spec, shown.dataset).stages, *shown.plan.stages}
-    return next((run for run in live.active_runs(store) if not keys.isdisjoint(run.keys)), None)
+    return next((run for run in runs if not keys.isdisjoint(run.keys)), None)
 
 
 def being_trained(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study | None:
@@ -52,10 +62,8 @@ def watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject
         with st.container():
             live.run_card(now, store, place="chains")
         fresh = lately.live_study(shown.spec, shown.dataset, store)
-        name = f"{store.root} {shown.spec}"
-        pool = shared_lately("pool", name, lately.STUDY_SECONDS, lambda: pool_of(shown, store))
         with st.container():
-            section(Subject(fresh, pool, store, live=True))
+            section(Subject(fresh, store, partial(_lately_pooled, shown, store), live=True))
 
 
 def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
@@ -63,18 +71,23 @@ def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> N
     with st.container():
         st.container()
         with st.container():
-            section(Subject(shown, pool_of(shown, store), store))
+            section(Subject(shown, store, partial(pool_of, shown, store)))
 
 
-def no_row_of_networks(shown: Study) -> None:
+def in_one_network(spec: ExperimentSpec) -> bool:
+    """Whether a question is about sub-models of one network."""
+    return METHODS[spec.method].wiring == "sub-models"
+
+
+def no_row_of_networks(spec: ExperimentSpec) -> None:
     """Sub-models of one network have nobody in between."""
     st.info(
-        f"{ui.plain(live.describe(shown.spec))} trains the sub-models of one network together: there is no row of "
+        f"{ui.plain(live.describe(spec))} trains the sub-models of one network together: there is no row of "
         "networks, and so no assistant to compare. Choose another method above, or look at it on the Playground.",
         icon=":material/info:",
     )
     with st.container(horizontal=True):
         if st.button("Open on the Playground", key="chains-back", icon=":material/arrow_back:"):
-            st.switch_page(PLAYGROUND, query_params=carry(shown.spec))
+            st.switch_page(PLAYGROUND, query_params=carry(spec))
         if st.button("Show a row of networks", key="chains-start", icon=":material/linear_scale:"):
-            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(shown.spec.dataset)))
+            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(spec.dataset)))

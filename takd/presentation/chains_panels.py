@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import pandas as pd
 import streamlit as st
 
-from takd.analysis.assistants import by_length, gain_map, longer_against_shorter, winner
+from takd.analysis.assistants import by_length, gain_map, kept, longer_against_shorter, winner
 from takd.analysis.lattice import lattice, training_arms
 from takd.analysis.pool import Pool
 from takd.analysis.verdicts import Verdict, compare
@@ -21,19 +21,24 @@ from takd.presentation.chain_map import alt_map, chain_map, claim_map
 from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
 from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
 from takd.presentation.phrases import row_label
-from takd.presentation.study import Study, assistant_rows
+from takd.presentation.study import Study, assistant_rows, origin_of
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What the page is about: a question that has results, with every path of its ladder. `live`: a run works on it."""
+    """What the page is about: a question that has results. `look_up` gives every path of its ladder, which not every
+    section needs; `live`: a run works on it."""
 
     shown: Study
-    pool: Pool
     store: Store
+    look_up: Callable[[], Pool]
     live: bool = False
+
+    @cached_property
+    def pool(self) -> Pool:
+        return self.look_up()
 
     @property
     def spec(self) -> ExperimentSpec:
@@ -45,8 +50,23 @@ class Subject:
 
     @property
     def source(self) -> str:
-        """Where the numbers come from, for captions."""
+        """Where the numbers of the question come from, for captions."""
         return ui.plain(panels.origin_line(self.shown, self.store))
+
+    @cached_property
+    def mixed(self) -> str:
+        """Where the numbers of all paths come from, where that is more than one place; else empty."""
+        done = self.pool.arms[self.pool.arms["n"] > 0]
+        found = sorted(set(done["origin"].dropna().astype(str)), key="live cached imported".find)
+        return "+".join(found) if len(found) > 1 else ""
+
+    @property
+    def origins(self) -> str:
+        """The same as `source` for figures of all paths, some of which other runs have trained."""
+        if not self.mixed or self.mixed == origin_of(self.shown, self.store)[0]:
+            return self.source
+        mixed = words.provenance(self.mixed, None, None, self.shown.seeds_done)
+        return ui.plain(f"{self.dataset.label}, {mixed}.")
 
 
 def margin() -> float:
@@ -121,8 +141,9 @@ def _help_table(shown: Study, summary: pd.DataFrame) -> pd.DataFrame:
 def every_teacher(subject: Subject) -> None:
     """The map of teachers and assistants for this student, with a card for the picked cell."""
     pool, spec = subject.pool, subject.spec
-    cells = gain_map(pool, spec.student, margin())
-    guessed = chain_card.gains_guessed(pool, cells)
+    limit = margin()
+    cells = kept(pool, ("map", spec.student, limit), lambda: gain_map(pool, spec.student, limit))
+    guessed = kept(pool, ("guessed", spec.student), lambda: chain_card.gains_guessed(pool, cells))
     claim(claim_map(cells, spec.student))
     pick = ui.Pick("arm", {arm: chain_card.steps(arm) for arm in cells["arm"]}, label="Chain", nothing="pick a cell")
     picked = ui.picked("chains-map", pick)
@@ -133,8 +154,8 @@ def every_teacher(subject: Subject) -> None:
         cells,
         depends=(guessed, picked),
         title=f"gain of one assistant for {spec.student}",
-        caption=f"{subject.source} Gain over direct KD from the same teacher, in points, with its 95 % interval. Green "
-        "wins, purple loses; paler with an outline: the interval holds 0; dashed: not run"
+        caption=f"{subject.origins} Gain over direct KD from the same teacher, in points, with its 95 % interval. "
+        "Green wins, purple loses; paler with an outline: the interval holds 0; dashed: not run"
         + (", with an estimate and the error it makes on measured arms." if len(guessed) else "."),
         pick=pick,
         arms=chain_card.as_questions(subject.spec, pool, cells.loc[cells["n"] > 0, "arm"]),
@@ -146,8 +167,9 @@ def every_teacher(subject: Subject) -> None:
 def how_many(subject: Subject) -> None:
     """Accuracy and cost by the number of assistants."""
     pool, spec = subject.pool, subject.spec
-    paths = by_length(pool, spec.teacher, spec.student)
-    steps = longer_against_shorter(pool, paths, margin())
+    limit, ends = margin(), (spec.teacher, spec.student)
+    paths = kept(pool, ("lengths", ends), lambda: by_length(pool, *ends))
+    steps = kept(pool, ("steps", ends, limit), lambda: longer_against_shorter(pool, paths, limit))
     said = claim_lengths(paths, steps)
     claim(said)
     ui.figure(
@@ -157,7 +179,7 @@ def how_many(subject: Subject) -> None:
         paths,
         depends=(said,),
         title="accuracy by number of assistants",
-        caption=f"{subject.source} Line: for each number the path that is best on validation images; pale: the other "
+        caption=f"{subject.origins} Line: for each number the path that is best on validation images; pale: the other "
         "paths. Bars: 95 % t intervals of the mean accuracy. The sentence above pairs by seed, and its intervals are "
         "widened for the choice of path.",
         arms=chain_card.as_questions(spec, pool, paths["arm"]),
@@ -169,7 +191,8 @@ def all_paths(subject: Subject) -> None:
     """The lattice of all paths, with a card for the picked one."""
     pool, spec = subject.pool, subject.spec
     training = training_arms(pool.plan, subject.store) if subject.live else frozenset()
-    tree = lattice(pool, spec.teacher, spec.student, training, margin())
+    name = ("lattice", spec.teacher, spec.student, training, margin())
+    tree = kept(pool, name, lambda: lattice(pool, spec.teacher, spec.student, training, margin()))
     said = claim_lattice(tree)
     claim(said)
     names = {str(arm): chain_card.steps(str(arm)) for arm in tree.nodes["arm"]}
@@ -183,7 +206,7 @@ def all_paths(subject: Subject) -> None:
         tree.nodes,
         depends=(tree.columns, picked, said),
         title="all paths from teacher to student",
-        caption=f"{subject.source} After figure 5 of Mirzadeh et al. 2020. A node is a network at the end of a path, "
+        caption=f"{subject.origins} After figure 5 of Mirzadeh et al. 2020. A node is a network at the end of a path, "
         "with its test accuracy; on the lines: points over the same network taught by the teacher directly, bold where "
         "the 95 % interval leaves out 0. Hollow: not run; ◌: time estimated from other trainings of the same networks."
         + (left_out if tree.shown < tree.whole else ""),

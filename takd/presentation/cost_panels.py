@@ -7,26 +7,38 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
+from takd.analysis.assistants import kept
+from takd.analysis.frames import arm_frame
+from takd.analysis.pool import Pool, settings_of
 from takd.analysis.rules import RULES, Rules, per_seed, rules
-from takd.analysis.worth import longer_arms, worth_frame
+from takd.analysis.verdicts import Verdict, compare
+from takd.analysis.worth import against_longer, longer_chains, worth_frame
 from takd.methods.table import METHODS
 from takd.presentation import live, panels, ui, view, words
 from takd.presentation.chains_panels import Subject, claim, margin, numbers
 from takd.presentation.lately import pooled
 from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import COSTS, alt_worth, claim_worth, worth_chart
+from takd.presentation.study import Study
+from takd.presentation.worth_chart import COSTS, alt_worth, before_on_front, claim_worth, worth_chart
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
+
+_MIXED = (
+    " Not all of these seconds were measured on one machine or in one run, so they compare roughly; MAC-epochs do not "
+    "depend on that."
+)
 
 
 def is_it_worth_it(subject: Subject) -> None:
     """Accuracy against cost, with the equal-cost control."""
     spec, shown = subject.spec, subject.shown
     cost, chain = view.get("ta-cost"), _with_assistants(subject)
-    longer = longer_arms(chain, subject.dataset, subject.store) if chain is not None else None
+    longer = longer_chains(chain, subject.dataset, subject.store) if chain is not None else None
     others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
-    arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [longer])], cost)
-    said = claim_worth(arms, shown.chosen.name, cost)
+    arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [arm_frame(longer)])], cost)
+    cheaper = before_on_front(arms, shown.chosen.name, cost)
+    over = _over(shown, subject.pool, cheaper) if cheaper is not None else None
+    said = claim_worth(arms, shown.chosen.name, cost, over)
     claim(said)
     view.segmented("ta-cost", width="content")
     ui.figure(
@@ -36,13 +48,20 @@ def is_it_worth_it(subject: Subject) -> None:
         arms,
         depends=(cost, shown.chosen.name, said),
         title=f"accuracy against {COSTS[cost]}",
-        caption=f"{subject.source} Cost of all distinct trainings, teacher included. Circles: without assistants; "
+        caption=f"{subject.origins} Cost of all distinct trainings, teacher included. Circles: without assistants; "
         "diamonds: chains; squares: other methods; large: the chosen arm. Bars: 95 % t intervals of the mean. The "
-        "dashed line is the Pareto front of the means, which says nothing about how certain their order is.",
+        "dashed line is the Pareto front of the means, which says nothing about how certain their order is."
+        + (_MIXED if cost == "seconds" and subject.mixed else ""),
         arms=panels.shown_arms(shown),
     )
     _equal_cost(chain, longer, subject)
     numbers("worth", lambda: _worth_table(arms))
+
+
+def _over(shown: Study, pool: Pool, cheaper: str) -> Verdict | None:
+    """The chosen arm against a cheaper one, paired by seed; None where no table holds both."""
+    found = [chains for chains in (pool.chains, shown.chains) if {shown.chosen.name, cheaper} <= set(chains["arm"])]
+    return compare(found[0], shown.chosen.name, cheaper, margin()) if found else None
 
 
 def _with_assistants(subject: Subject) -> ExperimentSpec | None:
@@ -56,14 +75,17 @@ def _equal_cost(chain: ExperimentSpec | None, longer: pd.DataFrame | None, subje
     """What direct KD reaches with the assistants' budget, or the button that trains it."""
     if chain is None or longer is None:
         return
-    row, via = longer.iloc[0], words.listing(chain.assistants)
+    row, via = arm_frame(longer).iloc[0], words.listing(chain.assistants)
     spends = f"direct KD whose student trains longer, for the epochs that {via} would have taken"
     with st.container(border=True):
         if row["n"]:
             reached = words.accuracy(float(row["mean"]), float(row["half"]))
             cost = words.duration(float(row["seconds"]))
             told = f"reaches {reached} (n = {int(row['n'])}, {cost})"
-            st.markdown(f"**Equal cost.** {ui.plain(words.capital(spends))} {ui.plain(told)}.")
+            st.markdown(f"**Equal cost.** {ui.plain(words.capital(spends))}, {ui.plain(told)}.")
+            verdict = against_longer(subject.pool, chain, longer, margin())
+            if verdict.n:
+                st.markdown(ui.plain(words.verdict_sentence(verdict)))
         else:
             st.markdown(f"**Equal cost: not run.** {ui.plain(words.capital(spends))}, is the fair rival of a chain.")
         if int(row["n"]) < subject.spec.seeds and not read_only():
@@ -109,26 +131,26 @@ def which_rule(subject: Subject) -> None:
 def _scored(subject: Subject) -> tuple[Rules, pd.DataFrame]:
     """The scores for this question's pool, or for those of all stored questions; kept with the pool."""
     everything, limit = view.get("ta-over") == "all", margin()
-    pools = {id(subject.pool): subject.pool}
+    pools = {"here": subject.pool}
     if everything:
         datasets = ui.datasets()
         for spec in panels.library(subject.store):
             if datasets[spec.dataset].fingerprint is not None and METHODS[spec.method].wiring != "sub-models":
                 found = pooled(spec, datasets[spec.dataset], subject.store)
-                pools[id(found)] = found
-    memory = vars(subject.pool).setdefault("rules", {})
-    name = (tuple(pools), limit)
-    if name not in memory:
-        memory.clear()
+                if found is not subject.pool:
+                    pools[f"{settings_of(spec)} {found.sizes} {found.arms['n'].sum()}"] = found
+
+    def made() -> tuple[Rules, pd.DataFrame]:
         scored = rules([(pool, subject.store) for pool in pools.values()], limit)
-        memory[name] = scored, per_seed(scored.cases, limit)
-    return memory[name]
+        return scored, per_seed(scored.cases, limit)
+
+    return kept(subject.pool, ("rules", tuple(pools), limit), made)
 
 
 def _where(found: Rules, subject: Subject) -> str:
     seeds = found.cases[["pool", "seed"]].drop_duplicates()
     pairs = words.listing(f"{teacher} > {student}" for teacher, student in found.pairs) or "no pair"
-    lead = subject.source if view.get("ta-over") == "here" else "All stored questions of this server."
+    lead = subject.origins if view.get("ta-over") == "here" else "All stored questions of this server."
     return f"{lead} {words.capital(words.count(len(found.pairs), 'pair'))} ({ui.plain(pairs)}), n = {len(seeds)} seeds."
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from takd.analysis.verdicts import Verdict
 from takd.analysis.worth import share_of_cost
 from takd.presentation import vega
 from takd.presentation.formats import accuracy, count, duration, known, listing, percent, size
 from takd.presentation.marks import accuracy_axis, halo, message_chart
-from takd.presentation.phrases import arm_label, capital
+from takd.presentation.phrases import arm_label, capital, gain_text, interval_text, kind_of
 from takd.presentation.theme import color_name, configure, palette, scale_color
 
 COSTS = {
@@ -126,8 +127,16 @@ def _told(arms: pd.DataFrame, cost: str, chosen: str, dark: bool) -> pd.DataFram
     )
 
 
-def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds") -> str:
-    """One sentence: what reaches at least as much as the chosen arm for less, or that nothing measured does."""
+def before_on_front(arms: pd.DataFrame, chosen: str, cost: str = "seconds") -> str | None:
+    """The next cheaper arm of the Pareto front, where the chosen one is on it: what its extra cost is to be held
+    against."""
+    front = [str(arm) for arm in arms[arms["front"]].sort_values(cost)["arm"]]
+    return front[front.index(chosen) - 1] if chosen in front[1:] else None
+
+
+def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds", over_cheaper: Verdict | None = None) -> str:
+    """One sentence: what reaches at least as much as the chosen arm for less; or that nothing measured does, and then
+    what it wins over the next cheaper arm of the front (`over_cheaper`)."""
     rows = {str(row["arm"]): row for _, row in arms.iterrows()}
     if chosen not in rows or not known(rows[chosen][cost]):
         return "The chosen arm has no finished seed yet, so its accuracy and cost are not known"
@@ -135,7 +144,14 @@ def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds") -> str:
     unit = {"seconds": "time", "mac_epochs": "computation", "trainings": "number of trainings"}[cost]
     name = capital(arm_label(chosen))
     if bool(own["front"]):
-        return f"{name} is on the Pareto front: of what is measured, nothing reaches more for less {unit}"
+        lead = f"{name} is on the Pareto front"
+        rival = arm_label(over_cheaper.against) if over_cheaper is not None else ""
+        if over_cheaper is None or over_cheaper.against not in rows:
+            return f"{lead}: of what is measured, nothing reaches more for less {unit}"
+        share = share_of_cost(rows[over_cheaper.against], own, cost)
+        part = f", which takes {share:.0%} of the {unit}".replace("%", " %") if known(share) else ""
+        gain = f"{kind_of(over_cheaper)}, {gain_text(over_cheaper)} ({interval_text(over_cheaper)})"
+        return f"{lead}; against {rival}{part}: {gain}"
     better = arms[(arms[cost] <= own[cost]) & (arms["mean"] >= own["mean"]) & (arms["arm"] != chosen)]
     best = better.sort_values(cost).iloc[0]
     share = share_of_cost(best, own, cost)

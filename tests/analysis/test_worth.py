@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from takd.analysis.frames import arm_frame
 from takd.analysis.pool import plan_of_paths, pool
-from takd.analysis.worth import longer_arms, longer_plan, pareto, share_of_cost, worth_frame
+from takd.analysis.worth import against_longer, longer_chains, longer_plan, pareto, share_of_cost, worth_frame
 from takd.plan import Arm
 from takd.spec import start_for
 from tests.analysis.fakes import DATASET, FakeStore
@@ -66,12 +67,18 @@ def test_the_equal_cost_control_trains_longer() -> None:
     short = usual.stages[usual.chains_of(Arm("kd", ("plain-10", "plain-2")))[0].student].recipe.epochs
     long = plan.stages[plan.chains[0].student].recipe.epochs
     assert long == 2 * short  # one assistant, trained for as many epochs as the student
-    assert longer_arms(SPEC, DATASET, store).iloc[0]["n"] == 0
+    assert not longer_chains(SPEC, DATASET, store)["done"].any()
     for chain in plan.chains:
         for key in chain.keys:
             store.finish(plan, key, 0.7)
-    longer = longer_arms(SPEC, DATASET, store)
-    assert longer.iloc[0]["n"] == SPEC.seeds
-    arms = worth_frame(pool(SPEC, DATASET, store), "plain-2", [longer])
+    longer = longer_chains(SPEC, DATASET, store)
+    assert longer is not None and int(longer["done"].sum()) == SPEC.seeds
+    arms = worth_frame(pool(SPEC, DATASET, store), "plain-2", [arm_frame(longer)])
     assert list(arms["arm"]) == ["kd-long 10>2"]
+    assert against_longer(pool(SPEC, DATASET, store), SPEC, longer).n == 0
+    for i, chain in enumerate(usual.chains_of(Arm("takd", SPEC.path))):
+        store.finish(usual, chain.student, 0.72 + 0.001 * i)
+    verdict = against_longer(pool(SPEC, DATASET, store), SPEC, longer)
+    assert (verdict.n, verdict.kind) == (5, "helps")
+    assert verdict.interval.mean == pytest.approx(0.022)
     assert longer_plan(replace(SPEC, method="kd", assistants=()), DATASET) is None

@@ -15,13 +15,14 @@ from takd.analysis.assistants import by_length, gain_map, longer_against_shorter
 from takd.analysis.lattice import lattice, training_arms
 from takd.analysis.pool import Pool, plan_of_paths, pool
 from takd.analysis.rules import per_seed, rules
+from takd.analysis.verdicts import judge
 from takd.analysis.worth import worth_frame
 from takd.plan import Arm
 from takd.presentation.chain_map import alt_map, chain_map, claim_map
 from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
 from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
 from takd.presentation.rules_chart import alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import alt_worth, claim_worth, worth_chart
+from takd.presentation.worth_chart import alt_worth, before_on_front, claim_worth, worth_chart
 from takd.spec import start_for
 from tests.analysis.fakes import DATASET, FakeStore
 
@@ -136,3 +137,23 @@ def walk(node: Any) -> list[dict[str, Any]]:
         for value in node:
             found += walk(value)
     return found
+
+
+def test_a_chain_on_the_front_is_held_against_the_next_cheaper_arm() -> None:
+    arms = pd.DataFrame(
+        {
+            "arm": ["scratch 2", "kd 4>2", "takd 10>4>2", "kd 10>2"],
+            "seconds": [10.0, 20.0, 80.0, 70.0],
+            "mean": [0.60, 0.70, 0.71, 0.69],
+            "front": [True, True, True, False],
+        }
+    )
+    assert before_on_front(arms, "takd 10>4>2") == "kd 4>2"
+    assert before_on_front(arms, "scratch 2") is None  # nothing is cheaper
+    assert before_on_front(arms, "kd 10>2") is None
+    unsure = judge([0.0, 0.01, 0.02], arm="takd 10>4>2", against="kd 4>2")
+    said = claim_worth(arms, "takd 10>4>2", over_cheaper=unsure)
+    assert "against direct KD 4 → 2, which takes 25 % of the time: cannot tell yet, +1.0 points" in said
+    beaten = claim_worth(arms, "kd 10>2")
+    assert "not on the Pareto front: direct KD 4 → 2 reaches 70.0 % for 29 % of the time" in beaten
+    assert "not known" in claim_worth(arms, "takd 10>6>2")
