@@ -18,13 +18,13 @@ from takd.analysis.capacity_gap import (
     seed_values,
     teacher_frame,
 )
-from takd.analysis.frames import chain_frame
+from takd.analysis.frames import chain_frame, stage_frame
 from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import Guess
 from takd.networks.table import capacity
 from takd.plan import Arm
 from takd.spec import ExperimentSpec
-from tests.analysis.fakes import DATASET, FakeStore
+from tests.analysis.fakes import DATASET, FakeStore, plan_for
 
 ALONE, BIG, SMALL = Arm("scratch", ("plain-2",)), Arm("kd", ("plain-10", "plain-2")), Arm("kd", ("plain-4", "plain-2"))
 CHAIN = Arm("takd", ("plain-10", "plain-4", "plain-2"))
@@ -58,6 +58,19 @@ def test_agreement_is_with_the_direct_teacher_and_calibration_the_error_stored()
     assert agreement.to_dict("records") == [{"arm": "takd 10>4>2", "seed": 0, "value": 0.8}]  # nobody taught alone
     calibration = seed_values(here.plan.stages, here.chains, store, "calibration")
     assert calibration["value"].tolist() == [0.04, 0.04]
+
+
+def test_of_several_teachers_the_direct_one_counts() -> None:
+    plan, store = (
+        plan_for(teacher="plain-10", assistants=("plain-4",), student="plain-2", method="dgkd", seeds=1),
+        FakeStore(),
+    )
+    stage = plan.stages[plan.chains_of(plan.chosen)[0].student]
+    assert len(stage.teachers) == 2
+    store.finish(plan, stage.key, 0.7, agreement={stage.teachers[0]: 0.6, stage.teachers[1]: 0.9})
+    found = seed_values(plan.stages, chain_frame(plan, store), store, "agreement")
+    direct = stage_frame(plan, store).set_index("key").loc[stage.key, "agreement"]
+    assert found["value"].tolist() == [direct] == [0.9]
 
 
 def test_teachers_are_those_between_with_their_own_accuracy() -> None:
