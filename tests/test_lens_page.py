@@ -21,6 +21,8 @@ from takd.runs import looking
 from takd.runs.store import Store
 from takd.spec import PARAMETERS
 from tests.pages_support import charts_of, link, open_page
+from tests.test_other_pages import fill
+from tests.test_other_pages import question as other_question
 
 REPO = Path(__file__).parents[1]
 CACHED = REPO / "cached_runs"
@@ -275,3 +277,17 @@ def test_settings_do_not_collide() -> None:
     own = [short for short, row in view.VIEWS.items() if row.page == "lens"]
     assert not set(own) & {parameter.short for parameter in PARAMETERS.values()}
     assert json.dumps(own)
+
+
+@pytest.mark.parametrize("method", ["ipkd-ta", "dml", "dgkd", "scratch"])
+def test_other_methods_draw_what_there_is(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results without answers, as in tests/test_other_pages.py."""
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "nothing"))
+    spec = other_question(method, **({"assistants": ["mlp-16"]} if method == "dgkd" else {}))
+    fill(spec, tmp_path / "store")
+    at = open_page(spec, page=PAGE)
+    for look in ("soft", "agree", "calib", "classes", "loss", "land", "map"):
+        at.query_params["look"] = look
+        at.run()
+        assert not at.exception, (look, at.exception)
+    assert all("nan" not in alt.lower() for _, alt, _ in charts_of(at))
