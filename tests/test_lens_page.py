@@ -14,12 +14,15 @@ from streamlit.testing.v1 import AppTest
 from takd.analysis import inside
 from takd.data.catalogue import available_datasets
 from takd.evaluation import answers_read
-from takd.presentation import lens_data, view
+from takd.presentation import lens_data, lens_looks, view
 from takd.presentation.study import Study, study
 from takd.presets import PRESETS
+from takd.runs import looking
 from takd.runs.store import Store
 from takd.spec import PARAMETERS
 from tests.pages_support import charts_of, link, open_page
+from tests.test_other_pages import fill
+from tests.test_other_pages import question as other_question
 
 REPO = Path(__file__).parents[1]
 CACHED = REPO / "cached_runs"
@@ -226,7 +229,65 @@ def test_an_empty_store_and_bad_links(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "nothing to show yet" in at.info[0].value
 
 
+# Landscapes and maps
+
+
+@pytest.mark.parametrize(("look", "what"), [("land", "line"), ("map", "map")])
+def test_what_is_not_computed_yet_can_be_asked_for(look: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = opened(look=look, ls="4")  # nothing travels with this seed
+    if look == "land":
+        assert "training images" in " ".join(info.value for info in at.info)  # the data set is not here
+    else:
+        assert at.button(key="looking-map").label.startswith("Compute (about")
+    monkeypatch.setenv("TAKD_READ_ONLY", "1")
+    at = opened(look=look, ls="4")
+    assert not [button for button in at.button if str(button.key).startswith("looking")]
+
+
+def test_the_button_asks_for_the_stages_of_the_seed(
+    shown: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+    monkeypatch.setattr(lens_looks, "start", lambda store, what, keys, person: asked.append((what, tuple(keys))) or "1")
+    opened(look="map", ls="4").button(key="looking-map").click().run()
+    assert asked == [("map", tuple(voice.keys[4] for voice in lens_data.lens_voices(shown)))]
+
+
+def test_a_stored_landscape_is_drawn(shown: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_STORE", str(tmp_path / "own"))
+    own = Store(tmp_path / "own")
+    looking.folder(own).mkdir(parents=True)
+    students = [voice for voice in lens_data.lens_voices(shown) if voice.arm]
+    places = [round(-1 + 0.05 * k, 2) for k in range(41)]
+    for number, voice in enumerate(students):  # a bowl of known steepness
+        row = {"places": places, "loss": [1 + (number + 1) * x * x for x in places], "images": 1000}
+        looking.write_look(own, voice.keys[4], "line", row)
+    at = opened(look="land", ls="4")
+    (chart,) = charts_of(at)
+    assert "0.25" in chart[1] and "0.50" in chart[1] and "0.75" in chart[1]  # k / 4 above the middle at half a step
+    assert "one run" in said(at) and not [b for b in at.button if str(b.key).startswith("looking")]
+    path = looking.folder(own) / f"{students[0].keys[4]}-line.json"
+    looking.write_look(own, students[0].keys[4], "line", {"places": places, "loss": ["x"] * 41})
+    assert path.exists()
+    at = opened(look="land", ls="4")  # a damaged one counts as not computed
+    assert students[0].short not in charts_of(at)[0][1]
+
+
 def test_settings_do_not_collide() -> None:
     own = [short for short, row in view.VIEWS.items() if row.page == "lens"]
     assert not set(own) & {parameter.short for parameter in PARAMETERS.values()}
     assert json.dumps(own)
+
+
+@pytest.mark.parametrize("method", ["ipkd-ta", "dml", "dgkd", "scratch"])
+def test_other_methods_draw_what_there_is(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results without answers, as in tests/test_other_pages.py."""
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "nothing"))
+    spec = other_question(method, **({"assistants": ["mlp-16"]} if method == "dgkd" else {}))
+    fill(spec, tmp_path / "store")
+    at = open_page(spec, page=PAGE)
+    for look in ("soft", "agree", "calib", "classes", "loss", "land", "map"):
+        at.query_params["look"] = look
+        at.run()
+        assert not at.exception, (look, at.exception)
+    assert all("nan" not in alt.lower() for _, alt, _ in charts_of(at))

@@ -25,6 +25,7 @@ from takd.training.predicting import predict
 LINE = tuple(round(-1 + 0.05 * k, 2) for k in range(41))
 PLANE = tuple(round(-1 + 0.1 * k, 1) for k in range(21))
 IMAGES = 1000
+_BATCH = 50
 
 
 @lru_cache(maxsize=1)  # the networks of one request were trained on the same images
@@ -58,7 +59,12 @@ def direction(network: nn.Module, key: str, number: int) -> list[Tensor]:
 
 def loss_at(network: nn.Module, images: Images) -> float:
     """Mean cross-entropy (nats) on images, in fp32."""
-    return float(F.cross_entropy(predict(network, images, bf16=False).double(), images.labels))
+    # In small batches: the system takes as long to hand out the memory of large ones as the network takes to answer.
+    parts = [
+        predict(network, Images(images.pixels[at : at + _BATCH], images.labels[at : at + _BATCH]), bf16=False)
+        for at in range(0, len(images.labels), _BATCH)
+    ]
+    return float(F.cross_entropy(torch.cat(parts).double(), images.labels))
 
 
 def losses(

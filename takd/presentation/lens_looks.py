@@ -27,7 +27,7 @@ Found = list[tuple[Voice, dict[str, Any]]]
 _TICK = 1.0  # seconds between looks at what is being computed
 _ASKED = "looking-asked"
 # Seconds, measured on one busy core: a process's start with its images, per MAC of a forward pass, per map
-_START, _PER_MAC, _MAP = 10.0, 5e-10, 5.0
+_START, _PER_MAC, _MAP = 10.0, 2.5e-10, 5.0
 _PLACES = {"line": 41, "plane": 441}
 _IMAGES = 1000
 _ABOUT = (
@@ -200,8 +200,8 @@ def maps(shown: Study, store: Store) -> None:
                 shown,
                 store,
                 f"Seed {seed}, one run. t-SNE of the standardised logits of {count} test images, the same for all; "
-                f"perplexity {found[0][1].get('perplexity', 30):g}. Letters and colours: the true class. Only neighbourhoods "
-                "mean something: distances between groups, their sizes and the axes do not.",
+                f"perplexity {found[0][1].get('perplexity', 30):g}. Letters and colours: the true class. Only "
+                "neighbourhoods mean something: distances between groups, their sizes and the axes do not.",
             ),
         )
     if shown.several:

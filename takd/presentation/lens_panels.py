@@ -202,7 +202,7 @@ def _agreement_said(shown: Study, values: lens_data.Numbers) -> str:
     interval = paired(values[ends[student.name]], values[ends[other]])
     if not interval.n:
         return ""
-    how = ARM_LABELS.get(student.method, student.method)
+    how = "the TA chain" if student.method == "takd" else ARM_LABELS.get(student.method, student.method)
     return (
         f"After {how} the student gives its teacher's answer {points(interval.mean)} points more often than after "
         f"direct KD{_certainty(interval)}"
