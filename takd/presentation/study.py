@@ -31,9 +31,10 @@ def once(make: Callable[Concatenate[Study, P], T]) -> Callable[Concatenate[Study
     @wraps(make)
     def known(shown: Study, *rest: P.args, **named: P.kwargs) -> T:
         memory = vars(shown)  # where cached properties are kept as well
-        if make.__name__ not in memory:
-            memory[make.__name__] = make(shown, *rest, **named)
-        return memory[make.__name__]
+        name = f"{make.__module__}.{make.__qualname__}"
+        if name not in memory:
+            memory[name] = make(shown, *rest, **named)
+        return memory[name]
 
     return known
 
