@@ -93,11 +93,9 @@ if shown is not None and replaying:
     ui.notices(repaired, live.describe(spec))
     replay.player(shown, store, past)
 else:
-    head = st.container()
+    headline()
     ui.notices(repaired, live.describe(spec))
     form()
-    with head:
-        headline()
     runs_and_results()
 if shown is not None and differences is None and not training:
     live_mode.keep(shown)
