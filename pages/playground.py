@@ -5,7 +5,7 @@ import streamlit as st
 from takd.presentation import lately, live, live_mode, panels, question, replay, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.proposals import try_next
-from takd.presentation.shared import turn
+from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.runs.policy import read_only
 from takd.runs.store import Store
@@ -66,7 +66,7 @@ def form() -> None:
         st.warning(ui.plain(mode.problem), icon=":material/pause_circle:")
 
 
-@st.fragment(run_every=live.TICK)
+@st.fragment(run_every=tick())
 def watching(run_id: str) -> None:
     """The live part: redraws itself while the run works, then the whole page once."""
     now = lately.watched(run_id, store)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from takd.presentation import bundles, lately, library, live, queue_list, ui, visitor
+from takd.presentation.shared import tick
 from takd.runs.policy import read_only
 from takd.runs.queue import queue
 from takd.runs.states import list_runs
@@ -13,7 +14,7 @@ runs = list_runs(store)
 active = [run for run in runs if run.look.active]
 
 
-@st.fragment(run_every=live.TICK if active else None)
+@st.fragment(run_every=tick() if active else None)
 def now() -> None:
     """Live cards; when a run ends the whole page is drawn again, so that it moves to the library."""
     watched = [lately.watched(run.id, store) for run in active]

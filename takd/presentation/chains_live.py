@@ -15,7 +15,7 @@ from takd.presentation import lately, live, ui
 from takd.presentation.chains_panels import Subject
 from takd.presentation.choices import carry
 from takd.presentation.shared import lately as shared_lately
-from takd.presentation.shared import turn
+from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
@@ -51,9 +51,12 @@ def being_trained(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study
     return lately.live_study(spec, dataset, store) if run is not None and run.look.active else None
 
 
-@st.fragment(run_every=live.TICK)
 def watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
     """A section while a run works: redraws itself, then the whole page once."""
+    st.fragment(_watching, run_every=tick())(run_id, shown, store, section)
+
+
+def _watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
     now = lately.watched(run_id, store)
     if now is None or not now.run.look.active:
         st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"

@@ -28,7 +28,7 @@ from takd.plan import Arm
 from takd.presentation import basket, charts, gap_words, lately, live, question, sub_words, ui, view, words
 from takd.presentation.capacity_chart import capacity_chart, line_label, unplaced
 from takd.presentation.choices import adopt
-from takd.presentation.shared import turn
+from takd.presentation.shared import tick, turn
 from takd.presentation.students_chart import estimates_chart, students_chart
 from takd.presentation.study import Study
 from takd.runs.store import Store
@@ -253,9 +253,12 @@ def _card(now: Scene, name: str, store: Store) -> None:
         live.run_card(lately.about(run, store), store, place="gap")
 
 
-@st.fragment(run_every=live.TICK)
 def _watching(run_id: str, store: Store) -> None:
     """The run of an arm: redraws itself while it works, then the page once."""
+    st.fragment(_watched, run_every=tick())(run_id, store)
+
+
+def _watched(run_id: str, store: Store) -> None:
     seen = lately.watched(run_id, store)
     if seen is None or not seen.run.look.active:
         st.session_state["toast"] = f"Run {seen.run.look.word.lower()}" if seen else "Run removed"

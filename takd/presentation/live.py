@@ -24,7 +24,6 @@ from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, resume, seconds_of, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
 
-TICK = 2.0  # seconds between looks at a live run
 SHOWS_ONLY = "This server shows stored results. Run your own copy of the program to train this."
 _SHOWN = 4  # trainings of one run; dozens of small ones go on at once, and whoever waits is listed below them
 _MOST_NOTES = 3  # about memory; the log has all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -142,3 +142,42 @@ def test_what_was_under_way_when_it_was_forgotten_is_not_kept(clock: Clock) -> N
     make.free.set()
     in_the_background()
     assert lately("a", "b", 2.0, make) == 3
+
+
+class Page:
+    """What Streamlit says about the session of a run of a page."""
+
+    def __init__(self, session: str) -> None:
+        self.session_id = session
+
+
+@pytest.fixture
+def look_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def come(session: str) -> None:
+        monkeypatch.setattr(shared, "get_script_run_ctx", lambda **_: Page(session))
+
+    yield come
+    shared._memory().sessions.clear()
+
+
+def test_few_who_look_on_see_what_is_true_now_and_look_more_often(clock: Clock, look_on: Callable[[str], None]) -> None:
+    make = Maker()
+    look_on("one")
+    assert lately("a", "b", 5.0, make) == 1 and shared.tick() == 1.0
+    clock.now += 0.9
+    assert lately("a", "b", 5.0, make) == 1
+    clock.now += 0.2
+    assert lately("a", "b", 5.0, make) == 2  # made by who asks, and nothing older shown meanwhile
+
+
+def test_a_class_shares_what_is_a_little_old(clock: Clock, look_on: Callable[[str], None]) -> None:
+    make = Maker()
+    for number in range(shared.FEW + 1):
+        look_on(f"pupil {number}")
+        lately("a", "b", 5.0, make)
+    assert make.made == 1 and shared.tick() == 2.0
+    clock.now += 4.0
+    assert lately("a", "b", 5.0, make) == 1 and make.made == 1
+    clock.now += 20.0  # all but one have left
+    look_on("teacher")
+    assert shared.tick() == 1.0
