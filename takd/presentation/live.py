@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from takd.answers import answers_rules
+from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
@@ -88,6 +89,8 @@ def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
     else:
         label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
         note, more = words.cost_note(left), "" if nothing else words.cost_details(left, _rules(spec, dataset))
+        if not nothing and not is_ready(spec.dataset):
+            note = f"{note} {dataset.label} is prepared first ({dataset.download})."
     slow = not nothing and cpu_only(store)
     if problem:
         st.caption(ui.plain(problem), width="content")
