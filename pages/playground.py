@@ -45,6 +45,7 @@ def headline() -> None:
             "No stored run is near these choices."
             + (" Press **Run for real** to train them." * (not training and not read_only()))
         )
+        question.first_run(spec, store)
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         beside = replay.begin_button if replays else lambda: None
@@ -55,7 +56,7 @@ def form() -> None:
     """The choices, and what can be done with them."""
     choices(spec, datasets)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        try_next(spec, datasets)
+        try_next(spec, datasets, shown if differences is None else None, store)
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             live_mode.switch(mode, answered=run is None and shown is not None and differences is None)
             if training:

@@ -150,7 +150,8 @@ def _fetch(row: Dataset, downloads: Path, tell: Progress) -> Raw:
         reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
         raise DataError(
             f"{row.label} could not be downloaded or read ({reason}). Check the network and try again, or fetch it on "
-            f"another machine and put it here: {places}. Damaged files that are there already must go first."
+            f"another machine and put it here: {places}. Damaged files that are there already must go first. "
+            "Questions on the digits need no download."
         ) from error
 
 

@@ -40,6 +40,13 @@ def starts_in(seconds: float | None, ahead: int) -> str:
     return f"{place}, starts in {duration(seconds)}" if known(seconds) else place
 
 
+ADD_A_GPU = (
+    "No graphics card is known here, so everything is trained on the processor: digits in seconds, CIFAR for hours. On "
+    "an NVIDIA card with a CUDA build of PyTorch the same runs are used and are many times faster; `python -m takd "
+    "doctor` says what this machine has."
+)
+
+
 def long_run(seconds: float) -> str:
     """What is asked before a run of hours."""
     return (

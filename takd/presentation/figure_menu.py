@@ -48,6 +48,18 @@ def menu(name: str, draw: Draw, data: pd.DataFrame, title: str, source: str, arm
             _to_compare(name, arms)
 
 
+def table_button(name: str, data: pd.DataFrame, icon: str) -> None:
+    """The figure's numbers as a file; all that is offered of one that cannot be drawn."""
+    st.download_button(
+        "CSV",
+        data=partial(table_bytes, data),
+        file_name=f"takd-{name}.csv",
+        key=f"csv-{name}",
+        icon=icon,
+        on_click="ignore",
+    )
+
+
 def _to_compare(name: str, arms: Sequence[ExperimentSpec]) -> None:
     names = {basket.write(spec): words.capital(words.arm_label(chosen_arm(spec).name)) for spec in arms}
     specs = dict(zip(names, arms, strict=False))

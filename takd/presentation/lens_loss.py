@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from takd.analysis.terms import EpochLoss, epoch_loss
 from takd.methods.method import Method
 from takd.methods.table import METHODS
-from takd.presentation import lens_data, ui, vega, view
+from takd.presentation import lens_data, ui, vega, view, window
 from takd.presentation.lens_panels import caption
 from takd.presentation.marks import message_chart
 from takd.presentation.study import Study
-from takd.presentation.theme import arm_color, configure, palette
+from takd.presentation.theme import arm_color, configure, palette, text_color
 from takd.runs.store import Store
 from takd.stage import StageSpec
 
@@ -46,7 +48,7 @@ def loss(shown: Study, store: Store) -> None:
     method = METHODS[shown.chosen.method if stage.teachers or shown.several else "scratch"]
     st.subheader(f"The loss of {ui.plain(student.short)} in epoch {at.epoch}", anchor=False)
     dark = ui.dark()
-    st.latex(formula(stage, at, method.name, dark))
+    st.latex(formula(stage, at, method.name, dark, narrow=window.narrow()))
     if not _is_kd(stage):
         st.markdown(f"The method's own formula: `{method.formula}`")
     _words(stage, at, method)
@@ -71,9 +73,10 @@ def _is_kd(stage: StageSpec) -> bool:
     return stage.loss.name == "kd" and not stage.loss.options
 
 
-def formula(stage: StageSpec, at: EpochLoss, method: str, dark: bool) -> str:
-    """LaTeX: the loss as weights, terms and their sum, each term in the colour it has in the chart."""
-    colors = _colors([term.name for term in at.terms], method, dark)
+def formula(stage: StageSpec, at: EpochLoss, method: str, dark: bool, narrow: bool = False) -> str:
+    """LaTeX: the loss as weights, terms and their sum, each term in the colour it has in the chart (a little nearer to
+    the text's, to be read). A narrow window has one term a line."""
+    colors = _colors([term.name for term in at.terms], method, dark, text_color)
     symbols, numbers = [], []
     for term in at.terms:
         if not term.weight and not term.value:
@@ -93,7 +96,8 @@ def formula(stage: StageSpec, at: EpochLoss, method: str, dark: bool) -> str:
             symbols.append(rf"\textcolor{{{color}}}{{w_{{{symbol}}}\,{symbol}}}")
             numbers.append(rf"\textcolor{{{color}}}{{{term.weight:.4g}\cdot {term.value:.4g}}}")
     total = sum(term.weighted for term in at.terms)
-    lines = [rf"\mathcal{{L}} &= {' + '.join(symbols)}", rf"&= {' + '.join(numbers)} = {total:.4f}"]
+    plus, equals = (r"\\&\quad + ", r"\\&= ") if narrow else (" + ", " = ")
+    lines = [rf"\mathcal{{L}} &= {plus.join(symbols)}", rf"&= {plus.join(numbers)}{equals}{total:.4f}"]
     return rf"\begin{{aligned}}{lines[0]}\\{lines[1]}\end{{aligned}}"
 
 
@@ -110,11 +114,11 @@ def _words(stage: StageSpec, at: EpochLoss, method: Method) -> None:
     st.markdown(ui.plain(f"{check}{parts}{held}"))
 
 
-def _colors(names: list[str], method: str, dark: bool) -> dict[str, str]:
+def _colors(names: list[str], method: str, dark: bool, color: Callable[[str, bool], str] = arm_color) -> dict[str, str]:
     """CE as whoever learns alone, the teacher's term as its method, further terms in the remaining colours."""
     rest = iter(["dih", "dgkd", "ipkd-ta", "rival", "takd", "kd"] * (1 + len(names)))
     fixed = {"ce": "scratch", "kl": method if method != "scratch" else "kd"}
-    return {name: arm_color(fixed.get(name) or next(rest), dark) for name in names}
+    return {name: color(fixed.get(name) or next(rest), dark) for name in names}
 
 
 def _rows(epochs: list[EpochLoss], method: str) -> pd.DataFrame:

@@ -203,8 +203,10 @@ def _agreement_said(shown: Study, values: lens_data.Numbers) -> str:
     if not interval.n:
         return ""
     how = "the TA chain" if student.method == "takd" else ARM_LABELS.get(student.method, student.method)
+    gain = points(abs(interval.mean)).removeprefix("+")
+    often = "less" if interval.mean < 0 else "more"
     return (
-        f"After {how} the student gives its teacher's answer {points(interval.mean)} points more often than after "
+        f"After {how} the student gives its teacher's answer {gain} points {often} often than after "
         f"direct KD{_certainty(interval)}"
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from takd.answers import answers_rules
+from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
@@ -15,7 +16,7 @@ from takd.presentation import lately, ui, visitor, words
 from takd.presentation.lately import Watched
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
-from takd.runs.estimates import Estimate, estimate
+from takd.runs.estimates import Estimate, cpu_only, estimate
 from takd.runs.limits import refusal
 from takd.runs.policy import LONG_SECONDS, read_only
 from takd.runs.queue import queue
@@ -87,7 +88,13 @@ def run_button(spec: ExperimentSpec, dataset: Dataset, store: Store) -> None:
     else:
         label = "Everything is trained" if nothing else f"Run for real · {words.duration(left.seconds)}"
         note, more = words.cost_note(left), "" if nothing else words.cost_details(left, _rules(spec, dataset))
-    st.caption(ui.plain(problem) if problem else note, width="content")
+        if not nothing and not is_ready(spec.dataset):
+            note = f"{note} {dataset.label} is prepared first ({dataset.download})."
+    slow = not nothing and cpu_only(store)
+    if problem:
+        st.caption(ui.plain(problem), width="content")
+    else:
+        st.caption(f"{note} CPU only." if slow else note, width="content", help=words.ADD_A_GPU if slow else None)
     if st.button(
         label,
         key="run",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import streamlit as st
 
+from takd.analysis.verdicts import LEAST_SEEDS
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
-from takd.presentation.choices import adopt
+from takd.presentation import live, words
+from takd.presentation.choices import SEED_CHOICES, adopt
+from takd.presentation.study import Study
+from takd.runs.store import Store
 from takd.spec import (
     ExperimentSpec,
     between,
@@ -17,15 +22,20 @@ from takd.spec import (
     read_spec,
     rungs_between,
     size_order,
+    start_for,
     to_json,
 )
 
 Proposal = tuple[str, dict[str, object]]
 
 
-def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
-    """At most three of them."""
+def try_next(
+    spec: ExperimentSpec, datasets: Mapping[str, Dataset], shown: Study | None = None, store: Store | None = None
+) -> None:
+    """At most three of them. First what the result on screen (`shown`, where it answers the question) calls for."""
     proposals = proposals_for(spec, datasets[spec.dataset])
+    if shown is not None and store is not None:
+        proposals = [*called_for(shown, store), *proposals]
     if not proposals:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
@@ -33,6 +43,27 @@ def try_next(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         for label, changes in proposals[:3]:
             proposed, _ = read_spec({**to_json(spec), **changes}, datasets)
             st.button(label, key=f"try-{label}", on_click=adopt, args=(proposed,), type="tertiary")
+
+
+def called_for(shown: Study, store: Store) -> list[Proposal]:
+    """Safe settings after a training that failed, and more seeds, with their time, where nothing can be told yet."""
+    spec, found = shown.spec, []
+    if words.failed(shown.facts):
+        safe = start_for(spec.dataset)
+        found.append(
+            ("Safe settings", {"temperature": safe.temperature, "lam": safe.lam, "options": {}, "budget": safe.budget})
+        )
+    claims = [shown.verdict, None if shown.several else shown.gap_verdict.verdict]
+    open_ones = [claim for claim in claims if claim is not None and words.kind_of(claim) == words.CANNOT_TELL]
+    if open_ones:
+        needed = max(LEAST_SEEDS, *(claim.seeds_needed or 0 for claim in open_ones[:1]))
+        larger = [count for count in SEED_CHOICES if count > spec.seeds]
+        count = next((count for count in larger if count >= needed), larger[-1] if larger else 0)
+        left = live.cost(replace(spec, seeds=count), shown.dataset, store) if count else None
+        if left is not None:
+            time = f" · {words.duration(left.seconds)}" if left.new_stages else ""
+            found.append((f"{words.count(count, 'seed')}{time}", {"seeds": count}))
+    return found
 
 
 def proposals_for(spec: ExperimentSpec, dataset: Dataset) -> list[Proposal]:

@@ -9,12 +9,15 @@ import streamlit as st
 
 from takd.analysis.nearest import Difference
 from takd.data.table import Dataset
-from takd.presentation import lately, live, panels, ui
+from takd.presentation import lately, live, panels, ui, visitor, words
 from takd.presentation.choices import carry, choices, current_spec, write_url
 from takd.presentation.study import Study, nearest_study
+from takd.runs.errors import RunError
+from takd.runs.limits import refusal
 from takd.runs.policy import read_only
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec
+from takd.runs.submit import submit
+from takd.spec import ExperimentSpec, start_for
 
 PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 Answer = tuple[Study | None, tuple[Difference, ...] | None]
@@ -47,6 +50,7 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
             choices(spec, datasets)
     if shown is None:
         st.info(_NOTHING + ("" if read_only() else _GO), icon=":material/hourglass_empty:")
+        first_run(spec, store)
     elif differences is not None:
         st.info(
             f"**Not trained yet.** Shown is the nearest stored question: {ui.plain(live.describe(shown.spec))}."
@@ -54,6 +58,29 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
             icon=":material/near_me:",
         )
     return spec, found
+
+
+def first_run(spec: ExperimentSpec, store: Store) -> None:
+    """A way out where nothing is stored: the question on digits, which needs no download, is trained with one click and
+    watched on the Playground. Nothing where this is that question already, or nobody may train here."""
+    first = start_for("digits")
+    if read_only() or spec.dataset == first.dataset:
+        return
+    dataset = ui.datasets()[first.dataset]
+    left = live.cost(first, dataset, store)
+    time = f" · {words.duration(left.seconds)}" if left is not None else ""
+    seconds = left.seconds if left is not None else None
+    problem = store.writable() or refusal(store, visitor.person(store), seconds)
+    told = ui.plain(problem) if problem else "Pictures of 8x8 points that come with the program: nothing to download."
+    if st.button(
+        f"Train digits first{time}", key="first-run", icon=":material/bolt:", disabled=bool(problem), help=told
+    ):
+        try:
+            submit(store, first, person=visitor.person(store))
+        except RunError as error:
+            st.error(ui.plain(str(error)))
+        else:
+            open_on_playground(first)
 
 
 def open_on_playground(spec: ExperimentSpec) -> None:

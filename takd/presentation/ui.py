@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import pyarrow as pa
@@ -15,18 +17,21 @@ import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
-from takd.presentation import figure_menu, window
+from takd.presentation import figure_menu, view, window
 from takd.presentation.plain_text import plain as plain
 from takd.presentation.theme import palette
 from takd.presentation.vega import Chart
 from takd.runs.store import Store, open_store
 from takd.spec import ExperimentSpec
 
+_log = logging.getLogger(__name__)
 _STYLE = """
 .st-key-live-state { flex-wrap: nowrap; white-space: nowrap; }
 div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .st-key-visitor { margin-bottom: -1.75rem; }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
+.stApp button kbd { color: inherit; }
+.stApp .katex-display { overflow: visible; }
 """
 
 
@@ -71,10 +76,13 @@ def dark() -> bool:
 
 
 def notices(sentences: tuple[str, ...], instead: str) -> None:
-    """What had to be changed in the choices, one box for all, and the question that is shown instead."""
+    """What had to be changed in the choices, one box for all, the question that is shown instead, and its link to copy.
+    The URL has been written already."""
     if sentences:
         lines = [*sentences, f"Shown instead: {instead}."]
         st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
+        st.caption("The repaired link:")
+        st.code(f"?{urlencode(view.query(), doseq=True)}", language=None, wrap_lines=True)
 
 
 def figure(
@@ -94,10 +102,16 @@ def figure(
     `draw(compact, dark)` makes the chart and `alt()` its text from `data` and `depends` (frames and plain values) and
     nothing else: while they stay as they are, the server keeps both for everybody. Returns what was picked in it where
     `pick` says what can be, None where nothing is. `arms` are the arms it shows, which its menu offers to compare.
+    Where it cannot be drawn, `data` stands there as a table, with the same text, and the error is in the server's log.
     """
     key, compact, is_dark = f"chart-{name}", window.narrow(), dark()
     state = _fingerprint(data, is_dark, *depends)
-    spec, alt_text = _drawn(name, compact, state, partial(draw, compact, is_dark), alt)
+    try:
+        spec, alt_text = _drawn(name, compact, state, partial(draw, compact, is_dark), alt)
+    except Exception:  # whatever it is: the numbers are known and one figure is no reason to lose the page
+        _log.exception("The figure %s cannot be drawn", name)
+        _as_table(name, alt, data, title, caption, pick)
+        return picked(name, pick) if pick is not None else None
     with st.container(key=f"figure-{name}", gap="xsmall"):
         if pick is not None:
             clicked = partial(_clicked, name, pick)
@@ -110,6 +124,30 @@ def figure(
                 _menu_of_picks(name, pick)
             figure_menu.menu(name, draw, data, title, caption, arms)
     return picked(name, pick) if pick is not None else None
+
+
+def _as_table(
+    name: str, alt: Callable[[], str], data: pd.DataFrame, title: str, caption: str, pick: Pick | None
+) -> None:
+    """What stands in the place of a figure that cannot be drawn: its sentence, its numbers, and their file."""
+    try:
+        said = alt()
+    except Exception:
+        _log.exception("The figure %s cannot be told", name)
+        said = ""
+    with st.container(key=f"figure-{name}", gap="xsmall"):
+        st.warning(
+            f"The figure “{plain(title)}” cannot be drawn; these are its numbers. The server's log says why.",
+            icon=":material/table:",
+        )
+        if said:
+            st.markdown(plain(said))
+        st.dataframe(data, hide_index=True)
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.caption(caption)
+            if pick is not None:
+                _menu_of_picks(name, pick)
+            figure_menu.table_button(name, data, icon=":material/download:")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from takd.analysis.verdicts import GapVerdict, Verdict
 from takd.presentation.captions import (
+    ADD_A_GPU,
     alt_assistants,
     alt_chain,
     alt_curves,
@@ -66,6 +67,7 @@ from takd.presentation.phrases import (
 from takd.presentation.theme import ROLE_LABELS
 
 __all__ = [
+    "ADD_A_GPU",
     "AS_PUBLISHED",
     "FAILED",
     "MISSING",

@@ -8,8 +8,11 @@ import heapq
 import math
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
@@ -293,6 +296,14 @@ def likely_device(known: Mapping[str, Mapping[str, float]], stages: Mapping[str,
     if only_tiny(stages):
         return "cpu"
     return next((name for name in sorted(known) if name.startswith("cuda")), "cpu")
+
+
+def cpu_only(store: Store) -> bool:
+    """Whether this machine trains everything on its processor, as far as can be told without torch: its speeds were
+    measured there and nowhere else, or none was measured and no graphics card shows."""
+    if known := _known(store):
+        return set(known) == {"cpu"}
+    return not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists() or sys.platform == "darwin")
 
 
 def record_rate(store: Store, device: str, network: str, images_per_second: float) -> None:

@@ -20,7 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REPO = Path(__file__).parents[2]
 # Milliseconds. A busy machine may take long to start a worker, which imports torch; its first run compiles as well.
-PATIENCE, TRAINED = 90_000, 300_000
+PATIENCE, TRAINED = 20_000, 300_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +54,8 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Server:
+    def start(self, wait: bool = True) -> Server:
+        """Start it, and wait until it answers unless `wait` is said to do that later."""
         command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
         self.process = subprocess.Popen(
             [*command, "--server.port", str(self.port)],
@@ -64,6 +65,10 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        return self.wait() if wait else self
+
+    def wait(self) -> Server:
+        """Until it answers."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
