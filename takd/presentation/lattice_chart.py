@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from takd.analysis.assistants import certain
 from takd.analysis.lattice import Lattice
 from takd.presentation import vega
 from takd.presentation.captions import gain_and_interval
@@ -181,8 +182,9 @@ def claim_lattice(tree: Lattice) -> str:
     verdict = tree.winner.verdict
     lead = f"{row_label(tree.winner.name)} is best on validation; on test images "
     gain = f"{points(verdict.interval.mean, digits_for((verdict.interval.mean,)))} points over direct KD"
-    sure = bool(tree.nodes["best"].any())
-    tail = "" if sure else ", which is not certain, so no path is marked"
+    tail = ", which is not certain, so no path is marked"
+    if certain(verdict):
+        tail = "" if verdict.interval.low > 0 else ", so no path is marked"
     return f"Of {done} measured paths the one {lead}{gain} ({interval_text(verdict)}){tail}"
 
 
