@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from takd.analysis import inside
 from takd.data.catalogue import available_datasets
 from takd.evaluation import answers_read
-from takd.presentation import lens_data, lens_looks, view
+from takd.presentation import lens_data, lens_looks, lens_panels, view
 from takd.presentation.study import Study, study
 from takd.presets import PRESETS
 from takd.runs import looking
@@ -291,3 +291,22 @@ def test_other_methods_draw_what_there_is(method: str, tmp_path: Path, monkeypat
         at.run()
         assert not at.exception, (look, at.exception)
     assert all("nan" not in alt.lower() for _, alt, _ in charts_of(at))
+
+
+@pytest.mark.parametrize(("lead", "word"), [(0.02, "more"), (-0.02, "less")])
+def test_agreement_is_said_with_the_sign_it_has(shown: Study, lead: float, word: str) -> None:
+    values: lens_data.Numbers = {}
+    for name, (_, second) in lens_data.pair_names(shown).items():
+        base = 0.7 + (lead if second == lens_data.student_of(shown) else 0.0)
+        values[name] = {seed: base + 0.001 * seed for seed in range(5)}
+    said = lens_panels._agreement_said(shown, values)
+    assert f"answer 2.00 points {word} often than after direct KD" in said
+
+
+def test_one_seed_is_not_said_to_be_five() -> None:
+    texts = [c.value for c in opened(look="soft").caption if "Seed 0, one run" in c.value]
+    assert texts and not any("n = 5" in text for text in texts)
+
+
+def test_similar_classes_are_not_called_most_of_the_rest() -> None:
+    assert "of the others, most to" in said(opened(look="soft"))

@@ -11,7 +11,7 @@ import streamlit as st
 
 from takd.data.catalogue import is_ready
 from takd.networks.table import capacity_or_least
-from takd.presentation import lens_data, ui, view, visitor
+from takd.presentation import lens_data, panels, ui, view, visitor
 from takd.presentation.formats import duration, listing
 from takd.presentation.lens_data import Voice
 from takd.presentation.lens_looks_charts import MOST, line_chart, map_chart, plane_chart
@@ -72,6 +72,7 @@ def land(shown: Study, store: Store) -> None:
                 store,
                 f"Seed {seed}, one run, and one draw of directions. {_ABOUT} Losses above {MOST:g} are cut.",
             ),
+            arms=panels.shown_arms(shown),
         )
         st.markdown(
             ui.plain(
@@ -203,6 +204,7 @@ def maps(shown: Study, store: Store) -> None:
                 f"perplexity {found[0][1].get('perplexity', 30):g}. Letters and colours: the true class. Only "
                 "neighbourhoods mean something: distances between groups, their sizes and the axes do not.",
             ),
+            arms=panels.shown_arms(shown),
         )
     if shown.several:
         st.caption("Maps are of the main answer of a stage; single sub-models have none.")

@@ -177,7 +177,7 @@ def _similar(
     told = " and ".join(f"{names[number]} ({percent(float(share[number]))})" for number in others)
     return (
         f"Over all {images} test images of {names[truth]}, {first.short} gives {percent(float(share[truth]))} to the "
-        f"true class at T = {temperature:g} and most of the rest to {told}: classes it finds similar to "
+        f"true class at T = {temperature:g} and, of the others, most to {told}: what it finds similar to "
         f"{names[truth]}. "
         f"That is what a student hears beyond the label (seed {seed}, one run)."
     )

@@ -334,7 +334,7 @@ def _verdict_table(shown: Study) -> pd.DataFrame:
     )
 
 
-def origin_line(shown: Study, store: Store) -> str:
-    """Where the numbers of a study come from, for captions."""
+def origin_line(shown: Study, store: Store, *, seeds: bool = True) -> str:
+    """Where the numbers of a study come from, for captions; `seeds`: with how many seeds are done."""
     origin, date, device = origin_of(shown, store)
-    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done)}."
+    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done if seeds else None)}."
