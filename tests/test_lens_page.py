@@ -238,7 +238,7 @@ def test_what_is_not_computed_yet_can_be_asked_for(look: str, what: str, monkeyp
     if look == "land":
         assert "training images" in " ".join(info.value for info in at.info)  # the data set is not here
     else:
-        assert at.button(key="looking-map").label.startswith("Compute (about")
+        assert at.button(key="looking-map").label.startswith("Compute (~")
     monkeypatch.setenv("TAKD_READ_ONLY", "1")
     at = opened(look=look, ls="4")
     assert not [button for button in at.button if str(button.key).startswith("looking")]
@@ -310,3 +310,19 @@ def test_one_seed_is_not_said_to_be_five() -> None:
 
 def test_similar_classes_are_not_called_most_of_the_rest() -> None:
     assert "of the others, most to" in said(opened(look="soft"))
+
+
+def test_a_landscape_says_on_how_many_images_it_was_computed() -> None:
+    voice = lens_data.Voice("a", "a", "student", "kd", {})
+    about = lens_looks._about([(voice, {"images": 700}), (voice, {"images": 700})])
+    assert about.startswith("Training loss (cross-entropy, nats) on 700 training images")
+    assert "on up to 1,000 training images" in lens_looks._about([])
+
+
+def test_networks_without_stored_answers_are_named(
+    shown: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = next(voice for voice in lens_data.lens_voices(shown) if voice.arm.startswith("scratch "))
+    whole = lens_data.logits
+    monkeypatch.setattr(lens_data, "logits", lambda v, seed, store: None if v == alone else whole(v, seed, store))
+    assert "Without stored answers, and so not here: student, alone." in said(opened(look="soft"))

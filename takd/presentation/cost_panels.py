@@ -20,7 +20,14 @@ from takd.presentation.chains_panels import Subject, claim, margin, numbers
 from takd.presentation.lately import pooled
 from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
 from takd.presentation.study import Study
-from takd.presentation.worth_chart import COSTS, alt_worth, before_on_front, claim_worth, worth_chart
+from takd.presentation.worth_chart import (
+    COSTS,
+    alt_worth,
+    before_on_front,
+    cheaper_and_better,
+    claim_worth,
+    worth_chart,
+)
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
 
@@ -37,7 +44,8 @@ def is_it_worth_it(subject: Subject) -> None:
     longer = longer_chains(chain, subject.dataset, subject.store) if chain is not None else None
     others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
     arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [arm_frame(longer)])], cost)
-    cheaper = before_on_front(arms, shown.chosen.name, cost)
+    names = (arms, shown.chosen.name, cost)
+    cheaper = before_on_front(*names) or cheaper_and_better(*names)
     over = _over(shown, subject.pool, cheaper) if cheaper is not None else None
     said = claim_worth(arms, shown.chosen.name, cost, over)
     claim(said)

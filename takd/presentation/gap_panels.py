@@ -254,6 +254,13 @@ def _card(now: Scene, name: str, store: Store) -> None:
         live.run_card(lately.about(run, store), store, place="gap")
 
 
+def going_on(spec: ExperimentSpec, store: Store) -> None:
+    """The run that trains the question asked, while it has no result: redraws itself, then the page once."""
+    run = live.active_run(spec, store)
+    if run is not None and run.look.active:
+        _watching(run.id, store)
+
+
 @st.fragment(run_every=live.TICK)
 def _watching(run_id: str, store: Store) -> None:
     """The run of an arm: redraws itself while it works, then the page once."""

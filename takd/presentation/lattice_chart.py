@@ -161,7 +161,7 @@ def _told(nodes: pd.DataFrame, dark: bool) -> pd.DataFrame:
             "edge": edge, "certain": sure,
             "won": gain_and_interval(gain, low, high, int(node["gain_n"])) if edge else reference,
             "own": f"{guess}{duration(node['seconds'])}", "all": total,
-            "beside": [f"{reached}{won}", f"{total} in all{seeds}"],
+            "beside": [f"{reached}{won}", f"{total}{' in all' if known(node['total']) else ''}{seeds}"],
             "line": f"{via}: {percent(node['mean']) if done else state}{brackets}, {total}",
         }  # fmt: skip
         rows.append(row)

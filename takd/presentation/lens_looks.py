@@ -31,10 +31,9 @@ _START, _PER_MAC, _MAP = 10.0, 2.5e-10, 5.0
 _PLACES = {"line": 41, "plane": 441}
 _IMAGES = 1000
 _ABOUT = (
-    f"Training loss (cross-entropy, nats) on {_IMAGES:,} training images, the same for all, along random directions "
-    "that are scaled filter by filter to the network's own norms (Li et al. 2018); biases and batch norm's own weights "
-    "stay, and batch norm keeps the statistics of the training. 0 is the trained network. Directions follow from the "
-    "stage's key, so that they are the same each time."
+    "training images, the same for all, along random directions that are scaled filter by filter to the network's own "
+    "norms (Li et al. 2018); biases and batch norm's own weights stay, and batch norm keeps the statistics of the "
+    "training. 0 is the trained network. Directions follow from the stage's key, so that they are the same each time."
 )
 
 
@@ -70,7 +69,7 @@ def land(shown: Study, store: Store) -> None:
             caption=caption(
                 shown,
                 store,
-                f"Seed {seed}, one run, and one draw of directions. {_ABOUT} Losses above {MOST:g} are cut.",
+                f"Seed {seed}, one run, and one draw of directions. {_about(found)} Losses above {MOST:g} are cut.",
             ),
             arms=panels.shown_arms(shown),
         )
@@ -81,9 +80,16 @@ def land(shown: Study, store: Store) -> None:
             )
         )
     else:
-        st.caption(ui.plain(_ABOUT))
+        st.caption(ui.plain(_about(found)))
     problem = "" if is_ready(shown.dataset.name) else "A landscape needs training images, and the data set is not here."
     _ask(store, what, [v.keys[seed] for v in missing], problem, _seconds(what, missing, shown))
+
+
+def _about(found: Found) -> str:
+    """What a landscape is, with the number of images that was used: small data sets have fewer than others."""
+    counts = sorted({int(row["images"]) for _, row in found if isinstance(row.get("images"), int)})
+    images = " to ".join(f"{n:,}" for n in (counts[0], counts[-1])[: len(counts)]) if counts else f"up to {_IMAGES:,}"
+    return f"Training loss (cross-entropy, nats) on {images} {_ABOUT}"
 
 
 def _seed(students: Sequence[Voice], store: Store) -> int | None:
@@ -248,7 +254,7 @@ def _panel(store: Store, what: str, keys: tuple[str, ...], problem: str, seconds
         return
     help_text = store.writable() or "In the background; you may close the page meanwhile. What it finds is kept."
     if st.button(
-        f"Compute (about {duration(seconds)})",
+        f"Compute ({duration(seconds)})",
         icon=":material/play_arrow:",
         key=f"looking-{what}",
         disabled=bool(store.writable()),

@@ -24,7 +24,7 @@ from takd.presentation.chain_map import alt_map, chain_map, claim_map
 from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
 from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
 from takd.presentation.rules_chart import alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import alt_worth, before_on_front, claim_worth, worth_chart
+from takd.presentation.worth_chart import alt_worth, before_on_front, cheaper_and_better, claim_worth, worth_chart
 from takd.spec import start_for
 from tests.analysis.fakes import DATASET, FakeStore
 
@@ -158,6 +158,9 @@ def test_a_chain_on_the_front_is_held_against_the_next_cheaper_arm() -> None:
     assert "against direct KD 4 → 2, which takes 25 % of the time: cannot tell yet, +1.0 points" in said
     beaten = claim_worth(arms, "kd 10>2")
     assert "not on the Pareto front: direct KD 4 → 2 reaches 70.0 % for 29 % of the time" in beaten
+    assert cheaper_and_better(arms, "kd 10>2") == "kd 4>2" and cheaper_and_better(arms, "takd 10>4>2") is None
+    told = claim_worth(arms, "kd 10>2", over_cheaper=judge([0.0, -0.01, -0.02], arm="kd 10>2", against="kd 4>2"))
+    assert "(cannot tell yet: −1.0 points, 95 % CI −3.5 to 1.5, n = 3 chains)" in told
     assert "not known" in claim_worth(arms, "takd 10>6>2")
 
 
