@@ -8,6 +8,8 @@ store = ui.store()
 st.title("Capacity gap", anchor=False)
 head = st.container()
 spec, (shown, differences) = question.bar(store)
+if shown is None or differences is not None:
+    gap_panels.going_on(spec, store)
 if shown is None or shown.several:
     head.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
 if shown is not None and shown.several:

@@ -49,7 +49,8 @@ def headline() -> None:
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         beside = replay.begin_button if replays else lambda: None
-        panels.headline(shown, store, differences, stand_in=meanwhile, beside=beside)
+        expected = question.estimated(spec, datasets, store) if differences is not None else ""
+        panels.headline(shown, store, differences, stand_in=meanwhile, expected=expected, beside=beside)
 
 
 def form() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import altair as alt
@@ -297,3 +298,13 @@ def test_what_has_no_place_is_named_and_empty_frames_are_words(tmp_path: Path) -
     ):
         words = [row["text"] for table in chart.to_dict()["datasets"].values() for row in table if "text" in row]
         assert len(words) == 1 and len(words[0]) > 20
+
+
+def test_a_question_in_training_is_watched_while_the_nearest_is_shown(
+    cached: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SimpleNamespace(id="r1", look=SimpleNamespace(active=True))
+    monkeypatch.setattr(gap_panels.live, "active_run", lambda spec, store: run if spec.temperature == 3.0 else None)
+    monkeypatch.setattr(gap_panels, "_watching", lambda run_id, store: st.markdown(f"watching {run_id}"))
+    assert "watching r1" in said(opened(replace(CIFAR, temperature=3.0)), "markdown")
+    assert "watching" not in said(opened(CIFAR), "markdown")

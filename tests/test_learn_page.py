@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 import streamlit as st
@@ -114,6 +115,29 @@ def test_a_link_locks_what_the_instructor_chose() -> None:
     at.switch_page(str(Path(PAGE).with_name("playground.py"))).run()
     assert at.selectbox(key="w-teacher").disabled and at.selectbox(key="w-dataset").disabled
     assert not at.selectbox(key="w-student").disabled and at.selectbox(key="w-preset").disabled
+
+
+def test_a_link_for_a_class_holds_the_question_it_locks() -> None:
+    at = lesson(lesson="mine", step="3", s="plain-4", n="3")
+    link = at.code[0].value
+    assert parse_qs(link[1:])["s"] == ["plain-4"] and parse_qs(link[1:])["n"] == ["3"]
+    at = lesson(step="3", s="plain-4")
+    assert "s=" not in at.code[0].value.replace("lesson=", "")
+    at.multiselect(key="lesson-locks").set_value(["s"]).run()
+    query = parse_qs(at.code[0].value[1:])
+    assert query["lock"] == ["s"] and query["s"] == ["plain-4"]
+    there = open_page(page=PAGE)
+    for name, values in query.items():
+        there.query_params[name] = values
+    there.run()
+    there.switch_page(str(Path(PAGE).with_name("playground.py"))).run()
+    assert there.selectbox(key="w-student").value == "plain-4" and there.selectbox(key="w-student").disabled
+
+
+def test_the_nearest_question_is_never_passed_off_as_the_one_asked() -> None:
+    at = lesson(lesson="mine", T="3")
+    assert any("is not trained yet" in box.value and "nearest stored" in box.value for box in at.info)
+    assert not lesson(lesson="mine").info
 
 
 def test_words_about_a_guess() -> None:

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from takd.analysis import inside
 from takd.data.catalogue import available_datasets
 from takd.evaluation import answers_read
-from takd.presentation import lens_data, lens_looks, view
+from takd.presentation import lens_data, lens_looks, lens_panels, view
 from takd.presentation.study import Study, study
 from takd.presets import PRESETS
 from takd.runs import looking
@@ -238,7 +238,7 @@ def test_what_is_not_computed_yet_can_be_asked_for(look: str, what: str, monkeyp
     if look == "land":
         assert "training images" in " ".join(info.value for info in at.info)  # the data set is not here
     else:
-        assert at.button(key="looking-map").label.startswith("Compute (about")
+        assert at.button(key="looking-map").label.startswith("Compute (~")
     monkeypatch.setenv("TAKD_READ_ONLY", "1")
     at = opened(look=look, ls="4")
     assert not [button for button in at.button if str(button.key).startswith("looking")]
@@ -291,3 +291,38 @@ def test_other_methods_draw_what_there_is(method: str, tmp_path: Path, monkeypat
         at.run()
         assert not at.exception, (look, at.exception)
     assert all("nan" not in alt.lower() for _, alt, _ in charts_of(at))
+
+
+@pytest.mark.parametrize(("lead", "word"), [(0.02, "more"), (-0.02, "less")])
+def test_agreement_is_said_with_the_sign_it_has(shown: Study, lead: float, word: str) -> None:
+    values: lens_data.Numbers = {}
+    for name, (_, second) in lens_data.pair_names(shown).items():
+        base = 0.7 + (lead if second == lens_data.student_of(shown) else 0.0)
+        values[name] = {seed: base + 0.001 * seed for seed in range(5)}
+    said = lens_panels._agreement_said(shown, values)
+    assert f"answer 2.00 points {word} often than after direct KD" in said
+
+
+def test_one_seed_is_not_said_to_be_five() -> None:
+    texts = [c.value for c in opened(look="soft").caption if "Seed 0, one run" in c.value]
+    assert texts and not any("n = 5" in text for text in texts)
+
+
+def test_similar_classes_are_not_called_most_of_the_rest() -> None:
+    assert "of the others, most to" in said(opened(look="soft"))
+
+
+def test_a_landscape_says_on_how_many_images_it_was_computed() -> None:
+    voice = lens_data.Voice("a", "a", "student", "kd", {})
+    about = lens_looks._about([(voice, {"images": 700}), (voice, {"images": 700})])
+    assert about.startswith("Training loss (cross-entropy, nats) on 700 training images")
+    assert "on up to 1,000 training images" in lens_looks._about([])
+
+
+def test_networks_without_stored_answers_are_named(
+    shown: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = next(voice for voice in lens_data.lens_voices(shown) if voice.arm.startswith("scratch "))
+    whole = lens_data.logits
+    monkeypatch.setattr(lens_data, "logits", lambda v, seed, store: None if v == alone else whole(v, seed, store))
+    assert "Without stored answers, and so not here: student, alone." in said(opened(look="soft"))

@@ -15,7 +15,7 @@ import pandas as pd
 from takd.analysis.frames import Store, origin_of_all, tidy
 from takd.analysis.pool import Pool
 from takd.analysis.statistics import MARGIN, t_interval
-from takd.analysis.verdicts import Verdict, compare, is_direct_kd
+from takd.analysis.verdicts import LEAST_SEEDS, Verdict, compare, is_direct_kd
 from takd.analysis.whatif import Guess
 from takd.networks.table import capacity
 from takd.plan import Arm, Plan
@@ -142,8 +142,8 @@ class Peak:
 
     Chosen by mean VALIDATION accuracy among direct-KD arms, at the seeds at which all finished ones are there.
     mean, low, high: its students' test accuracy over these n seeds (95 % t interval). neighbours: the verdicts on the
-    peak minus the next smaller and the next larger finished teacher, paired by seed. largest: whether it is the largest
-    finished one. teachers: how many were compared.
+    peak minus the next smaller and the next larger finished teacher, paired by seed, with intervals widened for the
+    choice as in `judge_gap`. largest: whether it is the largest finished one. teachers: how many were compared.
     """
 
     arm: str
@@ -160,8 +160,10 @@ class Peak:
     @property
     def inseparable(self) -> tuple[str, ...]:
         """Arms beside the peak that it cannot be told apart from: the interval of the paired differences holds zero, or
-        there is none."""
-        return tuple(v.against for v in self.neighbours if not (v.interval.low > 0 or v.interval.high < 0))
+        there are fewer than three seeds."""
+        return tuple(
+            v.against for v in self.neighbours if v.n < LEAST_SEEDS or not (v.interval.low > 0 or v.interval.high < 0)
+        )
 
 
 def peak_of(chains: pd.DataFrame, margin: float = MARGIN) -> Peak | None:
@@ -183,6 +185,7 @@ def peak_of(chains: pd.DataFrame, margin: float = MARGIN) -> Peak | None:
     common = done[done["seed"].isin(seeds)]
     beside = [arms[at] for at in (place - 1, place + 1) if 0 <= at < len(arms)]
     interval = t_interval(test[arms[place]].to_numpy())
+    confidence = 1 - min(0.05, 0.1 / (len(arms) - 1))
     return Peak(
         arms[place],
         teachers[arms[place]],
@@ -192,6 +195,6 @@ def peak_of(chains: pd.DataFrame, margin: float = MARGIN) -> Peak | None:
         interval.mean,
         interval.low,
         interval.high,
-        tuple(compare(common, arms[place], other, margin) for other in beside),
+        tuple(compare(common, arms[place], other, margin, confidence) for other in beside),
         len(arms),
     )

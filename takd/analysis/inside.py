@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from takd.analysis.statistics import holm, t_interval
+from takd.analysis.statistics import holm, sign_flip_p, t_interval
 
 BINS = 15  # as in takd.evaluation.metrics
+_ROUNDING = 1e-12  # accuracies are counts over images; equal differences of them differ in the last bits
 
 
 def soft_answers(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -99,7 +100,9 @@ def class_gains(chosen: Mapping[int, np.ndarray], control: Mapping[int, np.ndarr
     """Gain of each class, paired by seed: {seed: accuracies (C,)} of two arms -> one row per class with number (the
     class), mean, low, high (95 % t interval), n, p (paired t-test) and p_holm (Holm over classes).
 
-    p is that of the interval and not an exact one: with five seeds no exact test survives ten classes.
+    p is that of the interval and not an exact one: with five seeds no exact test survives ten classes. Where all seeds
+    differ by the same, which happens with few images of a class, there is no spread to test against, and p is the
+    exact sign-flip one.
     """
     seeds = sorted(set(chosen) & set(control))
     differences = np.array([np.asarray(chosen[s]) - np.asarray(control[s]) for s in seeds])
@@ -118,12 +121,12 @@ def class_gains(chosen: Mapping[int, np.ndarray], control: Mapping[int, np.ndarr
 
 
 def _t_test(values: np.ndarray) -> float:
-    """Two-sided p of a mean of 0; NaN where no spread can be seen."""
+    """Two-sided p of a mean of 0, see class_gains; NaN for fewer than two values."""
     if values.size < 2:
         return math.nan
     spread = float(values.std(ddof=1))
-    if spread == 0:
-        return 1.0 if values.mean() == 0 else 0.0
+    if spread <= _ROUNDING:
+        return sign_flip_p(values)
     return float(2 * stats.t.sf(abs(values.mean()) * math.sqrt(values.size) / spread, values.size - 1))
 
 

@@ -84,7 +84,7 @@ def _guesses(pool: Pool) -> dict[str, Guess]:
     reach = float(stats.t.ppf(0.975, len(table) - 1)) * error
     basis = (
         f"Estimated from {len(measured)} measured arms as {name}; left out one at a time, {len(table)} of them were "
-        f"missed by {100 * error:.2f} points (root mean square)."
+        f"missed by {100 * error:.2f} points (root mean square; it is the better of two ways on these arms)."
     )
     known = {arm.name for arm, _ in measured}
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,8 @@ PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 
 def gains_guessed(pool: Pool, cells: pd.DataFrame) -> pd.DataFrame:
     """Estimated gains of the cells that nobody has trained (columns arm, gain, error; fractions): the estimated
-    accuracy minus that of direct KD from the same teacher, measured where it is and estimated where not."""
+    accuracy minus that of direct KD from the same teacher, measured where it is and estimated where not, with both
+    errors then."""
     found = guesses(pool)
     rows = []
     for cell in cells[cells["state"] == "not run"].to_dict("records"):
@@ -33,7 +35,8 @@ def gains_guessed(pool: Pool, cells: pd.DataFrame) -> pd.DataFrame:
         guess, control = found.get(str(cell["arm"])), found.get(direct_name(teacher, student))
         level = float(direct["mean"]) if direct is not None else control.mean if control is not None else None
         if guess is not None and level is not None:
-            rows.append({"arm": guess.arm, "gain": guess.mean - level, "error": guess.error})
+            both = math.hypot(guess.error, control.error) if direct is None and control is not None else guess.error
+            rows.append({"arm": guess.arm, "gain": guess.mean - level, "error": both})
     return pd.DataFrame(rows, columns=["arm", "gain", "error"])
 
 

@@ -133,7 +133,8 @@ def alt_map(cells: pd.DataFrame, student: str) -> str:
 
 
 def claim_map(cells: pd.DataFrame, student: str) -> str:
-    """One sentence: for which teachers an assistant is certain to help or to hurt."""
+    """One sentence: for which teachers an assistant's interval is clear of 0. It does not correct for the number of
+    pairs, and says so."""
     done = cells[cells["state"] == "measured"]
     if done.empty:
         return f"No chain with one assistant has been trained for {student} yet"
@@ -146,8 +147,9 @@ def claim_map(cells: pd.DataFrame, student: str) -> str:
         if len(rows):
             teachers = listing(dict.fromkeys(rows["teacher"].astype(str)))
             many = f"{len(rows)} {total} pairs of teacher and assistant {verb}{'s' if len(rows) == 1 else ''}"
-            said.append(f"{many} for certain, under teacher {teachers}")
-    return f"For {student}, {' and '.join(said)}"
+            said.append(f"{many}, under teacher {teachers}")
+    alone = ", each judged by itself" if len(done) > 1 else ""
+    return f"For {student}, {' and '.join(said)} (95 % interval clear of 0{alone})"
 
 
 def _pairs(number: int) -> str:

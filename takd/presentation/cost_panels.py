@@ -14,12 +14,20 @@ from takd.analysis.rules import RULES, Rules, per_seed, rules
 from takd.analysis.verdicts import Verdict, compare
 from takd.analysis.worth import against_longer, longer_chains, worth_frame
 from takd.methods.table import METHODS
-from takd.presentation import live, panels, ui, view, words
+from takd.plan import Arm
+from takd.presentation import chain_card, live, panels, ui, view, words
 from takd.presentation.chains_panels import Subject, claim, margin, numbers
 from takd.presentation.lately import pooled
 from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
 from takd.presentation.study import Study
-from takd.presentation.worth_chart import COSTS, alt_worth, before_on_front, claim_worth, worth_chart
+from takd.presentation.worth_chart import (
+    COSTS,
+    alt_worth,
+    before_on_front,
+    cheaper_and_better,
+    claim_worth,
+    worth_chart,
+)
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
 
@@ -36,7 +44,8 @@ def is_it_worth_it(subject: Subject) -> None:
     longer = longer_chains(chain, subject.dataset, subject.store) if chain is not None else None
     others = [shown.arms[shown.arms["arm"].astype(str) == shown.chosen.name]]
     arms = worth_frame(subject.pool, spec.student, [*others, *([] if longer is None else [arm_frame(longer)])], cost)
-    cheaper = before_on_front(arms, shown.chosen.name, cost)
+    names = (arms, shown.chosen.name, cost)
+    cheaper = before_on_front(*names) or cheaper_and_better(*names)
     over = _over(shown, subject.pool, cheaper) if cheaper is not None else None
     said = claim_worth(arms, shown.chosen.name, cost, over)
     claim(said)
@@ -52,10 +61,19 @@ def is_it_worth_it(subject: Subject) -> None:
         "diamonds: chains; squares: other methods; large: the chosen arm. Bars: 95 % t intervals of the mean. The "
         "dashed line is the Pareto front of the means, which says nothing about how certain their order is."
         + (_MIXED if cost == "seconds" and subject.mixed else ""),
-        arms=panels.shown_arms(shown),
+        arms=_on_figure(subject, chain, arms),
     )
     _equal_cost(chain, longer, subject)
     numbers("worth", lambda: _worth_table(arms))
+
+
+def _on_figure(subject: Subject, chain: ExperimentSpec | None, arms: pd.DataFrame) -> tuple[ExperimentSpec, ...]:
+    """The figure's arms as questions of their own: those of the pool, of the question, and the equal-cost control."""
+    names = arms["arm"].astype(str)
+    found = [*chain_card.as_questions(subject.spec, subject.pool, names), *panels.shown_arms(subject.shown)]
+    if chain is not None and names.str.startswith("kd-long ").any():
+        found.append(chain)
+    return tuple(dict.fromkeys(found))
 
 
 def _over(shown: Study, pool: Pool, cheaper: str) -> Verdict | None:
@@ -122,10 +140,20 @@ def which_rule(subject: Subject) -> None:
         title="which rule predicts the best assistant",
         caption=f"{_where(found, subject)} Dots: seeds, each the mean over its pairs; diamond and line: mean and "
         "95 % t interval over seeds. They say how certain the order is for these pairs, not for other networks.",
+        arms=_candidates(subject, found),
     )
     st.markdown(ui.plain(_picks(found)))
     st.caption(ui.plain(f"{HOW} {PUBLISHED}"))
     numbers("rule", lambda: found.cases.round(4))
+
+
+def _candidates(subject: Subject, found: Rules) -> tuple[ExperimentSpec, ...]:
+    """The chains whose gains the rules are scored on, where they are all at this question's settings."""
+    if view.get("ta-over") == "all":
+        return ()
+    rows = found.cases[["teacher", "assistant", "student"]].drop_duplicates().astype(str)
+    names = [Arm("takd", tuple(row)).name for row in rows.itertuples(index=False)]
+    return chain_card.as_questions(subject.spec, subject.pool, names)
 
 
 def _scored(subject: Subject) -> tuple[Rules, pd.DataFrame]:

@@ -204,7 +204,8 @@ def _students(now: Scene, store: Store) -> None:
     hollow = "hollow: not run, drawn at its estimate" if half == "gain" else "hollow: not run"
     names = now.students["student"].drop_duplicates().astype(str).tolist()
     spec = now.shown.spec
-    n = now.students.loc[now.students["state"] == MEASURED, "n"]
+    measured = now.students[now.students["state"] == MEASURED]
+    n, run = measured["n"], set(measured["arm"].astype(str))
     seeds = f"n = {n.min()}" + (f" to {n.max()}" if n.min() != n.max() else "") if len(n) else "nothing trained"
     ui.figure(
         "students",
@@ -215,10 +216,10 @@ def _students(now: Scene, store: Store) -> None:
         title="every student of the ladder",
         caption=ui.plain(
             f"Direct KD by teacher for every student of the ladder: {what}; bands: 95 % t interval, {seeds}; {hollow}. "
-            f"{now.shown.dataset.label}. Click a student to ask about it."
+            f"{question.source(now.shown, store, seeds=False)} Click a student to ask about it."
         ),
         pick=ui.Pick("student", {n: f"student {n}" for n in names}, "Student", "choose a student", partial(_ask, spec)),
-        arms=(),
+        arms=tuple(basket.question_of(spec, arm) for arm in now.pool.plan.arms if arm.name in run),
     )
 
 
@@ -251,6 +252,13 @@ def _card(now: Scene, name: str, store: Store) -> None:
             live.run_button(asked, now.shown.dataset, store)
     if run is not None:  # it stopped early: what happened, and Resume
         live.run_card(lately.about(run, store), store, place="gap")
+
+
+def going_on(spec: ExperimentSpec, store: Store) -> None:
+    """The run that trains the question asked, while it has no result: redraws itself, then the page once."""
+    run = live.active_run(spec, store)
+    if run is not None and run.look.active:
+        _watching(run.id, store)
 
 
 def _watching(run_id: str, store: Store) -> None:

@@ -89,15 +89,19 @@ def peak_sentence(peak: Peak, student: str) -> str:
         f"Peak: {peak.teacher}{end} of {peak.teachers} teachers, {percent(peak.mean)} ({reach}; chosen on validation "
         "images)."
     )
-    apart: list[str] = []
+    above: list[str] = []
+    below: list[str] = []
     beside: list[str] = []
     for verdict in peak.neighbours:
         said = f"{teacher_of(verdict.against, student)} ({gain_text(verdict)}, {interval_text(verdict, 'seed')})"
-        (beside if verdict.against in peak.inseparable else apart).append(said)
+        kind = beside if verdict.against in peak.inseparable else above if verdict.interval.low > 0 else below
+        kind.append(said)
     if beside:
         text += f" It is not separable from its neighbour{'s' * (len(beside) > 1)} {listing(beside)}."
-    if apart:
-        text += f" It stands clear of {listing(apart)}."
+    if above:
+        text += f" It stands clear of {listing(above)}."
+    if below:
+        text += f" On test images it falls short of {listing(below)}."
     return text
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from takd.analysis.assistants import certain
 from takd.analysis.lattice import Lattice
 from takd.presentation import vega
 from takd.presentation.captions import gain_and_interval
@@ -160,7 +161,7 @@ def _told(nodes: pd.DataFrame, dark: bool) -> pd.DataFrame:
             "edge": edge, "certain": sure,
             "won": gain_and_interval(gain, low, high, int(node["gain_n"])) if edge else reference,
             "own": f"{guess}{duration(node['seconds'])}", "all": total,
-            "beside": [f"{reached}{won}", f"{total} in all{seeds}"],
+            "beside": [f"{reached}{won}", f"{total}{' in all' if known(node['total']) else ''}{seeds}"],
             "line": f"{via}: {percent(node['mean']) if done else state}{brackets}, {total}",
         }  # fmt: skip
         rows.append(row)
@@ -181,8 +182,9 @@ def claim_lattice(tree: Lattice) -> str:
     verdict = tree.winner.verdict
     lead = f"{row_label(tree.winner.name)} is best on validation; on test images "
     gain = f"{points(verdict.interval.mean, digits_for((verdict.interval.mean,)))} points over direct KD"
-    sure = bool(tree.nodes["best"].any())
-    tail = "" if sure else ", which is not certain, so no path is marked"
+    tail = ", which is not certain, so no path is marked"
+    if certain(verdict):
+        tail = "" if verdict.interval.low > 0 else ", so no path is marked"
     return f"Of {done} measured paths the one {lead}{gain} ({interval_text(verdict)}){tail}"
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from takd.presentation import lens_charts, lens_data, ui, view
+from takd.analysis.verdicts import LEAST_SEEDS
+from takd.presentation import lens_charts, lens_data, panels, ui, view
 from takd.presentation.formats import listing, points
 from takd.presentation.lens_data import Voice
 from takd.presentation.lens_panels import caption
@@ -52,7 +53,8 @@ def _gains(shown: Study, store: Store, student: Voice, against: Voice, gains: pd
     left_out = max(0, len(ranked) - _MOST)
     if left_out:
         ranked = pd.concat([ranked.head(_MOST // 2), ranked.tail(_MOST // 2)])
-    sure = [str(label) for label, p in zip(ranked["label"], ranked["p_holm"], strict=True) if p < 0.05]
+    rows = zip(ranked["label"], ranked["p_holm"], ranked["n"], strict=True)
+    sure = [str(label) for label, p, seeds in rows if p < 0.05 and seeds >= LEAST_SEEDS]
     marks = {label: f"{label} *" if label in sure else str(label) for label in ranked["label"]}
     summary = ranked.assign(name=ranked["label"].map(marks))[["name", "mean", "low", "high", "n"]]
     found = lens_data.lens_sums(shown, store).classes
@@ -81,12 +83,14 @@ def _gains(shown: Study, store: Store, student: Voice, against: Voice, gains: pd
         caption=caption(
             shown,
             store,
-            f"Paired by seed, n = {n}. Marks: means; lines: 95 % t intervals, not corrected; dots: seeds; * marks "
+            f"Paired by seed{'' if n == shown.seeds_done else f', n = {n}'}. Marks: means; lines: 95 % t intervals, "
+            "not corrected; dots: seeds; * marks "
             "classes that stay clear of zero after Holm's correction over all classes (paired t-test, 5 %)."
             + (f" {left_out} classes in the middle are left out." if left_out else ""),
         ),
+        arms=panels.shown_arms(shown),
     )
-    if n < 3:
+    if n < LEAST_SEEDS:
         st.markdown(f"Cannot tell yet: n = {n}.")
     elif sure:
         st.markdown(ui.plain(f"After correcting for {len(gains)} classes, these differ: {listing(sure)}."))
@@ -140,4 +144,5 @@ def _confusions(shown: Study, store: Store, student: Voice, against: Voice) -> N
             "is more of them). Elsewhere orange means more of that error."
             + (f" The {len(labels)} classes that change most, of {len(names)}." if len(labels) < len(names) else ""),
         ),
+        arms=panels.shown_arms(shown),
     )

@@ -11,7 +11,7 @@ import streamlit as st
 
 from takd.data.catalogue import is_ready
 from takd.networks.table import capacity_or_least
-from takd.presentation import lens_data, ui, view, visitor
+from takd.presentation import lens_data, panels, ui, view, visitor
 from takd.presentation.formats import duration, listing
 from takd.presentation.lens_data import Voice
 from takd.presentation.lens_looks_charts import MOST, line_chart, map_chart, plane_chart
@@ -31,10 +31,9 @@ _START, _PER_MAC, _MAP = 10.0, 2.5e-10, 5.0
 _PLACES = {"line": 41, "plane": 441}
 _IMAGES = 1000
 _ABOUT = (
-    f"Training loss (cross-entropy, nats) on {_IMAGES:,} training images, the same for all, along random directions "
-    "that are scaled filter by filter to the network's own norms (Li et al. 2018); biases and batch norm's own weights "
-    "stay, and batch norm keeps the statistics of the training. 0 is the trained network. Directions follow from the "
-    "stage's key, so that they are the same each time."
+    "training images, the same for all, along random directions that are scaled filter by filter to the network's own "
+    "norms (Li et al. 2018); biases and batch norm's own weights stay, and batch norm keeps the statistics of the "
+    "training. 0 is the trained network. Directions follow from the stage's key, so that they are the same each time."
 )
 
 
@@ -70,8 +69,9 @@ def land(shown: Study, store: Store) -> None:
             caption=caption(
                 shown,
                 store,
-                f"Seed {seed}, one run, and one draw of directions. {_ABOUT} Losses above {MOST:g} are cut.",
+                f"Seed {seed}, one run, and one draw of directions. {_about(found)} Losses above {MOST:g} are cut.",
             ),
+            arms=panels.shown_arms(shown),
         )
         st.markdown(
             ui.plain(
@@ -80,9 +80,16 @@ def land(shown: Study, store: Store) -> None:
             )
         )
     else:
-        st.caption(ui.plain(_ABOUT))
+        st.caption(ui.plain(_about(found)))
     problem = "" if is_ready(shown.dataset.name) else "A landscape needs training images, and the data set is not here."
     _ask(store, what, [v.keys[seed] for v in missing], problem, _seconds(what, missing, shown))
+
+
+def _about(found: Found) -> str:
+    """What a landscape is, with the number of images that was used: small data sets have fewer than others."""
+    counts = sorted({int(row["images"]) for _, row in found if isinstance(row.get("images"), int)})
+    images = " to ".join(f"{n:,}" for n in (counts[0], counts[-1])[: len(counts)]) if counts else f"up to {_IMAGES:,}"
+    return f"Training loss (cross-entropy, nats) on {images} {_ABOUT}"
 
 
 def _seed(students: Sequence[Voice], store: Store) -> int | None:
@@ -203,6 +210,7 @@ def maps(shown: Study, store: Store) -> None:
                 f"perplexity {found[0][1].get('perplexity', 30):g}. Letters and colours: the true class. Only "
                 "neighbourhoods mean something: distances between groups, their sizes and the axes do not.",
             ),
+            arms=panels.shown_arms(shown),
         )
     if shown.several:
         st.caption("Maps are of the main answer of a stage; single sub-models have none.")
@@ -246,7 +254,7 @@ def _panel(store: Store, what: str, keys: tuple[str, ...], problem: str, seconds
         return
     help_text = store.writable() or "In the background; you may close the page meanwhile. What it finds is kept."
     if st.button(
-        f"Compute (about {duration(seconds)})",
+        f"Compute ({duration(seconds)})",
         icon=":material/play_arrow:",
         key=f"looking-{what}",
         disabled=bool(store.writable()),

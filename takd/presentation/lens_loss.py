@@ -10,7 +10,7 @@ import streamlit as st
 from takd.analysis.terms import EpochLoss, epoch_loss
 from takd.methods.method import Method
 from takd.methods.table import METHODS
-from takd.presentation import lens_data, ui, vega, view, window
+from takd.presentation import lens_data, panels, ui, vega, view, window
 from takd.presentation.lens_panels import caption
 from takd.presentation.marks import message_chart
 from takd.presentation.study import Study
@@ -66,6 +66,7 @@ def loss(shown: Study, store: Store) -> None:
             f"Seed {seed}, one run: mean training loss of each epoch, split into its weighted terms. The rule marks "
             f"epoch {at.epoch}.",
         ),
+        arms=panels.shown_arms(shown),
     )
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from takd.analysis import inside
 from takd.analysis.statistics import Interval, t_interval
-from takd.presentation import lens_charts, lens_data, panels, question, ui, view
+from takd.presentation import lens_charts, lens_data, panels, ui, view
 from takd.presentation.formats import listing, percent, points
 from takd.presentation.study import Study
 from takd.presentation.theme import ARM_LABELS
@@ -33,8 +33,8 @@ def look_of(shown: Study) -> dict[str, tuple[str, str]]:
 
 
 def caption(shown: Study, store: Store, text: str) -> str:
-    """A figure's caption, with where its numbers come from."""
-    return ui.plain(f"{question.source(shown, store)} {text}")
+    """A figure's caption, with where its numbers come from; what shows one seed says so, and not how many there are."""
+    return ui.plain(f"{panels.origin_line(shown, store, seeds=not text.startswith('Seed '))} {text}")
 
 
 def seed_of(shown: Study, store: Store) -> int | None:
@@ -117,6 +117,7 @@ def _overlaps(shown: Study, store: Store, table: pd.DataFrame, what: str) -> Non
         depends=(what, tuple(order)),
         title="error overlap",
         caption=caption(shown, store, f"{says} Means over {_counted(table['n'])}."),
+        arms=panels.shown_arms(shown),
     )
     student, teacher = lens_data.student_of(shown), lens_data.teacher_of(shown)
     rows = table.set_index(["first", "second"])
@@ -125,7 +126,8 @@ def _overlaps(shown: Study, store: Store, table: pd.DataFrame, what: str) -> Non
         st.markdown(
             ui.plain(
                 f"{percent(float(row['of_first']))} of the errors of {student.short} are errors of {teacher.short} "
-                f"too; if errors fell independently it would be {percent(float(row['expected_first']))}. Networks "
+                f"too (mean over {_counted(table['n'])}); if errors fell independently it would be "
+                f"{percent(float(row['expected_first']))}. Networks "
                 "share errors because some pictures are hard for all of them, whoever taught them: compare with the "
                 "student alone."
             )
@@ -154,6 +156,7 @@ def calibration(shown: Study, store: Store) -> None:
                 f"{lens_data.LEAST} answers are not drawn. Dashed: perfect calibration; below it a network is surer "
                 "than it is right. Large marks hold more images.",
             ),
+            arms=panels.shown_arms(shown),
         )
     with right:
         st.subheader("Calibration error (ECE)", anchor=False)
@@ -184,7 +187,7 @@ def _certainty(interval: Interval) -> str:
     if interval.n < 3:
         return f" (n = {interval.n}): too few seeds to tell."
     clear = "" if interval.low > 0 or interval.high < 0 else " The interval includes zero: no difference can be told."
-    low, high = points(interval.low), points(interval.high)
+    low, high = (points(end).removeprefix("+") for end in (interval.low, interval.high))
     return f" (95 % CI {low} to {high}, n = {interval.n}, paired by seed).{clear}"
 
 

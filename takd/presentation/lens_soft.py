@@ -147,6 +147,7 @@ def _bars(
             for number in order
         ]
     )
+    absent = [voice.short for voice in lens_data.lens_voices(shown) if voice not in heard.voices]
     said = listing(
         f"{v.short} {names[int(share.argmax())]} ({percent(float(share.max()), 0)})"
         for v, share in zip(heard.voices, shares, strict=True)
@@ -162,7 +163,8 @@ def _bars(
             shown,
             store,
             f"Seed {heard.seed}, one run. The {len(order)} classes with the largest share on average over these "
-            f"networks; softmax of the stored logits at T = {temperature:g}.",
+            f"networks; softmax of the stored logits at T = {temperature:g}."
+            + (f" Without stored answers, and so not here: {listing(absent)}." if absent else ""),
         ),
         arms=panels.shown_arms(shown),
     )
@@ -177,7 +179,7 @@ def _similar(
     told = " and ".join(f"{names[number]} ({percent(float(share[number]))})" for number in others)
     return (
         f"Over all {images} test images of {names[truth]}, {first.short} gives {percent(float(share[truth]))} to the "
-        f"true class at T = {temperature:g} and most of the rest to {told}: classes it finds similar to "
+        f"true class at T = {temperature:g} and, of the others, most to {told}: what it finds similar to "
         f"{names[truth]}. "
         f"That is what a student hears beyond the label (seed {seed}, one run)."
     )

@@ -229,6 +229,11 @@ def _via(shown: Study) -> str:
     return words.listing(chain.path[1:-1]) if chain is not None else "an assistant"
 
 
+def _last(shown: Study) -> str:
+    chain = chain_of(shown)
+    return chain.path[-2] if chain is not None else ""
+
+
 STEPS: tuple[Step, ...] = (
     Step(
         1,
@@ -298,7 +303,10 @@ STEPS: tuple[Step, ...] = (
         6,
         "Why",
         lambda s: "Why could an assistant help?",
-        lambda s: f"Who is more certain of its answers: the teacher {s.spec.teacher} or the assistant {_via(s)}?",
+        lambda s: (
+            f"Who is more certain of its answers: the teacher {s.spec.teacher} or the assistant {_last(s)}, which "
+            "teaches the student?"
+        ),
         "choice",
         _why,
         "Mirzadeh et al. name three things that change when a teacher grows: it is right more often, it is harder to "

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
-from takd.presentation import charts, lesson, panels, question, ui, view, words
+from takd.presentation import charts, lesson, live, panels, question, ui, view, words
 from takd.presentation.choices import carry, current_spec
 from takd.presentation.lesson import STEPS, Measured, Step
 from takd.presentation.lesson_charts import guess_chart, hops_chart, shares_chart
@@ -18,7 +19,7 @@ from takd.presentation.lesson_soft import Soft, soft_question
 from takd.presentation.study import Study, assistant_rows
 from takd.presets import PRESETS
 from takd.runs.store import Store
-from takd.spec import ExperimentSpec
+from takd.spec import PARAMETERS, ExperimentSpec, to_query
 
 _GUESSES = "lesson-guesses"
 Guess = tuple[Any, bool]
@@ -26,11 +27,20 @@ Guess = tuple[Any, bool]
 
 
 def study_of_lesson(store: Store) -> tuple[Study | None, ExperimentSpec]:
-    """What the chosen lesson is about, as far as it is stored."""
+    """What the chosen lesson is about, as far as it is stored; says so where the nearest stored question stands in."""
     datasets = ui.datasets()
+    own, repaired = current_spec(datasets)  # in any lesson: a class's link may bring a question
     chosen = view.get("lesson")
-    spec = PRESETS[chosen].spec if chosen in PRESETS else current_spec(datasets)[0]
-    shown, _ = question.answer(spec, datasets, store)
+    if repaired:
+        st.caption(ui.plain(" ".join(repaired)))
+    spec = PRESETS[chosen].spec if chosen in PRESETS else own
+    shown, differences = question.answer(spec, datasets, store)
+    if shown is not None and differences is not None:
+        st.info(
+            f"**{ui.plain(live.describe(spec))}** is not trained yet. This lesson is on the nearest stored question: "
+            f"{ui.plain(live.describe(shown.spec))}.",
+            icon=":material/near_me:",
+        )
     return shown, spec
 
 
@@ -294,10 +304,16 @@ def instructor_link() -> None:
         hidden = st.toggle("Leave the notes for teachers out", key="lesson-hide-notes")
         parts = [f"lesson={view.get('lesson')}", f"step={view.get('step')}", *(f"lock={name}" for name in locks)]
         parts += ["notes=hidden"] if hidden else []
+        if view.get("lesson") == "mine" or {"all", *_SHORTS} & set(locks):
+            parts.append(urlencode(to_query(current_spec(ui.datasets())[0], full=True), doseq=True))
         st.code(f"?{'&'.join(parts)}", language=None)
-        st.caption("Put it behind the address of this page.")
+        st.caption(
+            "Put it behind the address of this page. Where choices are locked, or the lesson is on the Playground's "
+            "question, the link holds that question as it stands now."
+        )
 
 
+_SHORTS = [parameter.short for parameter in PARAMETERS.values()]
 _LOCKS = {
     "all": "everything",
     "lesson": "the lesson",

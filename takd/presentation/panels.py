@@ -47,10 +47,12 @@ def headline(
     differences: tuple[Difference, ...] | None,
     *,
     stand_in: str = "",
+    expected: str = "",
     beside: Callable[[], None] = lambda: None,
 ) -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
-    where another one is shown; `stand_in` says what is shown while live mode trains, and then nothing may move.
+    where another one is shown, and `expected` says what the one asked would give; `stand_in` says what is shown while
+    live mode trains, and then nothing may move.
     `beside` draws what else stands beside the link."""
     asked = differences is None or stand_in != ""
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
@@ -78,6 +80,7 @@ def headline(
         differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
+            + (f" {ui.plain(expected)}" if expected else "")
             + ("" if read_only() else " Press **Run for real** to train your own."),
             icon=":material/near_me:",
         )
@@ -334,7 +337,7 @@ def _verdict_table(shown: Study) -> pd.DataFrame:
     )
 
 
-def origin_line(shown: Study, store: Store) -> str:
-    """Where the numbers of a study come from, for captions."""
+def origin_line(shown: Study, store: Store, *, seeds: bool = True) -> str:
+    """Where the numbers of a study come from, for captions; `seeds`: with how many seeds are done."""
     origin, date, device = origin_of(shown, store)
-    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done)}."
+    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done if seeds else None)}."

@@ -8,7 +8,10 @@ from pathlib import Path
 import streamlit as st
 
 from takd.analysis.nearest import Difference
+from takd.analysis.whatif import guesses
 from takd.data.table import Dataset
+from takd.methods.table import METHODS
+from takd.plan import chosen_arm
 from takd.presentation import lately, live, panels, ui, visitor, words
 from takd.presentation.choices import carry, choices, current_spec, write_url
 from takd.presentation.study import Study, nearest_study
@@ -52,8 +55,10 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
         st.info(_NOTHING + ("" if read_only() else _GO), icon=":material/hourglass_empty:")
         first_run(spec, store)
     elif differences is not None:
+        expected = estimated(spec, datasets, store)
         st.info(
             f"**Not trained yet.** Shown is the nearest stored question: {ui.plain(live.describe(shown.spec))}."
+            + (f" {ui.plain(expected)}" if expected else "")
             + ("" if read_only() else _GO),
             icon=":material/near_me:",
         )
@@ -83,14 +88,31 @@ def first_run(spec: ExperimentSpec, store: Store) -> None:
             open_on_playground(first)
 
 
+def estimated(spec: ExperimentSpec, datasets: Mapping[str, Dataset], store: Store) -> str:
+    """What the stored runs let one expect of a question that was never trained, in a sentence with its error; empty
+    where they say nothing."""
+    dataset = datasets[spec.dataset]
+    if dataset.fingerprint is None or METHODS[spec.method].wiring == "sub-models":
+        return ""
+    guess = guesses(lately.pooled(spec, dataset, store)).get(chosen_arm(spec).name)
+    if guess is None:
+        return ""
+    off = f"{100 * guess.error:.1f}".rstrip("0").rstrip(".")
+    return (
+        f"◌ Estimated, not run: {spec.student} at {words.percent(guess.mean)} on test images; such estimates are off "
+        f"by {off} points on average ({words.count(guess.n, 'measured arm')})."
+    )
+
+
 def open_on_playground(spec: ExperimentSpec) -> None:
     """Go to the Playground with this question; ends the run of the page."""
     st.switch_page(PLAYGROUND, query_params=carry(spec))
 
 
-def source(shown: Study, store: Store) -> str:
-    """Where the numbers of a study come from, for the captions of its figures."""
-    return panels.origin_line(shown, store)
+def source(shown: Study, store: Store, *, seeds: bool = True) -> str:
+    """Where the numbers of a study come from, for the captions of its figures; `seeds`: with how many seeds are
+    done."""
+    return panels.origin_line(shown, store, seeds=seeds)
 
 
 _NOTHING = "No stored run is near these choices, so there is nothing to show yet."

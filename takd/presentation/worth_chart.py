@@ -134,9 +134,19 @@ def before_on_front(arms: pd.DataFrame, chosen: str, cost: str = "seconds") -> s
     return front[front.index(chosen) - 1] if chosen in front[1:] else None
 
 
+def cheaper_and_better(arms: pd.DataFrame, chosen: str, cost: str = "seconds") -> str | None:
+    """The cheapest arm that reaches at least as much as the chosen one for no more, where there is one."""
+    rows = arms[arms["arm"] == chosen]
+    if rows.empty or bool(rows["front"].iloc[0]):
+        return None
+    own = rows.iloc[0]
+    better = arms[(arms[cost] <= own[cost]) & (arms["mean"] >= own["mean"]) & (arms["arm"] != chosen)]
+    return None if better.empty else str(better.sort_values(cost)["arm"].iloc[0])
+
+
 def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds", over_cheaper: Verdict | None = None) -> str:
-    """One sentence: what reaches at least as much as the chosen arm for less; or that nothing measured does, and then
-    what it wins over the next cheaper arm of the front (`over_cheaper`)."""
+    """One sentence: what reaches at least as much as the chosen arm for less; or that nothing measured does. Then what
+    the chosen one wins over that arm, or over the next cheaper one of the front (`over_cheaper`)."""
     rows = {str(row["arm"]): row for _, row in arms.iterrows()}
     if chosen not in rows or not known(rows[chosen][cost]):
         return "The chosen arm has no finished seed yet, so its accuracy and cost are not known"
@@ -152,13 +162,15 @@ def claim_worth(arms: pd.DataFrame, chosen: str, cost: str = "seconds", over_che
         part = f", which takes {share:.0%} of the {unit}".replace("%", " %") if known(share) else ""
         gain = f"{kind_of(over_cheaper)}, {gain_text(over_cheaper)} ({interval_text(over_cheaper)})"
         return f"{lead}; against {rival}{part}: {gain}"
-    better = arms[(arms[cost] <= own[cost]) & (arms["mean"] >= own["mean"]) & (arms["arm"] != chosen)]
-    best = better.sort_values(cost).iloc[0]
+    best = rows[str(cheaper_and_better(arms, chosen, cost))]
     share = share_of_cost(best, own, cost)
     times = f" for {share:.0%} of the {unit}".replace("%", " %") if known(share) else ""
+    paired = ""
+    if over_cheaper is not None and over_cheaper.n and over_cheaper.against == best["arm"]:
+        paired = f" ({kind_of(over_cheaper)}: {gain_text(over_cheaper)}, {interval_text(over_cheaper)})"
     return (
         f"{name} is not on the Pareto front: {arm_label(str(best['arm']))} reaches {percent(best['mean'])}{times}, "
-        f"the chosen one {percent(own['mean'])}"
+        f"the chosen one {percent(own['mean'])}{paired}"
     )
 
 

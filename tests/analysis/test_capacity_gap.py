@@ -23,6 +23,7 @@ from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import Guess
 from takd.networks.table import capacity
 from takd.plan import Arm
+from takd.presentation.gap_words import peak_sentence
 from takd.spec import ExperimentSpec
 from tests.analysis.fakes import DATASET, FakeStore, plan_for
 
@@ -149,6 +150,30 @@ def test_the_peak_is_chosen_on_validation_and_held_against_its_neighbours() -> N
     again = peak_of(chain_frame(here.plan, store).query("student == 'plain-2'"))
     assert again is not None and again.teacher == "plain-10" and again.largest
     assert again.mean == pytest.approx(0.66)
+
+
+def test_neighbours_of_the_peak_allow_for_its_choice_and_need_three_seeds() -> None:
+    kd = {size: Arm("kd", (f"plain-{size}", "plain-2")) for size in (4, 6, 8, 10)}
+    low, high = [0.70, 0.70, 0.70], [0.71, 0.72, 0.73]
+    here, _ = filled({kd[4]: low, kd[6]: high, kd[8]: low, kd[10]: low})
+    peak = peak_of(here.chains[here.chains["student"] == "plain-2"])
+    assert peak is not None and peak.teacher == "plain-6"
+    half = stats.t.ppf(1 - 0.1 / 3 / 2, 2) * 0.01 / math.sqrt(3)  # best of three beside one
+    assert [v.interval.half for v in peak.neighbours] == pytest.approx([half, half])
+    here, _ = filled({kd[4]: low[:2], kd[6]: [0.80, 0.80], kd[8]: low[:2]})
+    two = peak_of(here.chains[here.chains["student"] == "plain-2"])
+    assert two is not None and two.inseparable == ("kd 4>2", "kd 8>2")  # without spread, and yet only two seeds
+
+
+def test_a_peak_on_validation_that_falls_short_on_test_is_not_called_clear() -> None:
+    here, store = filled({SMALL: [0.70, 0.71, 0.72], BIG: [0.80, 0.81, 0.82]})
+    for chain in here.plan.chains_of(SMALL):
+        if chain.student in store.results:
+            store.results[chain.student]["val_acc"] = 0.99
+    peak = peak_of(chain_frame(here.plan, store).query("student == 'plain-2'"))
+    assert peak is not None and peak.arm == SMALL.name and peak.inseparable == ()
+    said = peak_sentence(peak, "plain-2")
+    assert "On test images it falls short of plain-10 (\u221210.0 points" in said and "clear" not in said
 
 
 def test_one_seed_separates_nothing_and_one_teacher_has_no_peak() -> None:

@@ -107,6 +107,14 @@ def test_class_gains_are_paired_by_seed() -> None:
     assert inside.class_gains({}, control).empty
 
 
+def test_equal_differences_of_a_class_are_no_certainty() -> None:
+    """Three seeds at which a class wins the same one image of 36 show no spread; sign-flip p = 2 / 2**3."""
+    control = {seed: np.array([(30 - seed) / 36, 0.5]) for seed in range(3)}
+    chosen = {seed: np.array([(31 - seed) / 36, 0.5]) for seed in range(3)}
+    found = inside.class_gains(chosen, control)
+    assert found["p"].tolist() == [0.25, 1.0] and found["p_holm"].tolist() == [0.5, 1.0]
+
+
 def test_similar_classes_are_a_mean_over_one_class() -> None:
     found = inside.similar_classes(LOGITS, LABELS, 1, 1.0)
     assert found == pytest.approx([(0.8 + 0.4 + 0.6) / 3, (0.2 + 0.6 + 0.4) / 3])

@@ -16,13 +16,15 @@ from takd.analysis.lattice import lattice, training_arms
 from takd.analysis.pool import Pool, plan_of_paths, pool
 from takd.analysis.rules import per_seed, rules
 from takd.analysis.verdicts import judge
+from takd.analysis.whatif import Guess
 from takd.analysis.worth import worth_frame
 from takd.plan import Arm
+from takd.presentation import chain_card
 from takd.presentation.chain_map import alt_map, chain_map, claim_map
 from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
 from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
 from takd.presentation.rules_chart import alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import alt_worth, before_on_front, claim_worth, worth_chart
+from takd.presentation.worth_chart import alt_worth, before_on_front, cheaper_and_better, claim_worth, worth_chart
 from takd.spec import start_for
 from tests.analysis.fakes import DATASET, FakeStore
 
@@ -156,4 +158,31 @@ def test_a_chain_on_the_front_is_held_against_the_next_cheaper_arm() -> None:
     assert "against direct KD 4 → 2, which takes 25 % of the time: cannot tell yet, +1.0 points" in said
     beaten = claim_worth(arms, "kd 10>2")
     assert "not on the Pareto front: direct KD 4 → 2 reaches 70.0 % for 29 % of the time" in beaten
+    assert cheaper_and_better(arms, "kd 10>2") == "kd 4>2" and cheaper_and_better(arms, "takd 10>4>2") is None
+    told = claim_worth(arms, "kd 10>2", over_cheaper=judge([0.0, -0.01, -0.02], arm="kd 10>2", against="kd 4>2"))
+    assert "(cannot tell yet: −1.0 points, 95 % CI −3.5 to 1.5, n = 3 chains)" in told
     assert "not known" in claim_worth(arms, "takd 10>6>2")
+
+
+def test_a_path_that_is_certain_to_be_worse_is_not_called_uncertain() -> None:
+    store, plan = FakeStore(), plan_of_paths(SPEC, DATASET)
+    for arm, value in ((Arm("kd", (T, S)), 0.70), (Arm("takd", (T, "plain-4", S)), 0.68)):
+        for chain in plan.chains_of(arm):
+            for key in chain.keys:
+                store.finish(plan, key, value + 0.001 * (chain.seed % 2) * (arm.method == "takd"))
+    claim = claim_lattice(lattice(pool(SPEC, DATASET, store), T, S))
+    assert "−2.0 points over direct KD" in claim and claim.endswith("so no path is marked")
+    assert "not certain" not in claim
+
+
+def test_the_map_says_that_each_pair_is_judged_by_itself() -> None:
+    claim = claim_map(gain_map(POOLS[5], S), S)
+    assert claim.endswith("(95 % interval clear of 0, each judged by itself)") and "certain" not in claim
+
+
+def test_an_estimated_gain_over_an_estimated_control_has_both_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = POOLS[0]
+    made = {arm.name: Guess(arm.name, 0.7, 0.6, 0.8, 0.03, 9, "made up") for arm in found.plan.arms}
+    monkeypatch.setattr(chain_card, "guesses", lambda pool: made)
+    guessed = chain_card.gains_guessed(found, gain_map(found, S))
+    assert guessed["error"].tolist() == pytest.approx([0.03 * 2**0.5] * len(guessed)) and len(guessed)
