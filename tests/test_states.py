@@ -273,7 +273,6 @@ def test_a_chart_that_cannot_be_drawn_is_a_table_and_a_sentence(
 def test_a_chart_that_can_not_even_be_told_is_a_table(monkeypatch: Env, caplog: pytest.LogCaptureFixture) -> None:
     def page() -> None:
 
-
         def broken(*_: object) -> object:
             raise KeyError("mean")
 
