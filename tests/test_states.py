@@ -19,7 +19,7 @@ from takd.data import sources
 from takd.data.catalogue import available_datasets
 from takd.data.meta import DataError
 from takd.plan import build_plan, chosen_arm
-from takd.presentation import ui, words
+from takd.presentation import words
 from takd.presets import PRESETS
 from takd.runs import estimates
 from takd.runs import submit as submit_module
@@ -275,6 +275,7 @@ def test_a_chart_that_can_not_even_be_told_is_a_table(monkeypatch: Env, caplog: 
     def page() -> None:  # AppTest runs its text, without what stands above
         import pandas as pd
 
+        from takd.presentation import ui
 
         def broken(*_: object) -> object:
             raise KeyError("mean")
