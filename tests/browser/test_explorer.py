@@ -236,7 +236,9 @@ def test_everything_is_reached_with_the_keyboard(explorer: Server, visitor: Any)
     drawn(page)
     focus_by_tab(page, "[class*=st-key-export-] button")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="SVG").wait_for()
+    for name in ("PNG", "SVG", "CSV", "Python"):
+        page.get_by_role("button", name=name, exact=True).first.wait_for()
+    page.get_by_text("Link to this page as it stands").wait_for()
     focus_by_tab(page, "[class*=st-key-csv-] button")
     with page.expect_download():
         page.keyboard.press("Enter")
