@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads on a busy machine are slower than one
@@ -13,6 +14,14 @@ from hypothesis import HealthCheck, settings
 # No test is timed: a busy machine may take as long as it needs over an example.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def every_figure_is_drawn(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A page shows a table where a figure cannot be drawn, and only the log says so. Tests of that clear the log."""
+    yield
+    problems = [record for record in caplog.get_records("call") if record.name == "takd.presentation.ui"]
+    assert problems == [], problems[0].exc_text
 
 
 @pytest.fixture(autouse=True)

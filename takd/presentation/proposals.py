@@ -32,15 +32,15 @@ Proposal = tuple[str, dict[str, object]]
 def try_next(
     spec: ExperimentSpec, datasets: Mapping[str, Dataset], shown: Study | None = None, store: Store | None = None
 ) -> None:
-    """At most three of them. First what the result on screen (`shown`, where it answers the question) calls for."""
-    proposals = proposals_for(spec, datasets[spec.dataset])
+    """At most three of them, after what the result on screen (`shown`, where it answers the question) calls for."""
+    proposals = proposals_for(spec, datasets[spec.dataset])[:3]
     if shown is not None and store is not None:
         proposals = [*called_for(shown, store), *proposals]
     if not proposals:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
         st.caption("Try next:", width="content")
-        for label, changes in proposals[:3]:
+        for label, changes in proposals:
             proposed, _ = read_spec({**to_json(spec), **changes}, datasets)
             st.button(label, key=f"try-{label}", on_click=adopt, args=(proposed,), type="tertiary")
 

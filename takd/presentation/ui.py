@@ -30,7 +30,7 @@ _STYLE = """
 div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .st-key-visitor { margin-bottom: -1.75rem; }
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
-.stApp button kbd { color: inherit; }
+.stApp button kbd { color: inherit; opacity: 1; }
 .stApp .katex-display { overflow: visible; }
 """
 

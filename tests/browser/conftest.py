@@ -20,7 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REPO = Path(__file__).parents[2]
 # Milliseconds. A busy machine may take long to start a worker, which imports torch; its first run compiles as well.
-PATIENCE, TRAINED = 20_000, 300_000
+PATIENCE, TRAINED = 90_000, 300_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
