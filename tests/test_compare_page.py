@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.plan import Arm, build_plan
 from takd.presentation import basket
+from takd.presentation.compare_charts import reached_chart
 from takd.presentation.compare_panels import labels
+from takd.presentation.exports import chart_bytes
 from takd.presets import PRESETS
 from takd.runs.store import open_store
 
@@ -115,3 +119,15 @@ def test_a_locked_basket_cannot_be_changed() -> None:
     at = compare(DIRECT, CHAIN, lock=["cmp"])
     assert at.button(key=f"drop-{basket.write(DIRECT)}").disabled
     assert any("Fixed by the link" in c.value for c in at.caption)
+
+
+def test_no_two_ticks_of_the_accuracy_axis_have_the_same_label() -> None:
+    """Accuracies a point apart get ticks at half points."""
+    table = pd.DataFrame(
+        {"name": ["a", "b"], "arm": ["kd 10>2", "scratch 2"], "mean": [0.702, 0.695], "low": [0.699, 0.69]}
+        | {"high": [0.705, 0.70], "half": [0.003, 0.005], "n": [5, 5]}
+    )
+    seeds = pd.DataFrame({"name": ["a"], "arm": ["kd 10>2"], "seed": [0], "value": [0.702]})
+    svg = chart_bytes(reached_chart(table, seeds), "svg").decode()
+    ticks = re.findall(r">([\d.]+ %)<", svg)
+    assert len(ticks) >= 4 and len(set(ticks)) == len(ticks)

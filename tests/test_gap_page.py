@@ -308,3 +308,13 @@ def test_a_question_in_training_is_watched_while_the_nearest_is_shown(
     monkeypatch.setattr(gap_panels, "_watching", lambda run_id, store: st.markdown(f"watching {run_id}"))
     assert "watching r1" in said(opened(replace(CIFAR, temperature=3.0)), "markdown")
     assert "watching" not in said(opened(CIFAR), "markdown")
+
+
+def test_hollow_marks_without_an_estimate_are_not_called_estimates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKD_CACHED", str(tmp_path / "none"))
+    monkeypatch.setenv("TAKD_STORE", str(tmp_path / "own"))
+    train_here(replace(SMALL, seeds=1), tmp_path / "own")
+    caption = next(c.value for c in opened(replace(SMALL, seeds=1)).caption if "every student of the ladder" in c.value)
+    assert "hollow\\: not run, at the foot" in caption and "estimate" not in caption

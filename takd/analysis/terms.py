@@ -47,18 +47,38 @@ class EpochLoss:
 
 
 def epoch_loss(stage: StageSpec, row: Mapping[str, Any]) -> EpochLoss | None:
-    """The loss of a row of events.jsonl; None where the row has none, or lacks a term that has weight."""
+    """The loss of a row of events.jsonl; None where the row has none, or lacks a term that has weight.
+
+    Small networks that were trained in one pass keep one term for all of their teachers: it stands for the terms
+    `kl_0`, `kl_1` and so on where it adds up.
+    """
     epoch, total = row.get("epoch"), row.get("loss")
     if not isinstance(epoch, int) or not isinstance(total, (int, float)) or not math.isfinite(total):
         return None
     terms = []
-    for name, weight in weights_at(stage, epoch - 1).items():
+    weights = weights_at(stage, epoch - 1)
+    each = [name for name in weights if name.startswith("kl_")]
+    if each and not any(f"loss_{name}" in row for name in each):
+        whole = _of_all(weights, each, row)
+        return whole if whole is not None and whole.adds_up else None
+    for name, weight in weights.items():
         value = row.get(f"loss_{name}")
         if isinstance(value, (int, float)) and math.isfinite(value):
             terms.append(Term(name, weight, float(value)))
         elif weight:
             return None
     return EpochLoss(epoch, float(total), tuple(terms))
+
+
+def _of_all(weights: Mapping[str, float], each: list[str], row: Mapping[str, Any]) -> EpochLoss | None:
+    """The loss with the terms `each` taken together."""
+    left = {name: weight for name, weight in weights.items() if name not in each}
+    together = {**left, "kl": sum(weights[name] for name in each)}
+    values = {name: row.get(f"loss_{name}") for name in together}
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values.values()):
+        return None
+    terms = tuple(Term(name, weight, float(str(values[name]))) for name, weight in together.items())
+    return EpochLoss(int(row["epoch"]), float(row["loss"]), terms)
 
 
 def weights_at(stage: StageSpec, epoch: int) -> dict[str, float]:

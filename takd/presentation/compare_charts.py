@@ -34,7 +34,8 @@ def reached_chart(
     dots = seeds.assign(method=[color_name(str(arm)) for arm in seeds["arm"]])
     low, high = fit([table["low"], table["high"], table["mean"], dots["value"]], least=0.02)
     order, step = list(table["name"]), 58 if compact else 46
-    axis = vega.part(labelExpr="format(100 * datum.value, '.0f') + ' %'", title="test accuracy of the student")
+    # Ticks may lie half a point or less apart; two decimals without their trailing zeros name each of them.
+    axis = vega.part(labelExpr="format(100 * datum.value, '.2~f') + ' %'", title="test accuracy of the student")
     axis["tickCount"] = 5
     scale = vega.part(domain=[max(low, 0.0), min(high, 1.0)], nice=False, zero=False, clamp=True)
     color = vega.field("method:N", scale=scale_color(dark), legend=None)

@@ -15,6 +15,7 @@ from takd.analysis.capacity_gap import (
     GUESSED,
     LINE_COLUMNS,
     MEASURED,
+    UNKNOWN,
     Measure,
     line_frame,
     peak_of,
@@ -201,7 +202,10 @@ def _students(now: Scene, store: Store) -> None:
         "agreement": "answers shared with the teacher",
         "calibration": "calibration error, lower is better",
     }[half]
-    hollow = "hollow: not run, drawn at its estimate" if half == "gain" else "hollow: not run"
+    states = set(now.students["state"].astype(str))
+    hollow = "hollow: not run, drawn at its estimate" if GUESSED in states else "hollow: not run"
+    if UNKNOWN in states:
+        hollow += ", at the foot where there is no estimate" if GUESSED in states else ", at the foot"
     names = now.students["student"].drop_duplicates().astype(str).tolist()
     spec = now.shown.spec
     measured = now.students[now.students["state"] == MEASURED]

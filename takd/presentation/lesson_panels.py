@@ -231,7 +231,7 @@ def _hops(shown: Study, caption: str) -> None:
             hops[["label", "role", "seed", column]],
             depends=(column,),
             title=title,
-            caption=caption,
+            caption=f"{caption} Dots: seeds; marks and lines: means and 95 % t intervals.",
         )
 
 

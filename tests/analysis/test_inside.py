@@ -166,6 +166,18 @@ def test_terms_that_do_not_add_up_are_noticed() -> None:
     assert terms.epoch_loss(KD, {"epoch": 2, "loss": math.nan, "loss_ce": 2.0, "loss_kl": 1.0}) is None
 
 
+def test_one_term_stands_for_several_teachers_where_it_adds_up() -> None:
+    spec = LossSpec("dgkd", 2.0, 0.5, {"sum": "mean"})
+    stage = StageSpec("mlp-8", DATA, spec, RECIPE, 0, ("a" * 32, "b" * 32))
+    row = {"epoch": 4, "loss": 0.024923, "loss_ce": 0.010466, "loss_kl": 0.039381}  # as one pass stores it
+    found = terms.epoch_loss(stage, row)
+    assert found is not None and found.adds_up
+    assert {term.name: term.weight for term in found.terms} == pytest.approx({"ce": 0.5, "kl": 0.5})
+    assert terms.epoch_loss(stage, {**row, "loss": 0.9}) is None
+    named = terms.epoch_loss(stage, {**row, "loss_kl": 0.0, "loss_kl_0": 0.03, "loss_kl_1": 0.048762})
+    assert named is not None and named.adds_up and [t.name for t in named.terms] == ["ce", "kl_0", "kl_1"]
+
+
 def test_weights_are_those_of_the_training() -> None:
     from takd.methods.losses.step import settings_for, state_at
     from takd.methods.table import METHODS
