@@ -2,7 +2,10 @@
 
 import streamlit as st
 
-from takd.presentation import chains_live, chains_panels, cost_panels, question, ui, view
+from takd.presentation import question, ui, view
+from takd.presentation.chains import cost_panels
+from takd.presentation.chains import live as chains_live
+from takd.presentation.chains import panels as chains_panels
 from takd.presentation.study import Study
 
 SECTIONS = {

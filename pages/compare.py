@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from takd.presentation import basket, compare_panels, ui, view, words
+from takd.presentation import basket, ui, view, words
+from takd.presentation.compare import panels as compare_panels
 
 store = ui.store()
 st.title("Compare", anchor=False)

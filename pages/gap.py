@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from takd.presentation import gap_panels, question, ui
+from takd.presentation import question, ui
+from takd.presentation.gap import panels as gap_panels
 
 store = ui.store()
 st.title("Capacity gap", anchor=False)

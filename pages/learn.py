@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from takd.presentation import lesson_panels, question, ui, view
+from takd.presentation import question, ui, view
+from takd.presentation.learn import panels as lesson_panels
 
 store = ui.store()
 st.title("Learn", anchor=False)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from takd.presentation import lens, question, ui, view
+from takd.presentation import question, ui, view
+from takd.presentation.lens import sections as lens
 
 store = ui.store()
 st.title("Look inside", anchor=False)

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from takd.presentation import composer_panel, method_table, ui
+from takd.presentation import ui
 from takd.presentation.choices import current_spec, write_url
-from takd.presentation.composition import described
 from takd.presentation.live import describe
+from takd.presentation.methods import composer_panel, method_table
+from takd.presentation.methods.composition import described
 
 datasets = ui.datasets()
 spec, repaired = current_spec(datasets)

@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from takd.presentation import lately, live, live_mode, panels, question, replay, ui
+from takd.presentation import lately, live, panels, question, ui
 from takd.presentation.choices import choices, current_spec, write_url
-from takd.presentation.proposals import try_next
+from takd.presentation.playground import live_mode, replay
+from takd.presentation.playground.proposals import try_next
 from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.runs.policy import read_only

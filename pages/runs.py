@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from takd.presentation import bundles, lately, library, live, queue_list, ui, visitor
+from takd.presentation import lately, live, ui, visitor
+from takd.presentation.runs import bundles, library, queue_list
 from takd.presentation.shared import tick
 from takd.runs.policy import read_only
 from takd.runs.queue import queue

@@ -53,7 +53,7 @@ def import_(session: Session, file: str) -> None:
     store = open_store(session.store)
     with open(file, "rb") as opened:
         found = import_bundle(store, opened)
-    from takd.presentation.bundle_words import imported_sentences
+    from takd.presentation.runs.bundle_words import imported_sentences
 
     again = f" --store {session.store}" if session.store else ""
     session.answer(

@@ -64,7 +64,7 @@ def _follow(store: Store, number: str) -> Verification:
 
 
 def _report(session: Session, stamp: Stamp) -> None:
-    from takd.presentation.stamp_words import skipped_sentences, stamp_sentence, ties_sentence
+    from takd.presentation.runs.stamp_words import skipped_sentences, stamp_sentence, ties_sentence
 
     value = stamp.to_json()
     found = stamp.differences

@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from takd.presentation import bundles
+from takd.presentation.runs import bundles
 from takd.runs.people import Person
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store, open_store

@@ -13,8 +13,8 @@ import streamlit as st
 from takd.data.catalogue import available_datasets
 from takd.plan import Arm, build_plan
 from takd.presentation import basket
-from takd.presentation.compare_charts import reached_chart
-from takd.presentation.compare_panels import labels
+from takd.presentation.compare.charts import reached_chart
+from takd.presentation.compare.panels import labels
 from takd.presentation.exports import chart_bytes
 from takd.presets import PRESETS
 from takd.runs.store import open_store

@@ -19,9 +19,10 @@ from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
 from takd.plan import Arm, build_plan
-from takd.presentation import gap_panels, theme
-from takd.presentation.capacity_chart import capacity_chart, unplaced
-from takd.presentation.students_chart import estimates_chart, students_chart
+from takd.presentation import theme
+from takd.presentation.gap import panels as gap_panels
+from takd.presentation.gap.capacity_chart import capacity_chart, unplaced
+from takd.presentation.gap.students_chart import estimates_chart, students_chart
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs.store import Store

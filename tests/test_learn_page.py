@@ -11,9 +11,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
-from takd.presentation.lesson import CANNOT, STEPS, Measured, how_close, in_words
-from takd.presentation.lesson_panels import told
-from takd.presentation.lesson_report import report
+from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, how_close, in_words
+from takd.presentation.learn.panels import told
+from takd.presentation.learn.report import report
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs.store import open_store

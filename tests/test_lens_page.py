@@ -14,7 +14,10 @@ from streamlit.testing.v1 import AppTest
 from takd.analysis import inside
 from takd.data.catalogue import available_datasets
 from takd.evaluation import answers_read
-from takd.presentation import lens_data, lens_looks, lens_panels, view
+from takd.presentation import view
+from takd.presentation.lens import data as lens_data
+from takd.presentation.lens import looks as lens_looks
+from takd.presentation.lens import panels as lens_panels
 from takd.presentation.study import Study, study
 from takd.presets import PRESETS
 from takd.runs import looking

@@ -9,7 +9,7 @@ import pytest
 
 from takd.methods.composer import CONTROLS, Composition, refusal
 from takd.methods.table import METHODS
-from takd.presentation.composition import SHORT, STARTS, to_query
+from takd.presentation.methods.composition import SHORT, STARTS, to_query
 
 from .pages_support import charts_of, link, open_page
 

@@ -15,7 +15,7 @@ from takd.plan import build_plan
 from takd.presentation import sub_words
 from takd.presentation.boxes import box_frame, curve_lines
 from takd.presentation.parts_chart import parts_chart
-from takd.presentation.proposals import proposals_for
+from takd.presentation.playground.proposals import proposals_for
 from takd.presentation.study import Study, study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, from_query, read_spec, to_json

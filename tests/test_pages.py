@@ -14,7 +14,7 @@ from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.networks import own
 from takd.plan import build_plan
-from takd.presentation import library_rows
+from takd.presentation.runs import library_rows
 from takd.presentation.study import study
 from takd.runs import files
 from takd.runs.store import Store

@@ -250,7 +250,7 @@ class Sketch:
     ("page", "name", "figure"),
     [
         (None, "takd.presentation.charts.gap_chart", "gap"),
-        (EXPLORER[0], "takd.presentation.gap_panels.capacity_chart", "capacity"),
+        (EXPLORER[0], "takd.presentation.gap.panels.capacity_chart", "capacity"),
     ],
 )
 def test_a_chart_that_cannot_be_drawn_is_a_table_and_a_sentence(

@@ -14,8 +14,9 @@ from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import basket, charts, lately, library_rows, sub_words, ui, words
+from takd.presentation import basket, charts, lately, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
+from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
 from takd.runs.policy import read_only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import streamlit as st
 
@@ -15,6 +14,7 @@ from takd.plan import chosen_arm
 from takd.presentation import lately, live, panels, ui, visitor, words
 from takd.presentation.choices import carry, choices, current_spec, write_url
 from takd.presentation.study import Study, nearest_study
+from takd.presentation.visit import PLAYGROUND
 from takd.runs.errors import RunError
 from takd.runs.limits import refusal
 from takd.runs.policy import read_only
@@ -22,7 +22,6 @@ from takd.runs.store import Store
 from takd.runs.submit import submit
 from takd.spec import ExperimentSpec, start_for
 
-PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 Answer = tuple[Study | None, tuple[Difference, ...] | None]
 """What is shown, and where it answers another question than the one asked, what differs."""
 

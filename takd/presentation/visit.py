@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
+
+PAGES = Path(__file__).resolve().parents[2] / "pages"
+PLAYGROUND = PAGES / "playground.py"
 
 
 def enter(page: str) -> None:

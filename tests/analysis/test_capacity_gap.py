@@ -23,7 +23,7 @@ from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import Guess
 from takd.networks.table import capacity
 from takd.plan import Arm
-from takd.presentation.gap_words import peak_sentence
+from takd.presentation.gap.words import peak_sentence
 from takd.spec import ExperimentSpec
 from tests.analysis.fakes import DATASET, FakeStore, plan_for
 

@@ -118,29 +118,22 @@ def test_a_cold_deep_link_opens_right(server: Server, visitor: Any, path: str, t
 
 
 def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(server: Server, visitor: Any) -> None:
-    for width in (1280, 390):
-        for theme in ("light", "dark"):
-            page = visitor(width, theme)
-            for path in (
-                "/",
-                "/?d=digits",
-                "/methods",
-                "/methods?c-gate=bernoulli&c-when=all-at-once",
-                "/runs",
-                "/?t=nonsense&T=0",
-            ):
-                page.goto(server.url + path)
-                settled(page)
-                page.locator("h1").wait_for()
-                page.wait_for_timeout(700)
-                wide = page.evaluate(
-                    "Math.max(document.documentElement.scrollWidth,"
-                    " document.querySelector('[data-testid=stMain]').scrollWidth)"
-                )
-                assert wide <= width, (path, width)
-                assert page.locator("[data-testid=stException]").count() == 0
-            assert page.outside == []
-            assert page.errors == []
+    """The two ways of looking that test_explorer.py leaves out, and links that say nonsense."""
+    for width, theme in ((1280, "dark"), (390, "light")):
+        page = visitor(width, theme)
+        for path in ("/", "/gap", "/methods?c-gate=bernoulli&c-when=all-at-once", "/?t=nonsense&T=0"):
+            page.goto(server.url + path)
+            settled(page)
+            page.locator("h1").wait_for()
+            page.wait_for_timeout(700)
+            wide = page.evaluate(
+                "Math.max(document.documentElement.scrollWidth,"
+                " document.querySelector('[data-testid=stMain]').scrollWidth)"
+            )
+            assert wide <= width, (path, width)
+            assert page.locator("[data-testid=stException]").count() == 0
+        assert page.outside == []
+        assert page.errors == []
 
 
 def test_clicking_a_box_shows_that_network(visitor: Any, server: Server) -> None:

@@ -19,12 +19,18 @@ from takd.analysis.verdicts import judge
 from takd.analysis.whatif import Guess
 from takd.analysis.worth import worth_frame
 from takd.plan import Arm
-from takd.presentation import chain_card
-from takd.presentation.chain_map import alt_map, chain_map, claim_map
-from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
-from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
-from takd.presentation.rules_chart import alt_rules, claim_rules, rules_chart
-from takd.presentation.worth_chart import alt_worth, before_on_front, cheaper_and_better, claim_worth, worth_chart
+from takd.presentation.chains import card as chain_card
+from takd.presentation.chains.lattice_chart import alt_lattice, claim_lattice, lattice_chart
+from takd.presentation.chains.length_chart import alt_lengths, claim_lengths, length_chart
+from takd.presentation.chains.map_chart import alt_map, chain_map, claim_map
+from takd.presentation.chains.rules_chart import alt_rules, claim_rules, rules_chart
+from takd.presentation.chains.worth_chart import (
+    alt_worth,
+    before_on_front,
+    cheaper_and_better,
+    claim_worth,
+    worth_chart,
+)
 from takd.spec import start_for
 from tests.analysis.fakes import DATASET, FakeStore
 

@@ -17,9 +17,9 @@ import pytest
 
 from takd.methods.composer import Composition
 from takd.presentation import charts, theme
-from takd.presentation.composition import Graph, teaching_graph
 from takd.presentation.marks import spread, steady
-from takd.presentation.teaching_chart import teaching_chart
+from takd.presentation.methods.composition import Graph, teaching_graph
+from takd.presentation.methods.teaching_chart import teaching_chart
 from tests.presentation import samples
 
 CHAIN = ("plain-10", "plain-4", "plain-2")

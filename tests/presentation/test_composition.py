@@ -8,7 +8,7 @@ import pytest
 
 from takd.methods.composer import CONTROLS, Composition, refusal
 from takd.methods.table import METHODS, edges, methods_for
-from takd.presentation.composition import (
+from takd.presentation.methods.composition import (
     STARTS,
     Graph,
     alt_graph,

@@ -16,7 +16,7 @@ from takd.cli import cli
 from takd.data.catalogue import available_datasets
 from takd.evaluation.verifier import main
 from takd.plan import build_plan
-from takd.presentation.stamp_words import skipped_sentences, stamp_label, stamp_sentence
+from takd.presentation.runs.stamp_words import skipped_sentences, stamp_label, stamp_sentence
 from takd.runs import files, stamps, verification
 from takd.runs.errors import RunError
 from takd.runs.layout import sha256

@@ -11,10 +11,12 @@ import streamlit as st
 
 from takd.analysis import inside
 from takd.evaluation.answers_read import pictures
-from takd.presentation import lens_charts, lens_data, panels, ui, view
+from takd.presentation import panels, ui, view
 from takd.presentation.formats import listing, percent
-from takd.presentation.lens_data import Voice
-from takd.presentation.lens_panels import NO_ANSWERS, NO_LABELS, caption, seed_of
+from takd.presentation.lens import charts as lens_charts
+from takd.presentation.lens import data as lens_data
+from takd.presentation.lens.data import Voice
+from takd.presentation.lens.panels import NO_ANSWERS, NO_LABELS, caption, seed_of
 from takd.presentation.study import Study
 from takd.runs.store import Store
 

@@ -8,8 +8,8 @@ import streamlit as st
 from takd.methods.method import Method
 from takd.methods.table import METHODS
 from takd.presentation import ui
-from takd.presentation.composition import per_assistant
 from takd.presentation.formats import listing
+from takd.presentation.methods.composition import per_assistant
 
 _PUBLISHED = {"temperature": "T", "lam": "lam"}
 

@@ -10,7 +10,7 @@ import pandas as pd
 from takd.analysis.inside import similar_classes
 from takd.evaluation.answers_read import answers, class_names, labels
 from takd.presentation import words
-from takd.presentation.lesson import Measured
+from takd.presentation.learn.lesson import Measured
 from takd.presentation.study import Study, once
 from takd.runs.store import Store
 

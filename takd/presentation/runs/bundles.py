@@ -9,10 +9,11 @@ from functools import partial
 import streamlit as st
 
 from takd.networks.own import gone
-from takd.presentation import library_rows, ui, verifying, visitor
-from takd.presentation.bundle_words import imported_sentences
+from takd.presentation import ui, visitor
 from takd.presentation.captions import ORIGINS
 from takd.presentation.formats import count
+from takd.presentation.runs import library_rows, verifying
+from takd.presentation.runs.bundle_words import imported_sentences
 from takd.runs.bundle import MOST_DOWNLOADED, MOST_OF_STAGES, MOST_UPLOADED, Contents, contents, write_bundle
 from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.errors import RunError

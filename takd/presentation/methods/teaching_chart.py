@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from takd.presentation import vega
-from takd.presentation.composition import Arrow, Graph, Node
+from takd.presentation.methods.composition import Arrow, Graph, Node
 from takd.presentation.theme import ROLE_SHAPES, arm_color, configure, palette, text_color
 
 SHAPES = {**ROLE_SHAPES, "head": "triangle-up", "checkpoint": "square", "peer": "cross", "sub-model": "diamond"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -14,16 +13,15 @@ from takd.methods.composer import CONTROLS, Composition, refusal
 from takd.methods.method import Method
 from takd.methods.options import Value
 from takd.methods.table import METHODS, methods_for
-from takd.presentation import composition as facts
 from takd.presentation import ui
 from takd.presentation.choices import carry, with_method
-from takd.presentation.composition import SHORT, STARTS, Change
 from takd.presentation.formats import listing
-from takd.presentation.teaching_chart import teaching_chart
-from takd.presentation.visit import visit
+from takd.presentation.methods import composition as facts
+from takd.presentation.methods.composition import SHORT, STARTS, Change
+from takd.presentation.methods.teaching_chart import teaching_chart
+from takd.presentation.visit import PLAYGROUND, visit
 from takd.spec import ExperimentSpec
 
-PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 OWN = "(your own combination)"
 _HERE, _WRITTEN, _VISIT, _LAST, _START = "composition", "c-written", "c-visit", "c-last", "c-start"
 

@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from takd.presentation import charts, lesson, live, panels, question, ui, view, words
+from takd.presentation import charts, live, panels, question, ui, view, visit, words
 from takd.presentation.choices import carry, current_spec
-from takd.presentation.lesson import STEPS, Measured, Step
-from takd.presentation.lesson_charts import guess_chart, hops_chart, shares_chart
-from takd.presentation.lesson_report import report
-from takd.presentation.lesson_soft import Soft, soft_question
+from takd.presentation.learn import lesson
+from takd.presentation.learn.charts import guess_chart, hops_chart, shares_chart
+from takd.presentation.learn.lesson import STEPS, Measured, Step
+from takd.presentation.learn.report import report
+from takd.presentation.learn.soft import Soft, soft_question
 from takd.presentation.study import Study, assistant_rows
 from takd.presets import PRESETS
 from takd.runs.store import Store
@@ -253,7 +254,7 @@ def your_turn(shown: Study, spec: ExperimentSpec, store: Store) -> None:
         "5. Say what it cost."
     )
     if st.button("Open the Playground with this lesson's question", icon=":material/open_in_new:", type="primary"):
-        st.switch_page(question.PLAYGROUND, query_params=carry(spec))
+        st.switch_page(visit.PLAYGROUND, query_params=carry(spec))
     rows = told(shown, store)
     if not rows:
         st.caption("Nothing was guessed yet: your guesses and the answers will be listed here, and make your report.")

@@ -18,7 +18,7 @@ from takd.plan import chosen_arm
 from takd.presentation import basket, charts, live, question, ui, view, words
 from takd.presentation.captions import METRICS, ORIGINS, gain_and_interval
 from takd.presentation.choices import current_spec
-from takd.presentation.compare_charts import grouped_curves_chart, reached_chart
+from takd.presentation.compare.charts import grouped_curves_chart, reached_chart
 from takd.presentation.study import plan_of
 from takd.runs.store import Store
 from takd.spec import PARAMETERS, ExperimentSpec

@@ -26,11 +26,12 @@ from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import guesses, leave_one_out
 from takd.networks.table import capacity
 from takd.plan import Arm
-from takd.presentation import basket, charts, gap_words, lately, live, question, sub_words, ui, view, words
-from takd.presentation.capacity_chart import capacity_chart, line_label, unplaced
+from takd.presentation import basket, charts, lately, live, question, sub_words, ui, view, words
 from takd.presentation.choices import adopt
+from takd.presentation.gap import words as gap_words
+from takd.presentation.gap.capacity_chart import capacity_chart, line_label, unplaced
+from takd.presentation.gap.students_chart import estimates_chart, students_chart
 from takd.presentation.shared import tick, turn
-from takd.presentation.students_chart import estimates_chart, students_chart
 from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, size_order, start_for, to_json

@@ -9,7 +9,8 @@ import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import lately, library_rows, live, verifying, words
+from takd.presentation import lately, live, words
+from takd.presentation.runs import library_rows, verifying
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
 

@@ -10,8 +10,9 @@ import streamlit as st
 from takd.analysis.terms import EpochLoss, epoch_loss
 from takd.methods.method import Method
 from takd.methods.table import METHODS
-from takd.presentation import lens_data, panels, ui, vega, view, window
-from takd.presentation.lens_panels import caption
+from takd.presentation import panels, ui, vega, view, window
+from takd.presentation.lens import data as lens_data
+from takd.presentation.lens.panels import caption
 from takd.presentation.marks import message_chart
 from takd.presentation.study import Study
 from takd.presentation.theme import arm_color, configure, palette, text_color

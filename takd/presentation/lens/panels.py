@@ -10,8 +10,10 @@ import streamlit as st
 
 from takd.analysis import inside
 from takd.analysis.statistics import Interval, t_interval
-from takd.presentation import lens_charts, lens_data, panels, ui, view
+from takd.presentation import panels, ui, view
 from takd.presentation.formats import listing, percent, points
+from takd.presentation.lens import charts as lens_charts
+from takd.presentation.lens import data as lens_data
 from takd.presentation.study import Study
 from takd.presentation.theme import ARM_LABELS
 from takd.runs.store import Store

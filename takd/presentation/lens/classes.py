@@ -7,10 +7,12 @@ import pandas as pd
 import streamlit as st
 
 from takd.analysis.verdicts import LEAST_SEEDS
-from takd.presentation import lens_charts, lens_data, panels, ui, view
+from takd.presentation import panels, ui, view
 from takd.presentation.formats import listing, points
-from takd.presentation.lens_data import Voice
-from takd.presentation.lens_panels import caption
+from takd.presentation.lens import charts as lens_charts
+from takd.presentation.lens import data as lens_data
+from takd.presentation.lens.data import Voice
+from takd.presentation.lens.panels import caption
 from takd.presentation.study import Study
 from takd.runs.store import Store
 

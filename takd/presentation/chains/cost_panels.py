@@ -15,12 +15,11 @@ from takd.analysis.verdicts import Verdict, compare
 from takd.analysis.worth import against_longer, longer_chains, worth_frame
 from takd.methods.table import METHODS
 from takd.plan import Arm
-from takd.presentation import chain_card, live, panels, ui, view, words
-from takd.presentation.chains_panels import Subject, claim, margin, numbers
-from takd.presentation.lately import pooled
-from takd.presentation.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
-from takd.presentation.study import Study
-from takd.presentation.worth_chart import (
+from takd.presentation import live, panels, ui, view, words
+from takd.presentation.chains import card as chain_card
+from takd.presentation.chains.panels import Subject, claim, margin, numbers
+from takd.presentation.chains.rules_chart import HOW, PUBLISHED, alt_rules, claim_rules, rules_chart
+from takd.presentation.chains.worth_chart import (
     COSTS,
     alt_worth,
     before_on_front,
@@ -28,6 +27,8 @@ from takd.presentation.worth_chart import (
     claim_worth,
     worth_chart,
 )
+from takd.presentation.lately import pooled
+from takd.presentation.study import Study
 from takd.runs.policy import read_only
 from takd.spec import ExperimentSpec, rungs_between
 

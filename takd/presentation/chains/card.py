@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -17,10 +16,9 @@ from takd.data.table import Dataset
 from takd.plan import Arm
 from takd.presentation import basket, live, ui, words
 from takd.presentation.choices import carry
+from takd.presentation.visit import PLAYGROUND
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
-
-PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 
 
 def gains_guessed(pool: Pool, cells: pd.DataFrame) -> pd.DataFrame:

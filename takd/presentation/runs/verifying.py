@@ -9,7 +9,13 @@ import streamlit as st
 
 from takd.presentation import ui, visitor
 from takd.presentation.formats import count
-from takd.presentation.stamp_words import NOT_VERIFIED, skipped_sentences, stamp_label, stamp_sentence, ties_sentence
+from takd.presentation.runs.stamp_words import (
+    NOT_VERIFIED,
+    skipped_sentences,
+    stamp_label,
+    stamp_sentence,
+    ties_sentence,
+)
 from takd.runs.errors import RunError
 from takd.runs.policy import read_only
 from takd.runs.stamps import Stamp, read_stamp, valid_stamp

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from takd.presentation.lens_classes import classes
-from takd.presentation.lens_looks import land, maps
-from takd.presentation.lens_loss import loss
-from takd.presentation.lens_panels import agree, calibration
-from takd.presentation.lens_soft import soft
+from takd.presentation.lens.classes import classes
+from takd.presentation.lens.looks import land, maps
+from takd.presentation.lens.loss import loss
+from takd.presentation.lens.panels import agree, calibration
+from takd.presentation.lens.soft import soft
 from takd.presentation.study import Study
 from takd.runs.store import Store
 

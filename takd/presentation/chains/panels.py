@@ -16,10 +16,11 @@ from takd.analysis.pool import Pool
 from takd.analysis.verdicts import Verdict, compare
 from takd.data.table import Dataset
 from takd.plan import Arm
-from takd.presentation import chain_card, charts, panels, ui, view, words
-from takd.presentation.chain_map import alt_map, chain_map, claim_map
-from takd.presentation.lattice_chart import alt_lattice, claim_lattice, lattice_chart
-from takd.presentation.length_chart import alt_lengths, claim_lengths, length_chart
+from takd.presentation import charts, panels, ui, view, words
+from takd.presentation.chains import card as chain_card
+from takd.presentation.chains.lattice_chart import alt_lattice, claim_lattice, lattice_chart
+from takd.presentation.chains.length_chart import alt_lengths, claim_lengths, length_chart
+from takd.presentation.chains.map_chart import alt_map, chain_map, claim_map
 from takd.presentation.phrases import row_label
 from takd.presentation.study import Study, assistant_rows, origin_of
 from takd.runs.store import Store

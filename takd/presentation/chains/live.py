@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
@@ -12,16 +11,15 @@ from takd.analysis.pool import Pool, plan_of_paths
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.presentation import lately, live, ui
-from takd.presentation.chains_panels import Subject
+from takd.presentation.chains.panels import Subject
 from takd.presentation.choices import carry
 from takd.presentation.shared import lately as shared_lately
 from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
+from takd.presentation.visit import PAGES, PLAYGROUND
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, start_for
-
-PLAYGROUND = Path(__file__).resolve().parents[2] / "pages" / "playground.py"
 
 
 def pool_of(shown: Study, store: Store) -> Pool:
@@ -93,4 +91,4 @@ def no_row_of_networks(spec: ExperimentSpec) -> None:
         if st.button("Open on the Playground", key="chains-back", icon=":material/arrow_back:"):
             st.switch_page(PLAYGROUND, query_params=carry(spec))
         if st.button("Show a row of networks", key="chains-start", icon=":material/linear_scale:"):
-            st.switch_page(PLAYGROUND.with_name("chains.py"), query_params=carry(start_for(spec.dataset)))
+            st.switch_page(PAGES / "chains.py", query_params=carry(start_for(spec.dataset)))

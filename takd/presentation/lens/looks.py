@@ -11,11 +11,12 @@ import streamlit as st
 
 from takd.data.catalogue import is_ready
 from takd.networks.table import capacity_or_least
-from takd.presentation import lens_data, panels, ui, view, visitor
+from takd.presentation import panels, ui, view, visitor
 from takd.presentation.formats import duration, listing
-from takd.presentation.lens_data import Voice
-from takd.presentation.lens_looks_charts import MOST, line_chart, map_chart, plane_chart
-from takd.presentation.lens_panels import NO_ANSWERS, NO_LABELS, caption, look_of, seed_of
+from takd.presentation.lens import data as lens_data
+from takd.presentation.lens.data import Voice
+from takd.presentation.lens.looks_charts import MOST, line_chart, map_chart, plane_chart
+from takd.presentation.lens.panels import NO_ANSWERS, NO_LABELS, caption, look_of, seed_of
 from takd.presentation.study import Study
 from takd.runs.errors import RunError
 from takd.runs.looking import looking, may_stop, read_look, start, stop

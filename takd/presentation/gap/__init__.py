@@ -1,0 +1,1 @@
+"""The Capacity gap page."""
