@@ -239,9 +239,9 @@ def test_sub_models_have_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 FORMS = [
     ("accuracy", "params", False, False),
-    ("gain", "macs", True, True),
-    ("agreement", "teacher", False, True),
-    ("calibration", "ratio", True, False),
+    pytest.param("gain", "macs", True, True, marks=pytest.mark.slow),  # the schema takes seconds for each
+    pytest.param("agreement", "teacher", False, True, marks=pytest.mark.slow),
+    pytest.param("calibration", "ratio", True, False, marks=pytest.mark.slow),
 ]
 
 
