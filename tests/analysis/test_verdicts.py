@@ -42,7 +42,7 @@ FOUND = ("helps", "slightly helps", "slightly hurts", "hurts")
 )
 def test_rule(n: int, mean: float, half: float, kind: str) -> None:
     interval = Interval(n, mean, mean - half, mean + half, half)
-    assert module._kind(interval, 0.005) == kind
+    assert module.kind_of_interval(interval, 0.005) == kind
 
 
 def test_rounding_does_not_decide() -> None:

@@ -100,17 +100,20 @@ def grouped_curves_chart(
     labels = "format(100 * datum.value, '.0f') + ' %'" if share else vega.ABSENT
     axis = vega.part(title=None, tickCount=5, labelExpr=labels)
 
+    lines = [line for line in arms if line in set(bands["line"])]
+    top = 18 * len(lines) + 8 if compact else 0  # narrow windows have the names in a list above the lines
+    height += top
+
     def at(column: str) -> vega.Part:
-        scale = vega.part(domain=[low, high], nice=False, zero=False, clamp=True)
+        scale = vega.part(domain=[low, high], range=[height, top], nice=False, zero=False, clamp=True)
         return vega.field(f"{column}:Q", scale=scale, axis=axis)
 
-    lines = [line for line in arms if line in set(bands["line"])]
     ends = {line: bands[bands["line"] == line].iloc[-1] for line in lines}
     gap = 17 * (high - low) / height
     heights = spread([float(ends[line]["mean"]) for line in lines], gap, low + gap / 2, high - gap / 2)
     used: dict[str, int] = {}
     layers = []
-    for line, label_at in zip(lines, heights, strict=True):
+    for place, (line, label_at) in enumerate(zip(lines, heights, strict=True)):
         method = arms[line]
         color = arm_color(method, dark)
         dash = _DASHES[used.setdefault(color, -1) + 1 & 3]
@@ -129,8 +132,13 @@ def grouped_curves_chart(
         value = float(ends[line]["mean"])
         text = f"{line} {percent(value) if share else f'{value:.2f}'}"
         spot = vega.Chart(pd.DataFrame({"epoch": [int(ends[line]["epoch"])], "at": [label_at], "text": [text]}))
-        place: dict[str, Any] = {"align": "right", "dy": -11} if compact else {"align": "left", "dx": 8}
-        mark = spot.mark("text", fontSize=12, fontWeight=600, color=text_color(method, dark), **place)
-        layers.append(mark.encode(x=x, y=at("at"), text="text:N"))
+        named = {"fontSize": 12, "fontWeight": 600, "align": "left", "color": text_color(method, dark)}
+        if compact:
+            row = vega.value(9 + 18 * place)
+            sample = spot.mark("rule", color=color, strokeWidth=2.5, strokeDash=dash)
+            layers.append(sample.encode(x=vega.value(0), x2=vega.value(26), y=row))
+            layers.append(spot.mark("text", **named).encode(x=vega.value(33), y=row, text="text:N"))
+        else:
+            layers.append(spot.mark("text", dx=8, **named).encode(x=x, y=at("at"), text="text:N"))
     title = vega.part(text=name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8)
     return configure(vega.layer(*layers), dark, width=width or "container", height=height, title=title)
