@@ -1,0 +1,298 @@
+"""Measures that several claims are made of, each for a setting's own ladder. Names of the arms, nothing measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
+
+from takd.claims.claim import Effect, Line, Measure
+from takd.claims.settings import Setting
+from takd.data.table import DATASETS
+from takd.methods.options import Value
+from takd.networks.table import capacity, stage_shapes, sub_models
+from takd.plan import Arm
+
+NATS = 0.02  # of entropy or KL: a difference within it counts as none
+KAPPA = 0.01
+
+
+def scratch(network: str, **reading: str) -> Line:
+    """A network trained alone."""
+    return Line(Arm("scratch", (network,)), **reading)  # type: ignore[arg-type]
+
+
+def kd(teacher: str, student: str, **options: Value) -> Line:
+    """Direct KD."""
+    return Line(Arm("kd", (teacher, student), _sorted(options)))
+
+
+def chain(path: Sequence[str], method: str = "takd", **options: Value) -> Line:
+    """A method along a path, teacher first."""
+    return Line(Arm(method, tuple(path), _sorted(options)))
+
+
+def _sorted(options: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
+    return tuple(sorted(options.items()))
+
+
+def minus(one: Line, other: Line) -> Effect:
+    """one - other."""
+    return ((1.0, one), (-1.0, other))
+
+
+def effect(one: Line, other: Line, **more: object) -> Measure:
+    """A single difference."""
+    return Measure("effect", (minus(one, other),), **more)  # type: ignore[arg-type]
+
+
+def doublings(network: str, setting: Setting) -> float:
+    """log2 of a network's multiply-accumulates."""
+    return math.log2(capacity(network, classes(setting)).macs)
+
+
+def classes(setting: Setting) -> int:
+    return DATASETS[setting.spec.dataset].classes
+
+
+def gap(setting: Setting) -> Measure:
+    """The best student of a smaller teacher minus the largest teacher's."""
+    *smaller, largest = [((1.0, kd(t, setting.student)),) for t in reversed(setting.ladder[:-1])]
+    return Measure("best against best", tuple(smaller), (largest,))
+
+
+def teachers_grow(setting: Setting) -> Measure:
+    """The weakest step from one teacher to the next larger, each trained alone."""
+    steps = pairwise(setting.ladder[:-1])
+    return Measure("least", tuple(minus(scratch(large), scratch(small)) for large, small in steps))
+
+
+def middle_students(setting: Setting) -> Measure:
+    """KD's gain for the best student in the middle minus its gain for the best one at the ends."""
+    students = setting.ladder[1:]
+    gains = [minus(kd(setting.teacher, s), scratch(s)) for s in students]
+    return Measure("best against best", tuple(gains[1:-1]), (gains[0], gains[-1]))
+
+
+def one_assistant(setting: Setting) -> Measure:
+    return effect(chain((setting.teacher, setting.assistant, setting.student)), kd(setting.teacher, setting.student))
+
+
+def one_assistant_published(setting: Setting) -> Measure:
+    """The same with the released code's mistakes on both sides."""
+    path = (setting.teacher, setting.assistant, setting.student)
+    faults = {"protocol": "published"}
+    return effect(chain(path, **faults), kd(setting.teacher, setting.student, **faults))
+
+
+def any_assistant(setting: Setting) -> Measure:
+    """The gain of the weakest single assistant."""
+    direct = kd(setting.teacher, setting.student)
+    return Measure("least", tuple(minus(line, direct) for line in single_assistants(setting)))
+
+
+def single_assistants(setting: Setting) -> list[Line]:
+    return [chain((setting.teacher, size, setting.student)) for size in setting.ladder[1:-1]]
+
+
+def midpoint(setting: Setting) -> Measure:
+    """The accuracy rule's assistant minus the size rule's."""
+    effects: tuple[Effect, ...] = tuple(((1.0, line),) for line in single_assistants(setting))
+    return Measure("midpoint", effects, alone=tuple(scratch(name) for name in setting.ladder))
+
+
+def full_path(setting: Setting) -> Measure:
+    """The longest path minus the best of the shorter ones, direct KD among them."""
+    *shorter, longest = paths(setting)
+    return Measure("best against best", (((1.0, longest),),), tuple(((1.0, line),) for line in shorter))
+
+
+def paths(setting: Setting) -> list[Line]:
+    """Every path from teacher to student through `inside`, short to long."""
+    found = [kd(setting.teacher, setting.student)]
+    for length in range(1, len(setting.inside) + 1):
+        found += [chain((setting.teacher, *some, setting.student)) for some in combinations(setting.inside, length)]
+    return found
+
+
+def long_path(setting: Setting) -> tuple[str, ...]:
+    return (setting.teacher, *setting.inside, setting.student)
+
+
+def against_losses(lines: Sequence[str]) -> Callable[[Setting], Measure]:
+    """The chain minus the best of other ways to listen to the same teacher."""
+
+    def measure(setting: Setting) -> Measure:
+        rivals = tuple(((1.0, remedy(name, setting.teacher, setting)),) for name in lines)
+        taught = chain((setting.teacher, setting.assistant, setting.student))
+        return Measure("best against best", (((1.0, taught),),), rivals)
+
+    return measure
+
+
+_EQUAL: dict[str, dict[str, Value]] = {name: {"scale": "equal"} for name in ("dkd", "ls")}
+
+
+def remedy(method: str, teacher: str, setting: Setting) -> Line:
+    """Another loss between the answers; those that pull harder than KD are brought to its scale. DIST as published,
+    at T = 1."""
+    line = chain((teacher, setting.student), method, **_EQUAL.get(method, {}))
+    return Line(line.arm, (("temperature", 1.0),)) if method == "dist" else line
+
+
+def flatter_slope(method: str) -> Callable[[Setting], Measure]:
+    """How much more a remedy's student gains per doubling of the teacher than KD's."""
+
+    def measure(setting: Setting) -> Measure:
+        teachers = setting.ladder[:-1]
+        effects = tuple(minus(remedy(method, t, setting), kd(t, setting.student)) for t in teachers)
+        return Measure("slope", effects, x=tuple(doublings(t, setting) for t in teachers), margin=0.001)
+
+    return measure
+
+
+def harder_targets(setting: Setting) -> Measure:
+    """The weakest of: entropy of a smaller network minus the next larger's; of an assistant minus the teacher's."""
+    alone = [scratch(name, value="entropy") for name in setting.ladder[:-1]]
+    steps = [minus(small, large) for large, small in pairwise(alone)]
+    taught = Line(Arm("kd", (setting.teacher, setting.assistant)), value="entropy")
+    return Measure("least", (*steps, minus(taught, alone[0])), unit="nats", margin=NATS)
+
+
+def harder_to_follow(setting: Setting) -> Measure:
+    """Rise of the student's KL to its teacher, on training images, per doubling of the teacher."""
+    teachers = setting.ladder[:-1]
+    lines = [Line(Arm("kd", (t, setting.student)), value="train_kl") for t in teachers]
+    x = tuple(doublings(t, setting) for t in teachers)
+    return Measure("slope", tuple(((1.0, line),) for line in lines), x=x, unit="nats", margin=0.001)
+
+
+def dense(**options: Value) -> Callable[[Setting], Measure]:
+    """DGKD minus the chain along the same long path."""
+
+    def measure(setting: Setting) -> Measure:
+        path = long_path(setting)
+        return effect(chain(path, "dgkd", **options), chain(path))
+
+    return measure
+
+
+def dense_one(**options: Value) -> Callable[[Setting], Measure]:
+    """The same along the path with one assistant."""
+
+    def measure(setting: Setting) -> Measure:
+        path = (setting.teacher, setting.assistant, setting.student)
+        return effect(chain(path, "dgkd", **options), chain(path))
+
+    return measure
+
+
+def dense_slope(setting: Setting) -> Measure:
+    """How much DGKD's lead over the chain grows with every further assistant. Assistants are added from the small
+    end, so that each longer path contains the shorter one."""
+    inside = setting.ladder[1:-1]
+    ways = [(setting.teacher, *inside[-count:], setting.student) for count in range(1, len(inside) + 1)]
+    effects = tuple(minus(chain(path, "dgkd"), chain(path)) for path in ways)
+    return Measure("slope", effects, x=tuple(float(len(path) - 2) for path in ways), margin=0.001)
+
+
+def shared_errors(setting: Setting) -> Measure:
+    """Errors shared with the predecessor, beyond chance: the chain's minus DGKD's."""
+    path = long_path(setting)
+    ours, theirs = (Line(Arm(name, path), value="shared_errors") for name in ("takd", "dgkd"))
+    return effect(ours, theirs, unit="kappa", margin=KAPPA)
+
+
+def dropping(long: bool) -> Callable[[Setting], Measure]:
+    """Stochastic teaching with p = 0.75 minus all teachers always."""
+
+    def measure(setting: Setting) -> Measure:
+        path = long_path(setting) if long else (setting.teacher, setting.assistant, setting.student)
+        return effect(chain(path, "dgkd", gate="bernoulli"), chain(path, "dgkd"))
+
+    return measure
+
+
+def sub_model(method: str, part: int, network: str, **options: Value) -> Line:
+    """A sub-model of a network whose sub-models are trained together; part 0 is the smallest."""
+    ends: tuple[tuple[str, object], ...] = (("teacher", network), ("assistants", ()), ("student", network))
+    return Line(Arm(method, (network,), _sorted(options)), (*ends, ("temperature", 1.0)), part=part)
+
+
+def in_place(method: str, against: str) -> Callable[[Setting], Measure]:
+    """One way to train sub-models minus another, at the smallest."""
+    return lambda s: effect(sub_model(method, 0, s.sub_models), sub_model(against, 0, s.sub_models))
+
+
+def in_place_mean(method: str, against: str) -> Callable[[Setting], Measure]:
+    """The same, as a mean over all sub-models but the largest, which nobody teaches."""
+
+    def measure(setting: Setting) -> Measure:
+        taught = len(sub_models(setting.sub_models, classes(setting))) - 1
+        pairs = [
+            pair
+            for part in range(taught)
+            for pair in minus(*(sub_model(m, part, setting.sub_models) for m in (method, against)))
+        ]
+        return Measure("effect", (tuple((weight / taught, line) for weight, line in pairs),))
+
+    return measure
+
+
+def heads(**options: Value) -> Callable[[Setting], Measure]:
+    """DIH minus direct KD."""
+
+    def measure(setting: Setting) -> Measure:
+        path = (setting.teacher, setting.student)
+        return effect(chain(path, "dih", **options), kd(*path))
+
+    return measure
+
+
+def heads_ladder(setting: Setting) -> Measure:
+    """The weakest step in accuracy from one head to the next deeper, the teacher itself last."""
+    arm = Arm("dih", (setting.teacher, setting.student))
+    count = len(stage_shapes(setting.teacher, classes(setting)))
+    lines = [*(Line(arm, of="heads", part=i) for i in range(count)), scratch(setting.teacher)]
+    return Measure("least", tuple(minus(deep, shallow) for shallow, deep in pairwise(lines)))
+
+
+def early_stopped(setting: Setting) -> Measure:
+    path = (setting.teacher, setting.student)
+    return effect(chain(path, "eskd"), kd(*path))
+
+
+def earlier_teachers(setting: Setting) -> Measure:
+    """The better of an early-stopped teacher and the teacher's route, minus the chain with one assistant."""
+    path = (setting.teacher, setting.student)
+    remedies = tuple(((1.0, chain(path, name)),) for name in ("early-teacher", "rco"))
+    taught = chain((setting.teacher, setting.assistant, setting.student))
+    return Measure("best against best", remedies, (((1.0, taught),),), not_worse=True)
+
+
+def step_size(setting: Setting) -> Measure:
+    """How much more of what averaging over classes does comes from the smaller step than from the other balance.
+
+    (1 - lam) CE + lam T^2 KL / C is s times a loss with another lam': s is the step size, lam' the balance. Between the
+    published loss and ours lies KD with lam' at our step size.
+    """
+    lam, c = setting.spec.lam, classes(setting)
+    other = (lam / c) / (1 - lam + lam / c)
+    path = (setting.teacher, setting.student)
+    between = Line(Arm("kd", path), (("lam", round(other, 6)),))
+    published, ours = kd(*path, reduction="mean"), kd(*path)
+    return Measure("effect", (((2.0, between), (-1.0, published), (-1.0, ours)),))
+
+
+def optimism(setting: Setting) -> Measure:
+    """Accuracy at the epoch that was best on test images minus that of the last epoch of the same training."""
+    line = chain((setting.teacher, setting.assistant, setting.student), protocol="published")
+    last = Line(line.arm, value="last_test_acc")
+    return effect(line, last, margin=0.001)
+
+
+def longer_instead(setting: Setting) -> Measure:
+    """The chain with one assistant minus direct KD that may train as long as assistant and student together."""
+    path = (setting.teacher, setting.student)
+    longer = Line(Arm("kd-long", path), (("assistants", (setting.assistant,)),))
+    return effect(chain((setting.teacher, setting.assistant, setting.student)), longer)

@@ -1,0 +1,104 @@
+"""Claims about the capacity gap and about assistants."""
+
+from __future__ import annotations
+
+from takd.claims import measures as m
+from takd.claims.claim import Claim, Trial
+
+_TAKD = "Mirzadeh et al., AAAI 2020"
+
+ROWS = (
+    Claim(
+        1, "gap", "A bigger teacher stops helping a small student", "gap",
+        f"{_TAKD}, figure 2",
+        "CIFAR-10 and CIFAR-100, plain CNNs, student 2: accuracy rises, then falls with the teacher's size (a figure "
+        "without numbers)",
+        "Direct KD to the smallest student from every larger size",
+        "The best smaller teacher's student minus the largest teacher's. The smaller teacher is chosen at each seed by "
+        "the validation images of the other seeds, so choosing does not flatter it.",
+        (
+            Trial("cifar10", m.gap, registered=False),
+            Trial("digits-noise", m.gap), Trial("digits-clean", m.gap), Trial("digits-cnn", m.gap),
+            Trial("cifar10-paper", m.gap), Trial("cifar100-paper", m.gap), Trial("resnet-paper", m.gap),
+        ),
+    ),
+    Claim(
+        2, "teachers", "Bigger teachers are better networks", "gap",
+        f"{_TAKD}, figures 2 and 4",
+        "the teachers' own accuracy rises with size (a figure without numbers)",
+        "Every size of the ladder trained alone",
+        "The weakest step from one size to the next larger, chosen on validation images of the other seeds. Where it "
+        "fails, a gap may be the teachers' own.",
+        (
+            Trial("cifar10", m.teachers_grow, registered=False),
+            Trial("digits-noise", m.teachers_grow), Trial("digits-clean", m.teachers_grow),
+            Trial("digits-cnn", m.teachers_grow), Trial("cifar10-paper", m.teachers_grow),
+        ),
+    ),
+    Claim(
+        3, "middle", "A large teacher helps students of a middle size most", "gap",
+        f"{_TAKD}, figure 3",
+        "the gain of KD peaks inside the range of student sizes (a figure without numbers)",
+        "Direct KD from the largest size to every smaller one, and each of them alone",
+        "The largest gain of students in the middle minus the larger gain at the two ends; each chosen on validation "
+        "images of the other seeds.",
+        (
+            Trial("cifar10", m.middle_students, registered=False),
+            Trial("digits-noise", m.middle_students), Trial("digits-clean", m.middle_students),
+            Trial("cifar10-paper", m.middle_students),
+        ),
+    ),
+    Claim(
+        4, "one-ta", "One teacher assistant beats direct KD", "assistants",
+        f"{_TAKD}, table 1",
+        "+0.94 (CNN, CIFAR-10), +0.35 (CNN, CIFAR-100), +0.33 and +0.41 (ResNet), +0.76 (ImageNet), single runs",
+        "The chain through the headline's assistant against direct KD from the same teacher",
+        "Chain minus direct KD, last epoch, on test images.",
+        (
+            Trial("cifar10", m.one_assistant, registered=False),
+            Trial("digits-noise", m.one_assistant), Trial("digits-clean", m.one_assistant),
+            Trial("digits-cnn", m.one_assistant),
+            Trial("digits-noise", m.one_assistant_published, False, "as published: best epoch on test images"),
+            Trial("digits-noise", m.longer_instead, True, "against direct KD that trains as long as both together"),
+            Trial("cifar10", m.longer_instead, True, "against direct KD that trains as long as both together"),
+            Trial("cifar10-paper", m.one_assistant), Trial("cifar100-paper", m.one_assistant),
+            Trial("resnet-paper", m.one_assistant),
+        ),
+    ),
+    Claim(
+        5, "any-ta", "An assistant of any size in between helps", "assistants",
+        f"{_TAKD}, text; its table 2 contradicts it on CIFAR-100",
+        "CIFAR-10, assistants 8, 6, 4: 72.75, 73.15, 73.51 against 72.57; CIFAR-100: 44.28, 44.57, 44.92 against 44.57",
+        "Chains through every single assistant against direct KD",
+        "The gain of the weakest assistant, chosen on validation images of the other seeds.",
+        (
+            Trial("cifar10", m.any_assistant, registered=False),
+            Trial("digits-noise", m.any_assistant), Trial("digits-clean", m.any_assistant),
+            Trial("cifar10-paper", m.any_assistant), Trial("cifar100-paper", m.any_assistant),
+        ),
+    ),
+    Claim(
+        6, "midpoint", "The best assistant is nearest to the middle in accuracy, not in size", "assistants",
+        f"{_TAKD}, figure 4 and tables 2, 3",
+        "the rule names the best assistant in the settings of the paper",
+        "Every single assistant; networks alone",
+        "The chain through the assistant nearest to the mean accuracy of teacher and student minus the chain through "
+        "the one nearest to the mean of their log parameters. Accuracies are those on validation images. Where both "
+        "rules name the same assistant, nothing can be said.",
+        (
+            Trial("cifar10", m.midpoint, registered=False),
+            Trial("digits-noise", m.midpoint), Trial("digits-clean", m.midpoint), Trial("cifar10-paper", m.midpoint),
+        ),
+    ),
+    Claim(
+        7, "full-path", "The longest path is the best", "assistants",
+        f"{_TAKD}, figure 5",
+        "CIFAR-100, plain CNNs: full path 10 > 8 > 6 > 4 > 2 45.14 (quoted by Son et al.)",
+        "All eight paths from the teacher to the student through three assistants",
+        "The full path minus the best of the seven shorter ones, chosen on validation images of the other seeds.",
+        (
+            Trial("cifar10", m.full_path), Trial("digits-noise", m.full_path), Trial("digits-clean", m.full_path),
+            Trial("cifar10-paper", m.full_path), Trial("cifar100-paper", m.full_path),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,82 @@
+"""Where claims are tested: data, ladder, budget and seeds. One table; adding a setting is one row here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from takd.spec import ExperimentSpec
+from takd.starts import start_for
+
+FIRST_FRESH = 100  # nobody had looked at results of digits seeds from here on when the claims were written down
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`spec` holds everything but the arms; `ladder` the sizes that are swept, large to small, teacher first and
+    student last; `inside` those of them that long paths go through; `sub_models` the network whose sub-models are
+    trained together."""
+
+    name: str
+    label: str
+    short: str
+    spec: ExperimentSpec
+    ladder: tuple[str, ...]
+    inside: tuple[str, ...]
+    sub_models: str = ""
+
+    @property
+    def teacher(self) -> str:
+        return self.ladder[0]
+
+    @property
+    def student(self) -> str:
+        return self.ladder[-1]
+
+    @property
+    def assistant(self) -> str:
+        """The one assistant of the question: as in the source's headline."""
+        return self.spec.assistants[0]
+
+
+def _setting(
+    name: str, label: str, short: str, spec: ExperimentSpec, ladder: str, inside: str, sub_models: str
+) -> Setting:
+    sizes = tuple(ladder.split())
+    return Setting(name, label, short, replace(spec, scope="chain"), sizes, tuple(inside.split()), sub_models)
+
+
+_DIGITS = replace(start_for("digits"), seeds=30, seed=FIRST_FRESH)
+_MLPS = ("mlp-256 mlp-128 mlp-64 mlp-32 mlp-16 mlp-8", "mlp-64 mlp-32 mlp-16", "slim-mlp-64")
+_PLAIN = ("plain-10 plain-8 plain-6 plain-4 plain-2", "plain-8 plain-6 plain-4", "slim-plain-4")
+_SMALL_CNN = replace(
+    _DIGITS, teacher="cnn8-32", assistants=("cnn8-8",), student="cnn8-2", noise=0.0, temperature=4.0, lam=0.5
+)
+
+SETTINGS: dict[str, Setting] = {
+    row.name: row
+    for row in (
+        _setting("cifar10", "CIFAR-10, plain CNNs, 6 epochs", "CIFAR-10", start_for("cifar10"), *_PLAIN),
+        _setting("digits-noise", "Digits, MLPs, 20 % wrong training labels", "Digits, noisy", _DIGITS, *_MLPS),
+        _setting("digits-clean", "Digits, MLPs, clean labels", "Digits, clean", replace(_DIGITS, noise=0.0), *_MLPS),
+        _setting(
+            "digits-cnn", "Digits, small CNNs, clean labels", "Digits, CNN", _SMALL_CNN,
+            "cnn8-32 cnn8-16 cnn8-8 cnn8-4 cnn8-2", "cnn8-16 cnn8-8 cnn8-4", "",
+        ),
+        _setting(
+            "cifar10-paper", "CIFAR-10, plain CNNs, 160 epochs as published", "CIFAR-10, 160 epochs",
+            replace(start_for("cifar10"), budget="paper"), *_PLAIN,
+        ),
+        _setting(
+            "cifar100-paper", "CIFAR-100, plain CNNs, 160 epochs as published", "CIFAR-100, 160 epochs",
+            replace(start_for("cifar100"), budget="paper"), *_PLAIN,
+        ),
+        _setting(
+            "resnet-paper", "CIFAR-10, ResNets 110 > 20 > 8, 160 epochs as published", "ResNets, 160 epochs",
+            replace(
+                start_for("cifar10"), budget="paper", teacher="resnet-110", assistants=("resnet-20",),
+                student="resnet-8",
+            ),
+            "resnet-110 resnet-56 resnet-32 resnet-20 resnet-14 resnet-8", "resnet-56 resnet-20 resnet-14", "",
+        ),
+    )
+}  # fmt: skip
