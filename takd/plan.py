@@ -5,7 +5,7 @@ Nothing here looks at a disk: what is already trained is a question for the stor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from takd.data.table import Dataset
@@ -115,6 +115,21 @@ def chosen_arm(spec: ExperimentSpec) -> Arm:
         return Arm(spec.method, (spec.student,), spec.options)
     ends = METHODS[spec.method].spends_assistants
     return Arm(spec.method, (spec.teacher, spec.student) if ends else spec.path, spec.options)
+
+
+def question_of(spec: ExperimentSpec, arm: Arm) -> ExperimentSpec:
+    """An arm of a question as a question of its own, with the same data, budget, seeds and settings."""
+    ends = METHODS[arm.method].spends_assistants  # its path leaves them out, and its budget counts them
+    alone = len(arm.path) == 1
+    return replace(
+        spec,
+        method=arm.method,
+        teacher=spec.teacher if alone else arm.path[0],
+        assistants=spec.assistants if ends and not alone else arm.path[1:-1],
+        student=arm.path[-1],
+        options=arm.options,
+        scope="chain",
+    )
 
 
 def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:

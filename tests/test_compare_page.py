@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 
 from takd.data.catalogue import available_datasets
-from takd.plan import Arm, build_plan
+from takd.plan import Arm, build_plan, question_of
 from takd.presentation import basket
 from takd.presentation.compare.charts import reached_chart
 from takd.presentation.compare.panels import labels
@@ -46,13 +46,13 @@ def test_every_arm_of_every_preset_survives_the_link(name: str) -> None:
     datasets = available_datasets()
     spec = PRESETS[name].spec
     for arm in build_plan(spec, datasets[spec.dataset]).arms:
-        one = basket.question_of(spec, arm)
+        one = question_of(spec, arm)
         back, problems = basket.read(basket.write(one), datasets)
         assert (back, problems) == (one, ())
 
 
 def test_an_arm_with_options_survives_the_link() -> None:
-    spec = basket.question_of(CHAIN, Arm("dgkd", CHAIN.path, (("gate", "drop-one"),)))
+    spec = question_of(CHAIN, Arm("dgkd", CHAIN.path, (("gate", "drop-one"),)))
     assert spec.options and basket.read(basket.write(spec), available_datasets()) == (spec, ())
 
 

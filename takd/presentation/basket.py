@@ -9,27 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from takd.data.table import Dataset
-from takd.methods.table import METHODS
-from takd.plan import Arm
 from takd.presentation import view
 from takd.spec import ExperimentSpec, from_query, to_query
 
 MOST = 8  # lines that a figure can tell apart
-
-
-def question_of(spec: ExperimentSpec, arm: Arm) -> ExperimentSpec:
-    """An arm of a question as a question of its own, with the same data, budget, seeds and settings."""
-    ends = METHODS[arm.method].spends_assistants  # its path leaves them out, and its budget counts them
-    alone = len(arm.path) == 1
-    return replace(
-        spec,
-        method=arm.method,
-        teacher=spec.teacher if alone else arm.path[0],
-        assistants=spec.assistants if ends and not alone else arm.path[1:-1],
-        student=arm.path[-1],
-        options=arm.options,
-        scope="chain",
-    )
 
 
 def write(spec: ExperimentSpec) -> str:

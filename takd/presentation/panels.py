@@ -14,7 +14,8 @@ from takd.analysis.nearest import Difference
 from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
-from takd.presentation import basket, charts, lately, sub_words, ui, words
+from takd.plan import question_of
+from takd.presentation import charts, lately, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
@@ -153,7 +154,7 @@ def _networks(shown: Study) -> ui.Pick:
 def shown_arms(shown: Study) -> tuple[ExperimentSpec, ...]:
     """The arms of a study that have a result, as questions of their own: what can be put side by side elsewhere."""
     names = set(shown.arms.loc[shown.arms["n"] > 0, "arm"].astype(str))
-    return tuple(basket.question_of(shown.spec, arm) for arm in shown.plan.arms if arm.name in names)
+    return tuple(question_of(shown.spec, arm) for arm in shown.plan.arms if arm.name in names)
 
 
 def _parts(shown: Study, caption: str) -> None:

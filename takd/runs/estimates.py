@@ -125,6 +125,13 @@ def estimate_of(
     return Estimate(len(todo), len(stages), total, measured, side_by_side, memory)
 
 
+def reference_seconds(stage: StageSpec, stages: Mapping[str, StageSpec]) -> float:
+    """What one training takes on one core of the CPU the table was measured on, the same on every machine: for lists
+    that are kept in the repository."""
+    teachers = [stages[t].network for t in stage.teachers if t in stages]
+    return _stage_seconds(stage, teachers, stage.data.classes, {}, "cpu")[0]
+
+
 def _processes(todo: Mapping[str, StageSpec], seconds: float, device: str) -> int:
     """How many processes share stages that take so many seconds in one."""
     if device == "cpu" and not asked_processes() and seconds <= _HELPED_SECONDS and only_mlps(todo):

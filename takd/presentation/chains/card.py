@@ -13,8 +13,8 @@ from takd.analysis.pool import Pool
 from takd.analysis.verdicts import compare
 from takd.analysis.whatif import guesses
 from takd.data.table import Dataset
-from takd.plan import Arm
-from takd.presentation import basket, live, ui, words
+from takd.plan import Arm, question_of
+from takd.presentation import live, ui, words
 from takd.presentation.choices import carry
 from takd.presentation.visit import PLAYGROUND
 from takd.runs.store import Store
@@ -51,13 +51,13 @@ def _arm(pool: Pool, name: str) -> Arm:
 def as_questions(spec: ExperimentSpec, pool: Pool, names: Iterable[str]) -> tuple[ExperimentSpec, ...]:
     """Those of the arms that have a result, as questions of their own, for the figure's menu."""
     wanted = set(map(str, names)) & set(pool.arms.loc[pool.arms["n"] > 0, "arm"].astype(str))
-    return tuple(basket.question_of(spec, arm) for arm in pool.plan.arms if arm.name in wanted)
+    return tuple(question_of(spec, arm) for arm in pool.plan.arms if arm.name in wanted)
 
 
 def card(name: str, spec: ExperimentSpec, dataset: Dataset, pool: Pool, store: Store, margin: float) -> None:
     """The numbers of one path, a button that trains what is missing, and one that opens it on the Playground."""
     arm = _arm(pool, name)
-    row, question = pool.row(arm), basket.question_of(spec, arm)
+    row, question = pool.row(arm), question_of(spec, arm)
     with st.container(border=True, key="chain-card"):
         st.markdown(f"**{ui.plain(words.capital(_title(arm)))}**")
         lines = _measured(arm, row, pool, margin) if row is not None else _estimated(name, pool)

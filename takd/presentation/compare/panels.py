@@ -14,7 +14,7 @@ from takd.analysis.nearest import words as value_words
 from takd.analysis.side_by_side import Contrast, Item, bands, contrasts, item
 from takd.methods.table import METHODS
 from takd.networks.table import capacity
-from takd.plan import chosen_arm
+from takd.plan import chosen_arm, question_of
 from takd.presentation import basket, charts, live, question, ui, view, words
 from takd.presentation.captions import METRICS, ORIGINS, gain_and_interval
 from takd.presentation.choices import current_spec
@@ -104,7 +104,7 @@ def editor(table: Table, store: Store) -> None:
     offered: dict[str, ExperimentSpec] = {}
     if dataset.fingerprint is not None:
         arms = plan_of(spec, dataset).arms
-        specs = [basket.question_of(spec, arm) for arm in arms]
+        specs = [question_of(spec, arm) for arm in arms]
         offered = {basket.write(one): one for one in specs if basket.write(one) not in basket.items()}
     told = dict(zip(offered, labels(list(offered.values())), strict=True))
     chosen, add = st.columns([4, 1], vertical_alignment="bottom")

@@ -25,8 +25,8 @@ from takd.analysis.capacity_gap import (
 from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import guesses, leave_one_out
 from takd.networks.table import capacity
-from takd.plan import Arm
-from takd.presentation import basket, charts, lately, live, question, sub_words, ui, view, words
+from takd.plan import Arm, question_of
+from takd.presentation import charts, lately, live, question, sub_words, ui, view, words
 from takd.presentation.choices import adopt
 from takd.presentation.gap import words as gap_words
 from takd.presentation.gap.capacity_chart import capacity_chart, line_label, unplaced
@@ -61,7 +61,7 @@ class Scene:
     def run(self) -> tuple[ExperimentSpec, ...]:
         """Arms of the figure that have a result, as questions of their own."""
         names = self.lines.loc[self.lines["state"] == MEASURED, "arm"].astype(str)
-        return tuple(basket.question_of(self.shown.spec, self.arms[name]) for name in names)
+        return tuple(question_of(self.shown.spec, self.arms[name]) for name in names)
 
 
 def scene(shown: Study, store: Store) -> Scene:
@@ -224,7 +224,7 @@ def _students(now: Scene, store: Store) -> None:
             f"{question.source(now.shown, store, seeds=False)} Click a student to ask about it."
         ),
         pick=ui.Pick("student", {n: f"student {n}" for n in names}, "Student", "choose a student", partial(_ask, spec)),
-        arms=tuple(basket.question_of(spec, arm) for arm in now.pool.plan.arms if arm.name in run),
+        arms=tuple(question_of(spec, arm) for arm in now.pool.plan.arms if arm.name in run),
     )
 
 
@@ -244,7 +244,7 @@ def _ask(spec: ExperimentSpec, student: str) -> None:
 
 def _card(now: Scene, name: str, store: Store) -> None:
     """An arm that was not run: what to expect, what it costs, and the button that trains it."""
-    asked = basket.question_of(now.shown.spec, now.arms[name])
+    asked = question_of(now.shown.spec, now.arms[name])
     run = live.active_run(asked, store)
     if run is not None and run.look.active:
         _watching(run.id, store)

@@ -1,0 +1,216 @@
+"""The board: what the stored runs say about each claim, by rules that were fixed beforehand.
+
+A status is read off an interval over seeds (independent chains). All registered trials of one family in one setting are
+corrected together with Holm's step-down (1979): each gets the confidence at which Holm would have tested it, and its
+interval is drawn at that confidence, so the picture and the word agree. Trials that were not run count as tests that
+found nothing; the correction does not loosen while runs come in. Exploratory trials stand at 95 % and say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from takd.analysis.contrasts import Readings, Wrong, differences
+from takd.analysis.frames import Store, origin_of_all
+from takd.analysis.statistics import Interval, holm, seeds_needed, t_interval
+from takd.analysis.verdicts import LEAST_SEEDS
+from takd.claims.claim import Claim, Line, Measure, Trial
+from takd.claims.settings import SETTINGS, Setting
+from takd.claims.table import CLAIMS
+from takd.data.table import Dataset
+
+Status = Literal["supported", "refuted", "undecided", "not run"]
+ALPHA = 0.05
+_EPS = 1e-12  # accuracies are counts over images: their differences carry rounding
+_SAME_PICK = "Both rules name the same assistant at every seed."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One trial's outcome. values: one number per seed (index), in the unit of the measure. interval: over the seeds,
+    at Holm's confidence where `registered`. why: what a status rests on where the interval alone does not say it.
+    seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. keys: the stages read.
+    """
+
+    claim: str
+    setting: Setting
+    trial: Trial
+    measure: Measure
+    values: pd.Series
+    interval: Interval
+    status: Status
+    p: float
+    p_holm: float
+    seeds_needed: int | None
+    why: str
+    origin: str | None
+    missing: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is the claim's own measure and not a variant of it."""
+        return not self.trial.variant
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim with its findings, the deciding one first; none where it cannot be tested here."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def status(self) -> Status:
+        """That of its first trial."""
+        return self.findings[0].status if self.findings else "not run"
+
+    @property
+    def elsewhere(self) -> tuple[Finding, ...]:
+        """The same measure in the other settings."""
+        return tuple(found for found in self.findings[1:] if found.decides)
+
+    @property
+    def variants(self) -> tuple[Finding, ...]:
+        return tuple(found for found in self.findings[1:] if not found.decides)
+
+
+def board(
+    store: Store, datasets: Mapping[str, Dataset], wrong: Wrong, claims: Iterable[Claim] | None = None
+) -> tuple[Row, ...]:
+    """Every claim of the table on what is stored. Holm's families are always those of the whole table."""
+    trials = [(claim, trial) for claim in CLAIMS.values() for trial in claim.trials]
+    measures = {(claim.name, trial): trial.measure(SETTINGS[trial.setting]) for claim, trial in trials}
+    readings = {
+        name: Readings(setting, dataset, store, _lines(measures, name), wrong)
+        for name, setting in SETTINGS.items()
+        if (dataset := datasets[setting.spec.dataset]).fingerprint is not None
+    }
+    values = {
+        at: differences(measure, readings[at[1].setting]) if at[1].setting in readings else _nothing()
+        for at, measure in measures.items()
+    }
+    levels = _levels(trials, measures, values)
+    rows = []
+    for claim in CLAIMS.values() if claims is None else claims:
+        found = [
+            _finding(claim, trial, measures[claim.name, trial], values[claim.name, trial], levels, readings)
+            for trial in claim.trials
+        ]
+        rows.append(Row(claim, tuple(found)))
+    return tuple(rows)
+
+
+def _lines(measures: Mapping[tuple[str, Trial], Measure], setting: str) -> list[Line]:
+    return [line for (_, trial), measure in measures.items() if trial.setting == setting for line in measure.lines()]
+
+
+def _nothing() -> pd.Series:
+    return pd.Series(dtype="float64").rename_axis("seed")
+
+
+def _levels(
+    trials: Sequence[tuple[Claim, Trial]],
+    measures: Mapping[tuple[str, Trial], Measure],
+    values: Mapping[tuple[str, Trial], pd.Series],
+) -> dict[tuple[str, Trial], tuple[float, float]]:
+    """(alpha, Holm's p) of every registered trial, by families: one topic in one setting."""
+    found: dict[tuple[str, Trial], tuple[float, float]] = {}
+    families: dict[tuple[str, str], list[tuple[str, Trial]]] = {}
+    for claim, trial in trials:
+        if trial.registered:
+            families.setdefault((claim.family, trial.setting), []).append((claim.name, trial))
+    for members in families.values():
+        raw = [t_test(values[at], measures[at]) for at in members]
+        safe = [1.0 if math.isnan(p) else p for p in raw]
+        for at, alpha, adjusted in zip(members, holm_levels(safe), holm(safe), strict=True):
+            found[at] = alpha, adjusted
+    return found
+
+
+def holm_levels(pvalues: Sequence[float], alpha: float = ALPHA) -> list[float]:
+    """The level at which Holm's procedure tests each hypothesis: alpha / m for the smallest p, alpha / (m - 1) for the
+    next while all before were rejected; those after the first that is not rejected stay at its level. An interval at
+    confidence 1 - level excludes zero where Holm rejects, and nowhere else."""
+    m = len(pvalues)
+    levels = [0.0] * m
+    open_, level = True, alpha / max(m, 1)
+    for rank, i in enumerate(sorted(range(m), key=lambda i: pvalues[i])):
+        if open_:
+            level = alpha / (m - rank)
+            open_ = pvalues[i] <= level
+        levels[i] = level
+    return levels
+
+
+def t_test(values: pd.Series, measure: Measure) -> float:
+    """Two-sided p of Student's t for the mean being where the claim turns: 0, or -margin for "no worse than". NaN for
+    fewer than three values."""
+    data = values.to_numpy(dtype=np.float64) + (measure.margin if measure.not_worse else 0.0)
+    if data.size < LEAST_SEEDS:
+        return math.nan
+    error = float(data.std(ddof=1)) / math.sqrt(data.size)
+    if error <= _EPS:
+        return 1.0 if abs(data.mean()) <= _EPS else 0.0
+    return float(2 * stats.t.sf(abs(float(data.mean())) / error, data.size - 1))
+
+
+def _finding(
+    claim: Claim,
+    trial: Trial,
+    measure: Measure,
+    values: pd.Series,
+    levels: Mapping[tuple[str, Trial], tuple[float, float]],
+    readings: Mapping[str, Readings],
+) -> Finding:
+    alpha, p_holm = levels.get((claim.name, trial), (ALPHA, math.nan))
+    interval = t_interval(values, 1 - alpha)
+    status, why = judged(measure, values, interval)
+    needed = None
+    if status == "undecided" and not why:
+        needed = max(seeds_needed(values, measure.margin, 1 - alpha) or LEAST_SEEDS, interval.n + 1, LEAST_SEEDS)
+    setting = SETTINGS[trial.setting]
+    origin, missing = None, setting.spec.seeds - interval.n
+    if trial.setting in readings and interval.n:
+        origin = _origin(readings[trial.setting], measure, set(values.index))
+    p = t_test(values, measure)
+    return Finding(
+        claim.name, setting, trial, measure, values, interval, status, p, p_holm, needed, why, origin, missing
+    )
+
+
+def judged(measure: Measure, values: pd.Series, interval: Interval) -> tuple[Status, str]:
+    """(status, reason where the interval alone does not give one), in this order: fewer than three seeds are undecided;
+    an interval above zero supports; one below refutes; one within the margin refutes, because nothing is there; else
+    undecided. "No worse than" is supported above -margin and refuted below it."""
+    if not interval.n:
+        return "not run", ""
+    if interval.n < LEAST_SEEDS:
+        return "undecided", ""
+    if measure.kind == "midpoint" and not values.abs().max() > _EPS:
+        return "undecided", _SAME_PICK
+    if measure.not_worse:
+        below, above = interval.low + measure.margin, interval.high + measure.margin
+        return ("supported", "") if below > _EPS else ("refuted", "") if above < -_EPS else ("undecided", "")
+    if interval.low > _EPS:
+        return "supported", ""
+    if interval.high < -_EPS:
+        return "refuted", "the other way round"
+    if interval.low >= -measure.margin - _EPS and interval.high <= measure.margin + _EPS:
+        return "refuted", "no difference that counts"
+    return "undecided", ""
+
+
+def _origin(readings: Readings, measure: Measure, seeds: set[int]) -> str | None:
+    return origin_of_all(
+        readings.origin(chain.student)
+        for line in dict.fromkeys(measure.lines())
+        for chain in readings.chains(line)
+        if chain.seed in seeds
+    )

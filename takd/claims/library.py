@@ -1,0 +1,150 @@
+"""What the library of cached runs should hold: every arm that a claim reads, and the map of where an effect appears.
+
+`cached_runs/library.json` is this list, in order of value per second, written by `python -m takd library plan --write`
+and held to it by a test. It is a list of questions (ExperimentSpec), so any machine can train any of them, and as
+trainings are known by their keys, what several machines have trained goes together without conflict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from takd.claims.claim import Line
+from takd.claims.settings import SETTINGS
+from takd.claims.table import CLAIMS
+from takd.data.table import Dataset
+from takd.plan import Arm, Plan, build_plan, question_of
+from takd.spec import ExperimentSpec, require_spec, to_json
+from takd.stage import StageSpec
+
+FILE = Path(__file__).resolve().parents[2] / "cached_runs" / "library.json"
+DECIDES, VARIANT, MAPPED = 3.0, 1.0, 0.5  # what an arm is worth to a claim, to a variant of it, and to the map
+_START_SECONDS = 5.0  # of a run, whatever it trains
+
+Seconds = Callable[[StageSpec, Mapping[str, StageSpec]], float]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A question the library should answer. `value`: what it is worth to the claims that read it, named in `claims`;
+    `seconds`: what it adds, estimated for one core of a common CPU."""
+
+    name: str
+    spec: ExperimentSpec
+    value: float
+    seconds: float
+    claims: tuple[str, ...]
+
+    def plan(self, datasets: Mapping[str, Dataset]) -> Plan:
+        return build_plan(self.spec, datasets[self.spec.dataset])
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A place on the map: how long, on how many images, with how many wrong labels."""
+
+    epochs: int
+    images: int
+    noise: float
+
+
+EPOCHS, IMAGES, NOISE = (15, 60, 180), (125, 250, 500), (0.0, 0.2, 0.4)
+REGIMES = tuple(Regime(*where) for where in product(EPOCHS, IMAGES, NOISE))
+MAP_SEEDS = 8
+MAP_SETTING = "digits-noise"
+
+
+def map_arms() -> tuple[Arm, ...]:
+    """Direct KD from the largest size, the chain through the assistant, and direct KD from the assistant's size."""
+    setting = SETTINGS[MAP_SETTING]
+    large, small, student = setting.teacher, setting.assistant, setting.student
+    return Arm("kd", (large, student)), Arm("takd", (large, small, student)), Arm("kd", (small, student))
+
+
+def map_spec(where: Regime) -> ExperimentSpec:
+    """The choices of a place on the map. What a budget says anyway is not said again, so that a place that is a
+    setting of the claims is the same trainings."""
+    spec = SETTINGS[MAP_SETTING].spec
+    epochs, images = (0 if where.epochs == 60 else where.epochs), (0 if where.images == 500 else where.images)
+    return replace(spec, epochs=epochs, images=images, noise=where.noise, seeds=MAP_SEEDS)
+
+
+def wanted(datasets: Mapping[str, Dataset], seconds: Seconds) -> tuple[Entry, ...]:
+    """Every question, the one with most value per second first; one whose trainings all belong to earlier ones is left
+    out. Data sets without a fingerprint are left out. `seconds(stage, stages)` estimates one training."""
+    worth: dict[ExperimentSpec, tuple[str, float, dict[str, None]]] = {}
+    for name, spec, claim, value in _questions():
+        if datasets[spec.dataset].fingerprint is None:
+            continue
+        title, so_far, claims = worth.get(spec, (name, 0.0, {}))
+        worth[spec] = title, so_far + value, {**claims, claim: None}
+    costs: dict[ExperimentSpec, dict[str, float]] = {}
+    for spec in worth:
+        stages = build_plan(spec, datasets[spec.dataset]).stages
+        costs[spec] = {key: seconds(stage, stages) for key, stage in stages.items()}
+    return tuple(_in_order(worth, costs))
+
+
+def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
+    for claim in CLAIMS.values():
+        for trial in claim.trials:
+            setting = SETTINGS[trial.setting]
+            value = VARIANT if trial.variant else DECIDES
+            for line in _arms(trial.measure(setting).lines()):
+                spec = question_of(replace(setting.spec, **dict(line.changes)), line.arm)  # type: ignore[arg-type]
+                yield f"{setting.name} {line.arm.name}", spec, claim.name, value
+    for where in REGIMES:
+        for arm in map_arms()[1:]:  # direct KD from the largest size comes with the chain
+            name = f"map {where.epochs} epochs, {where.images} images, noise {where.noise:g}: {arm.name}"
+            yield name, question_of(map_spec(where), arm), "map", MAPPED
+
+
+def _arms(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Lines that read the same arm, once."""
+    return tuple({(line.arm, line.changes): line for line in lines}.values())
+
+
+def _in_order(
+    worth: Mapping[ExperimentSpec, tuple[str, float, Mapping[str, None]]],
+    costs: Mapping[ExperimentSpec, Mapping[str, float]],
+) -> Iterator[Entry]:
+    """Greedily: at each turn the question with most value for what it adds to those before it."""
+    left, covered = dict(worth), set[str]()
+    while left:
+        adds = {spec: sum(s for key, s in costs[spec].items() if key not in covered) for spec in left}
+        for spec in [spec for spec in left if costs[spec].keys() <= covered]:
+            del left[spec], adds[spec]
+        if not left:
+            return
+        best = max(adds, key=lambda spec: left[spec][1] / (adds[spec] + _START_SECONDS))
+        name, value, claims = left.pop(best)
+        covered |= costs[best].keys()
+        yield Entry(name, best, value, round(adds[best], 1), tuple(claims))
+
+
+def write(entries: Iterable[Entry]) -> bytes:
+    """The list as the repository keeps it: one entry a line, most value per second first."""
+    rows = [
+        {"name": e.name, "value": e.value, "seconds": e.seconds, "claims": list(e.claims), "spec": to_json(e.spec)}
+        for e in entries
+    ]
+    lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
+    return f'{{"schema": 1, "entries": [\n{lines}\n]}}\n'.encode()
+
+
+def read(raw: bytes, datasets: Mapping[str, Dataset]) -> tuple[Entry, ...]:
+    """The list from the repository's file. Raises ValueError for what is none."""
+    value = json.loads(raw)
+    if not isinstance(value, dict) or value.get("schema") != 1 or not isinstance(value.get("entries"), list):
+        raise ValueError("not a list of what the library should hold")
+    return tuple(_entry(row, datasets) for row in value["entries"])
+
+
+def _entry(row: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Entry:
+    spec = require_spec(row["spec"], datasets)
+    return Entry(str(row["name"]), spec, float(row["value"]), float(row["seconds"]), tuple(row["claims"]))
