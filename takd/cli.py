@@ -96,10 +96,12 @@ def plan(session: Session, **choices: Any) -> None:
         "memory_mb": round(left.memory_mb),
         "answers": answers_rules(made.stages),
     }
-    from takd.presentation.formats import count, duration
+    from takd.presentation.formats import count, duration, own_schedule
 
     sure = "from speeds measured here" if left.calibrated else "a rough guess: see python -m takd doctor --calibrate"
     lines = [f"{count(len(arms), 'arm')}, {count(spec.seeds, 'seed')}, {count(left.total_stages, 'training')}."]
+    if own := own_schedule(spec.epochs, spec.images):
+        lines.append(f"Every network: {own[2:]}, in place of the budget's.")
     lines.append(f"{value['trained']} are trained already, {left.new_stages} are new.")
     if left.new_stages:
         side = count(processes, "process", "processes")
