@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import __version__, cli_bench, cli_bundle, cli_queue, cli_serve, cli_tables, cli_tidy, cli_verify
+from takd import __version__, cli_bench, cli_bundle, cli_library, cli_queue, cli_serve, cli_tables, cli_tidy, cli_verify
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
@@ -67,7 +67,7 @@ for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cl
     cli.add_command(_command)
 for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_queue.list_, cli_queue.move):
     cli.add_command(_command)
-for _command in (cli_bundle.bundle, cli_bundle.import_, cli_tidy.tidy):
+for _command in (cli_bundle.bundle, cli_bundle.import_, cli_tidy.tidy, cli_library.library):
     cli.add_command(_command)
 
 
@@ -96,10 +96,12 @@ def plan(session: Session, **choices: Any) -> None:
         "memory_mb": round(left.memory_mb),
         "answers": answers_rules(made.stages),
     }
-    from takd.presentation.formats import count, duration
+    from takd.presentation.formats import count, duration, own_schedule
 
     sure = "from speeds measured here" if left.calibrated else "a rough guess: see python -m takd doctor --calibrate"
     lines = [f"{count(len(arms), 'arm')}, {count(spec.seeds, 'seed')}, {count(left.total_stages, 'training')}."]
+    if own := own_schedule(spec.epochs, spec.images):
+        lines.append(f"Every network: {own[2:]}, in place of the budget's.")
     lines.append(f"{value['trained']} are trained already, {left.new_stages} are new.")
     if left.new_stages:
         side = count(processes, "process", "processes")

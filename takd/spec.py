@@ -1,8 +1,7 @@
-"""What a person can choose: one table of parameters, and the frozen ExperimentSpec (takd.starts) they make together.
+"""From the choices of a person (takd.parameters) to the frozen ExperimentSpec (takd.starts) they make together.
 
-Widgets, URL, JSON files, the command line and validation all read PARAMETERS. `read_spec` turns any mapping of
-values into the nearest valid spec and a list of sentences about what had to change: the web page shows them as
-notices, the command line refuses with them.
+`read_spec` turns any mapping of values into the nearest valid spec and a list of sentences about what had to change:
+the web page shows them as notices, the command line refuses with them. The codecs of URL and JSON are here too.
 """
 
 from __future__ import annotations
@@ -10,83 +9,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
-from takd.budgets import BUDGETS
 from takd.data.table import DATASETS, IMAGENET, Dataset
-from takd.methods.composer import CONTROLS, refusal
+from takd.methods.composer import refusal
 from takd.methods.fit import why_unfit
 from takd.methods.options import take_options
 from takd.methods.table import METHODS, why_impossible
 from takd.networks.own import is_own, own_networks
 from takd.networks.own import why_unfit as why_own_unfit
 from takd.networks.table import NETWORKS, OWN, Network, family_of, ladder, size_order
+from takd.parameters import CHOOSABLE, PARAMETERS, Parameter
 from takd.stage import named_once
-from takd.starts import SCOPES, ExperimentSpec, start_for
-
-_SHOWN = 30  # of the allowed values in a sentence
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One row of the table: everything a widget, a URL, a command line and a reader of the docs need to know.
-
-    `kind` is choice, choices (an ordered list), options (name:value pairs of the method), int or float. Numbers lie in
-    [low, high]; `open_low` excludes low.
-    `short` is the name in the URL. `lockable` parameters can be fixed by a teacher's link.
-    """
-
-    name: str
-    short: str
-    kind: str
-    label: str
-    help: str
-    options: tuple[str, ...] = ()
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    lockable: bool = True
-
-    def allowed(self) -> str:
-        """The allowed values in words."""
-        if self.kind == "options":
-            return "name:value for options of the method"
-        if self.options:
-            rest = len(self.options) - _SHOWN
-            more = f" and {rest} more (python -m takd networks lists them)" if rest > 0 else ""
-            return ", ".join(self.options[:_SHOWN]) + more
-        start = f"greater than {self.low:g}" if self.open_low else f"from {self.low:g}"
-        end = f"{self.high:.0f}" if self.kind == "int" else f"{self.high:g}"
-        return f"{'whole numbers' if self.kind == 'int' else 'numbers'} {start} up to {end}"
-
-
-# Networks of the families that some data set reads; the table has others, for images of other sizes and kinds.
-CHOOSABLE = tuple(n.name for n in NETWORKS.values() if any(n.family in row.families for row in DATASETS.values()))
-
-PARAMETERS: dict[str, Parameter] = {
-    row.name: row
-    for row in (
-        Parameter("dataset", "d", "choice", "Data", "The images everything is trained and tested on."),
-        Parameter("teacher", "t", "choice", "Teacher", "The large network, trained on labels alone.", CHOOSABLE),
-        Parameter("assistants", "ta", "choices", "Assistants", "Sizes in between, large to small.", CHOOSABLE),
-        Parameter("student", "s", "choice", "Student", "The small network you want to use.", CHOOSABLE),
-        Parameter("method", "m", "choice", "Method", "How the student is taught.", tuple(METHODS)),
-        Parameter("budget", "b", "choice", "Budget", "How long every network is trained.", tuple(BUDGETS)),
-        Parameter("seeds", "n", "int", "Seeds", "Independent repetitions of the whole chain.", low=1, high=100),
-        Parameter(
-            "temperature", "T", "float", "Temperature T", "Softens the teacher's answers.", (), 0, 100, open_low=True
-        ),
-        Parameter("lam", "lam", "float", "lam", "Weight of the teacher's term; 1 - lam is the labels'.", low=0, high=1),
-        Parameter(
-            "noise", "noise", "float", "Label noise", "Share of training labels made wrong on purpose.", low=0, high=0.4
-        ),
-        Parameter("seed", "seed", "int", "First seed", "Root of all random streams.", low=0, high=2**31 - 1),
-        Parameter("scope", "scope", "choice", "Compare", "Which arms are trained.", tuple(SCOPES)),
-        Parameter("view", "view", "choice", "Data view", CONTROLS["view"].help, tuple(CONTROLS["view"].choices)),
-        Parameter("options", "o", "options", "Method options", "Settings of the chosen method, as name:value."),
-    )
-}
+from takd.starts import ExperimentSpec, start_for
 
 
 class SpecError(ValueError):
@@ -171,6 +107,8 @@ def read_spec(
                 problems.append(problem)
     if "temperature" not in values:
         spec = replace(spec, temperature=start_of(spec).temperature)
+    spec, few = _within_data(spec, known[name])
+    problems += few
     spec, more = _repair_path(spec, known[name], explicit=frozenset(values))
     if "options" in values:
         options, unfit = take_options(METHODS[spec.method].options, values["options"])
@@ -220,8 +158,23 @@ def _coerce(parameter: Parameter, value: Any, default: Any) -> tuple[Any, str | 
     if parameter.open_low and number <= parameter.low:
         return default, _refusal(parameter, value)
     clamped = min(max(number, parameter.low), parameter.high)
+    clamped = max(clamped, parameter.least) if clamped else clamped
     problem = None if clamped == number else _refusal(parameter, value)
     return (int(clamped) if whole else float(clamped)), problem
+
+
+def _within_data(spec: ExperimentSpec, dataset: Dataset) -> tuple[ExperimentSpec, list[str]]:
+    """No more training images than there are, with a sentence where there are fewer than were asked for."""
+    if spec.images <= dataset.available:
+        return spec, []
+    label, asked = PARAMETERS["images"].label, f"{spec.images:,}"
+    if dataset.available < PARAMETERS["images"].least:
+        return replace(spec, images=0), [f"{label} {asked}: {dataset.label} has {dataset.available} in all; use 0."]
+    sentence = (
+        f"{label} {asked} are more than the {dataset.available:,} that {dataset.label} has; use at most as many, or 0 "
+        "for what the budget says."
+    )
+    return replace(spec, images=dataset.available), [sentence]
 
 
 def _unfit(name: str, dataset: Dataset) -> str:
@@ -339,12 +292,14 @@ def _refusal(parameter: Parameter, value: Any) -> str:
 
 def to_query(spec: ExperimentSpec, *, full: bool = False) -> dict[str, list[str]]:
     """The spec as URL parameters. Starting choices of the data set are left out unless `full`, which makes a link
-    that keeps its meaning when defaults change."""
+    that keeps its meaning when defaults change. What is left to the budget is never named."""
     start = start_of(spec)
     query: dict[str, list[str]] = {}
     for parameter in PARAMETERS.values():
         value = getattr(spec, parameter.name)
         shown = full or (parameter.name == "dataset" and spec.dataset != "cifar10")
+        if parameter.least and not value:
+            continue
         if shown or value != getattr(start, parameter.name):
             items = value if isinstance(value, tuple) else (value,)
             if parameter.kind == "options":
@@ -369,12 +324,12 @@ def from_query(
 
 
 def to_json(spec: ExperimentSpec) -> dict[str, Any]:
-    """The spec as plain JSON values. Options are a mapping, and left out where there are none."""
+    """The spec as plain JSON values. Options are a mapping; where there are none they are left out, and so is what is
+    left to the budget."""
     value = {f.name: list(v) if isinstance(v := getattr(spec, f.name), tuple) else v for f in fields(spec)}
-    if spec.options:
-        return {**value, "options": dict(spec.options)}
-    del value["options"]
-    return value
+    value["options"] = dict(spec.options)
+    later = [name for name, parameter in PARAMETERS.items() if parameter.kind == "options" or parameter.least]
+    return {name: item for name, item in value.items() if item or name not in later}
 
 
 def from_json(text: str | bytes, datasets: Mapping[str, Dataset] | None = None) -> ExperimentSpec:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from takd.answers import looks_inside
-from takd.budgets import Budget, budget_for
+from takd.budgets import budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.method import Method
 from takd.methods.options import Value, read_options
@@ -20,7 +20,7 @@ from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
 from takd.networks.table import capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
-from takd.stage import DataSpec, LossSpec, StageSpec
+from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 
 
 @dataclass
@@ -147,8 +147,8 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     experiment, or heads on the teacher. `options` are those of the equal-cost control."""
 
     def training(network: str) -> Training:
-        budget = budget_for(family_of(network), spec.budget, _available(dataset))
-        return Training(budget.recipe.epochs, capacity(network, dataset.classes).macs, images=_images(budget, dataset))
+        recipe, images = schedule_of(network, spec, dataset)
+        return Training(recipe.epochs, capacity(network, dataset.classes).macs, images=images)
 
     values = read_options(METHODS["kd-long"].options, options)
     extra = [training(name) for name in spec.assistants]
@@ -159,26 +159,26 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
     return equal_cost_epochs(training(path[-1]), extra, str(values["measure"]))
 
 
-def _available(dataset: Dataset) -> int:
-    return dataset.train_pool - dataset.validation - dataset.test
-
-
-def _images(budget: Budget, dataset: Dataset) -> int:
-    available = _available(dataset)
-    return min(budget.train_images or available, available)
+def schedule_of(network: str, spec: ExperimentSpec, dataset: Dataset) -> tuple[Recipe, int]:
+    """How a network is trained and on how many images: what the budget says, with the spec's own epochs and images in
+    place of the budget's where it has some. Nothing else of the recipe follows them (a rate schedule spans whatever
+    epochs there are), so that two questions that differ in one of the two differ in nothing besides."""
+    budget = budget_for(family_of(network), spec.budget, dataset.available)
+    images = spec.images or budget.train_images or dataset.available
+    return replace(budget.recipe, epochs=spec.epochs or budget.recipe.epochs), min(images, dataset.available)
 
 
 def stage_for(
     network: str, teachers: tuple[str, ...], loss: LossSpec, seed: int, spec: ExperimentSpec, dataset: Dataset
 ) -> StageSpec:
     """The stage of one network given its teachers' keys and its loss."""
-    budget = budget_for(family_of(network), spec.budget, _available(dataset))
+    recipe, images = schedule_of(network, spec, dataset)
     data = DataSpec(
         name=dataset.name,
         fingerprint=str(dataset.fingerprint),
         classes=dataset.classes,
-        train_images=_images(budget, dataset),
+        train_images=images,
         noise=float(spec.noise),
         split_seed=SPLIT_SEED,
     )
-    return StageSpec(network, data, loss, budget.recipe, seed, teachers)
+    return StageSpec(network, data, loss, recipe, seed, teachers)

@@ -21,7 +21,17 @@ CODE = [path for path in CODE if path.exists()]
 # stage, networks, data, methods. Training writes to the store and only the worker runs it, so it lies between the two.
 RANKS = {
     **dict.fromkeys(("app", "pages", "takd.cli", "takd.__main__"), 7),
-    **dict.fromkeys(("takd.cli_bundle", "takd.cli_queue", "takd.cli_tables", "takd.cli_tidy", "takd.cli_verify"), 7),
+    **dict.fromkeys(
+        (
+            "takd.cli_bundle",
+            "takd.cli_library",
+            "takd.cli_queue",
+            "takd.cli_tables",
+            "takd.cli_tidy",
+            "takd.cli_verify",
+        ),
+        7,
+    ),
     "takd.presentation": 6,
     "takd.analysis": 5,
     "takd.runs.worker": 4,

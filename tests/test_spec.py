@@ -59,6 +59,13 @@ BAD = [
     ({"noise": 0.5}, ["0.5", "0.4"]),
     ({"seed": -1}, ["-1"]),
     ({"seed": 2**31}, [str(2**31)]),
+    ({"epochs": -1}, ["-1", "0 (as the budget says)", "from 1 up to 1000"]),
+    ({"epochs": 1001}, ["1001"]),
+    ({"epochs": 2.5}, ["2.5"]),
+    ({"images": 1}, ["'1'", "0 (as the budget says)", "from 50 up to 50000"]),
+    ({"images": 49}, ["49", "from 50"]),
+    ({"images": 45_001}, ["45,001", "45,000", "CIFAR-10", "0 for what the budget says"]),
+    ({"dataset": "digits", "images": 501}, ["501", "500", "Digits"]),
     ({"colour": "blue"}, ["colour", "teacher"]),
     ({"method": "kd", "assistants": ["plain-4"]}, ["plain-4", "no assistants"]),
     ({"method": "takd", "assistants": []}, ["takd", "at least 1"]),
@@ -80,6 +87,29 @@ def test_the_repair_is_itself_valid(values: dict, _: list[str]) -> None:
     spec, problems = read_spec(values)
     assert problems
     assert require_spec(to_json(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("values", "epochs", "images"),
+    [
+        ({"epochs": 5000, "images": 7}, 1000, 50),
+        ({"epochs": "3", "images": "-5"}, 3, 0),
+        ({"images": 50_000}, 0, 45_000),
+        ({"images": 1e9}, 0, 45_000),
+        ({"dataset": "digits", "images": 45_000}, 0, 500),
+    ],
+)
+def test_epochs_and_images_are_clamped_to_what_can_be_trained(values: dict, epochs: int, images: int) -> None:
+    spec, problems = read_spec(values)
+    assert (spec.epochs, spec.images) == (epochs, images)
+    assert problems
+
+
+def test_a_data_set_smaller_than_the_least_choice_is_used_whole() -> None:
+    few = replace(DATASETS["digits"], train_pool=1337)  # 40 images to train on
+    spec, problems = read_spec({"dataset": "digits", "images": 60}, {"digits": few})
+    assert spec.images == 0 and "40" in problems[0]
+    assert read_spec(to_json(spec), {"digits": few}) == (spec, ())
 
 
 def test_sentences_quote_values_without_markup() -> None:
@@ -125,6 +155,8 @@ def valid_specs(draw: st.DrawFn) -> ExperimentSpec:
         draw(st.sampled_from([0.0, 0.2, 0.4])),
         draw(st.integers(0, 2**31 - 1)),
         draw(st.sampled_from(["chain", "ladder"])),
+        epochs=draw(st.sampled_from([0, 1, 7, 1000])),
+        images=draw(st.sampled_from([0, 50, 500])),
     )
 
 
@@ -137,7 +169,9 @@ def test_round_trip_through_url_and_json(spec: ExperimentSpec, full: bool) -> No
 def test_starting_choices_are_left_out_of_the_link_and_a_full_link_names_all() -> None:
     assert to_query(ExperimentSpec()) == {}
     assert to_query(start_for("digits")) == {"d": ["digits"]}
-    assert set(to_query(ExperimentSpec(), full=True)) == {p.short for p in PARAMETERS.values()}
+    said = {p.short for p in PARAMETERS.values() if not p.least}
+    assert set(to_query(ExperimentSpec(), full=True)) == said, "an older link stays the same text"
+    assert to_query(ExperimentSpec(epochs=2, images=100)) == {"ep": ["2"], "im": ["100"]}
 
 
 def test_a_link_with_only_a_data_set_opens_with_its_own_start() -> None:
@@ -183,7 +217,9 @@ def test_a_size_between_the_rungs_is_only_ever_chosen() -> None:
 
 def test_short_names_are_unique() -> None:
     assert len({p.short for p in PARAMETERS.values()}) == len(PARAMETERS)
-    assert set(PARAMETERS) - {"options"} == set(to_json(ExperimentSpec()))
+    asked = to_json(ExperimentSpec())
+    assert set(PARAMETERS) - {"options", "epochs", "images"} == set(asked), "an older file stays the same text"
+    assert to_json(ExperimentSpec(epochs=2, images=100)) == {**asked, "epochs": 2, "images": 100}
 
 
 def test_moving_one_end_does_not_complain_about_assistants_that_were_not_asked_for() -> None:

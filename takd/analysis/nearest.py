@@ -3,8 +3,8 @@
 Distance is a weighted sum over the parameters that matter for the wanted method. A parameter that differs costs
 between half its weight (a neighbouring size, a slightly other number) and all of it (nothing alike), so any
 difference is felt and a smaller one is preferred. Another data set outweighs all else together; then student, teacher,
-method, assistants, budget, noise, T and lam, and last the number of seeds, the scope and the first seed, which change
-how sure an answer is rather than the question.
+method, assistants, budget, epochs and images of one's own, noise, T and lam, and last the number of seeds, the scope
+and the first seed, which change how sure an answer is rather than the question.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS
+from takd.parameters import AS_BUDGET
 from takd.spec import PARAMETERS, ExperimentSpec, size_order
 
 WEIGHTS: dict[str, float] = {
@@ -26,6 +27,8 @@ WEIGHTS: dict[str, float] = {
     "method": 16,
     "assistants": 12,
     "budget": 8,
+    "epochs": 6,
+    "images": 6,
     "noise": 6,
     "temperature": 4,
     "lam": 4,
@@ -97,6 +100,8 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
         return " > ".join(value) or "none"
     if name == "options":
         return ", ".join(f"{option} {chosen}" for option, chosen in value) or "as usual"
+    if name in ("epochs", "images"):
+        return f"{value:,}" if value else AS_BUDGET
     if name == "noise":
         return f"{100 * value:g} %"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -135,6 +140,8 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "method": lambda a, b: 1.0 if "scratch" in (a, b) else 0.0,
     "assistants": _sets,
     "budget": lambda a, b: 0.0 if "taste" not in (a, b) else 1.0,
+    "epochs": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
+    "images": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
     "noise": lambda a, b: abs(a - b) / PARAMETERS["noise"].high,
     "temperature": _ratio,
     "lam": lambda a, b: abs(a - b),

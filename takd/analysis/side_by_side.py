@@ -63,7 +63,13 @@ def item(name: str, spec: ExperimentSpec, dataset: Dataset, store: Store) -> Ite
 
 def why_apart(one: ExperimentSpec, other: ExperimentSpec) -> str:
     """Why two arms are not paired by seed; empty where they are."""
-    reasons = {"dataset": "the images differ", "noise": "the labels differ", "student": "the students differ"}
+    reasons = {
+        "dataset": "the images differ",
+        "images": "the numbers of training images differ",
+        "noise": "the labels differ",
+        "student": "the students differ",
+        "epochs": "the numbers of epochs differ",
+    }
     found = [said for name, said in reasons.items() if getattr(one, name) != getattr(other, name)]
     if not found and one.budget != other.budget:  # it says how many images are seen, and in how many epochs
         found = ["the budgets differ"]

@@ -38,6 +38,11 @@ class Dataset:
     fingerprint: str | None = None
     input_shape: tuple[int, int, int] = (3, 32, 32)
 
+    @property
+    def available(self) -> int:
+        """Images left to train on, once those for validation and test are set aside."""
+        return self.train_pool - self.validation - self.test
+
 
 DATASETS: dict[str, Dataset] = {
     row.name: row

@@ -8,6 +8,7 @@ when it differs from what was last written, which makes links, back and forward 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -20,12 +21,12 @@ from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, capacity
+from takd.parameters import AS_BUDGET
 from takd.presentation import own_network, ui, view, words
 from takd.presentation.visit import visit
 from takd.presets import PRESETS
 from takd.spec import (
     PARAMETERS,
-    SCOPES,
     ExperimentSpec,
     between,
     from_query,
@@ -39,12 +40,15 @@ from takd.spec import (
     to_json,
     to_query,
 )
+from takd.starts import SCOPES
+from takd.wiring import schedule_of
 
 _SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
 _SUB_MODELS = "One network whose smaller versions share its weights; the smallest is what you want to use."
-IN_MORE = ("temperature", "lam", "noise", "seed", "scope", "view")
+LEFT_TO_BUDGET = tuple(name for name, parameter in PARAMETERS.items() if parameter.least)
+IN_MORE = ("temperature", "lam", "noise", *LEFT_TO_BUDGET, "seed", "scope", "view")
 
 
 def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple[str, ...]]:
@@ -123,8 +127,8 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
     """Callback of every widget: one choice changed, the rest follows where it must."""
     state, old = st.session_state, st.session_state[_SPEC]
     value: Any = state[f"w-{name}"]
-    if value is None:  # a deselected segment keeps the old choice
-        value = getattr(old, name)
+    if value is None:  # an emptied number is the budget's, a deselected segment keeps the old choice
+        value = 0 if name in LEFT_TO_BUDGET else getattr(old, name)
     if name == "dataset":
         _keep(start_for(value))
         return
@@ -269,17 +273,35 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     seeds = sorted({*SEED_CHOICES, spec.seeds})
     second[3].selectbox(options=seeds, **change("seeds"))
     for name in IN_MORE:  # the browser builds a popover's widgets when it opens, and then asks what they stand at
-        st.session_state[f"w-{name}"] = getattr(spec, name)
+        value = getattr(spec, name)
+        st.session_state[f"w-{name}"] = None if name in LEFT_TO_BUDGET and not value else value
     with second[4].popover("More", icon=":material/tune:", width="stretch"):
         _method_options(spec, datasets)
         st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
         st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam", together))
         st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
+        for name in LEFT_TO_BUDGET:
+            st.number_input(**change(name) | _as_budget(name, spec, dataset))
         st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
         st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
         views = CONTROLS["view"].choices
         st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
         own_network.form(dataset)
+
+
+def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
+    """The field of a number that is empty while the budget says it; its help names the budget's own."""
+    recipe, images = schedule_of(spec.student, replace(spec, epochs=0, images=0), dataset)
+    epochs = name == "epochs"
+    own = words.count(recipe.epochs, "epoch") if epochs else f"{images:,} images"
+    return {
+        "help": f"{PARAMETERS[name].help} Empty or 0: {AS_BUDGET}, {own} for {spec.student}.",
+        "min_value": 0,
+        "max_value": int(PARAMETERS[name].high) if epochs else max(1, dataset.available),
+        "step": 1 if epochs else 100,
+        "value": None,
+        "placeholder": AS_BUDGET.capitalize(),
+    }
 
 
 def _method_options(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:

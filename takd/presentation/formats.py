@@ -91,6 +91,14 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def own_schedule(epochs: int, images: int) -> str:
+    """Epochs and training images in place of the budget's, as they follow its name: ", 2 epochs, 100 training images";
+    empty where both (0) are left to the budget."""
+    said = [count(epochs, "epoch")] if epochs else []
+    said += [f"{images:,} training images"] if images else []
+    return "".join(f", {text}" for text in said)
+
+
 def number_word(number: int) -> str:
     """`one` to `six`, then digits."""
     return _WORDS[number] if 0 <= number < len(_WORDS) else str(number)

@@ -168,7 +168,7 @@ def publish_all(
     """Copy every finished run of the list to a library (cached_runs/); the number of trainings copied. What is there
     already stays as it is, so the results of several machines go together in any order."""
     copied = 0
-    done = {}
+    done: dict[ExperimentSpec, str] = {}
     for run in reversed(list_runs(store, limit=10_000)):  # oldest first
         if run.origin == "live" and run.state == "done":
             try:

@@ -19,6 +19,7 @@ RANKED = [
     replace(ASKED, lam=0.8),
     replace(ASKED, noise=0.1),
     replace(ASKED, budget="paper"),
+    replace(ASKED, epochs=6),
     replace(ASKED, assistants=("plain-6",)),
     replace(ASKED, teacher="plain-6"),
     replace(ASKED, student="plain-4", assistants=("plain-4",)),
@@ -43,7 +44,8 @@ def test_weights_cover_every_parameter_and_the_data_set_outweighs_the_rest() -> 
     assert WEIGHTS["dataset"] > sum(WEIGHTS.values()) - WEIGHTS["dataset"]
     worst = replace(
         ASKED, student="resnet-8", teacher="resnet-110", assistants=(), method="scratch", budget="taste", noise=0.4,
-        temperature=100.0, lam=0.0, seeds=100, scope="chain", seed=1,
+        epochs=1, images=50, options=(("gate", "drop-one"),), view="own", temperature=100.0, lam=0.0, seeds=100,
+        scope="chain", seed=1,
     )  # fmt: skip
     assert distance(ASKED, worst) < distance(ASKED, replace(ASKED, dataset="svhn"))
 
@@ -56,6 +58,13 @@ def test_a_neighbouring_size_is_nearer() -> None:
     assert distance(ASKED, two) < distance(ASKED, replace(ASKED, assistants=("plain-8",)))
 
 
+def test_neighbouring_lengths_are_nearer_and_the_budgets_is_far() -> None:
+    for name in ("epochs", "images"):
+        asked = replace(ASKED, **{name: 100})
+        costs = [distance(asked, replace(ASKED, **{name: value})) for value in (100, 200, 800, 0)]
+        assert costs == sorted(set(costs)) and costs[0] == 0
+
+
 def test_a_ladder_answers_a_chain_better_than_the_reverse() -> None:
     chain = replace(ASKED, scope="chain")
     assert 0 < distance(chain, ASKED) < distance(ASKED, chain)
@@ -63,8 +72,9 @@ def test_a_ladder_answers_a_chain_better_than_the_reverse() -> None:
 
 def test_differences_in_words() -> None:
     entry = replace(
-        ASKED, dataset="svhn", method="kd", assistants=(), noise=0.2, temperature=2.5, seeds=5, teacher="plain-8"
-    )
+        ASKED, dataset="svhn", method="kd", assistants=(), noise=0.2, temperature=2.5, seeds=5, teacher="plain-8",
+        epochs=2, images=5000,
+    )  # fmt: skip
     found = nearest(ASKED, [entry])
     assert found is not None
     assert found[1] == (
@@ -72,6 +82,8 @@ def test_differences_in_words() -> None:
         Difference("Teacher", "plain-10", "plain-8"),
         Difference("Method", "TA chain", "Direct KD"),
         Difference("Assistants", "plain-4", "none"),
+        Difference("Epochs", "as the budget says", "2"),
+        Difference("Training images", "as the budget says", "5,000"),
         Difference("Label noise", "0 %", "20 %"),
         Difference("Temperature T", "8", "2.5"),
         Difference("Seeds", "3", "5"),

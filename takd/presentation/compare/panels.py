@@ -14,6 +14,7 @@ from takd.analysis.nearest import words as value_words
 from takd.analysis.side_by_side import Contrast, Item, bands, contrasts, item
 from takd.methods.table import METHODS
 from takd.networks.table import capacity
+from takd.parameters import AS_BUDGET
 from takd.plan import chosen_arm, question_of
 from takd.presentation import basket, charts, live, question, ui, view, words
 from takd.presentation.captions import METRICS, ORIGINS, gain_and_interval
@@ -229,7 +230,7 @@ def differing(table: Table) -> tuple[pd.DataFrame, str]:
         ]
         if len(set(values)) > 1:
             rows.append({"choice": PARAMETERS[name].label, **dict(zip(table.names, values, strict=True))})
-        elif values and values[0] != "does not matter":
+        elif values and values[0] not in ("does not matter", AS_BUDGET):
             same.append(f"{PARAMETERS[name].label[:1].lower() + PARAMETERS[name].label[1:]} {values[0]}")
     return pd.DataFrame(rows, columns=["choice", *table.names]), ", ".join(same)
 

@@ -11,7 +11,7 @@ from takd.analysis.verdicts import LEAST_SEEDS
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.presentation import live, words
-from takd.presentation.choices import SEED_CHOICES, adopt
+from takd.presentation.choices import LEFT_TO_BUDGET, SEED_CHOICES, adopt
 from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import (
@@ -51,7 +51,11 @@ def called_for(shown: Study, store: Store) -> list[Proposal]:
     if words.failed(shown.facts):
         safe = start_for(spec.dataset)
         found.append(
-            ("Safe settings", {"temperature": safe.temperature, "lam": safe.lam, "options": {}, "budget": safe.budget})
+            (
+                "Safe settings",
+                {"temperature": safe.temperature, "lam": safe.lam, "options": {}, "budget": safe.budget}
+                | dict.fromkeys(LEFT_TO_BUDGET, 0),
+            )
         )
     claims = [shown.verdict, None if shown.several else shown.gap_verdict.verdict]
     open_ones = [claim for claim in claims if claim is not None and words.kind_of(claim) == words.CANNOT_TELL]
