@@ -106,6 +106,20 @@ def test_nonsense_in_the_link_ends_in_sentences() -> None:
     assert not at.exception and at.warning and "nowhere" in at.warning[0].value
 
 
+def test_epochs_and_images_of_ones_own_are_among_what_differs() -> None:
+    short = replace(DIRECT, epochs=2, images=500)
+    assert basket.read(basket.write(short), available_datasets()) == (short, ())
+    assert "ep:" not in basket.write(DIRECT) and "im:" not in basket.write(DIRECT), "an older basket stays the same"
+    assert labels([DIRECT, short])[1] == "Direct KD 10 → 2 (epochs 2, training images 500)"
+    at = compare(DIRECT, short)
+    rows = at.dataframe[0].value.set_index("choice")
+    assert list(rows.loc["Epochs"]) == ["as the budget says", "2"]
+    assert list(rows.loc["Training images"]) == ["as the budget says", "500"]
+    alike = compare(DIRECT, CHAIN)
+    said = " ".join(text.value for text in (*alike.caption, *alike.markdown))
+    assert "budget standard" in said and "as the budget says" not in said
+
+
 def test_names_tell_namesakes_apart() -> None:
     cold = replace(DIRECT, temperature=2.0)
     assert labels([DIRECT, cold]) == (

@@ -14,12 +14,15 @@ from click.testing import CliRunner
 from takd.analysis.pool import plan_of_paths, settings_of
 from takd.analysis.side_by_side import why_apart
 from takd.cli import cli
+from takd.cli_queue import _in_short
 from takd.data.catalogue import available_datasets
 from takd.data.table import DATASETS
 from takd.methods.table import METHODS
 from takd.plan import Plan, build_plan
 from takd.presentation.live import describe
 from takd.presets import PRESETS
+from takd.runs.estimates import estimate_of
+from takd.runs.store import Store
 from takd.spec import from_json, read_spec, require_spec, to_json
 
 from .pages_support import SMALL, link, open_page, train_here
@@ -133,6 +136,17 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     for wrong, word in ((["--images", "7"], "from 50"), (["--images", "501"], "500"), (["--epochs", "1001"], "1000")):
         refused = call(*wrong)
         assert refused.exit_code == 2 and word in refused.stderr
+
+
+def test_lists_and_estimates_follow_them(tmp_path: Path) -> None:
+    assert "taste epochs 2 images 100 noise 0.2" in _in_short(to_json(OWN))
+    assert "epochs" not in _in_short(to_json(SMALL)) and "images" not in _in_short(to_json(SMALL))
+    store = Store(tmp_path)
+    whole, own = (
+        estimate_of(plan.stages, plan.stages, store).seconds
+        for plan in (build_plan(SMALL, DIGITS), build_plan(OWN, DIGITS))
+    )
+    assert own < whole
 
 
 def test_one_line_names_them_where_they_are_not_the_budgets() -> None:

@@ -178,12 +178,13 @@ def filled(monkeypatch: Env, tmp_path: Path) -> Any:
 
 
 def test_chance_level_is_no_finding_and_offers_safe_settings(filled: Any) -> None:
-    spec = replace(SMALL, temperature=50.0)
+    spec = replace(SMALL, temperature=50.0, epochs=2, images=50)
     filled(spec, lambda stage: 0.1 if len(stage.teachers) else 0.9)
     at = well(open_page(spec))
     assert "This training failed" in said(at) and "temperature too high" in said(at)
     at.button(key="try-Safe settings").click().run()
     assert link(well(at), "T") in ([], ["1"]) and "This training failed" not in said(at)
+    assert (link(at, "ep"), link(at, "im")) == ([], []), "too few epochs or images may be what failed"
 
 
 def test_one_seed_cannot_tell_and_offers_more(tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ QUERIES: list[tuple[str, dict[str, list[str]], dict[str, list[str]], str]] = [
     ("a seed of 2^64", {"seed": [str(2**64)]}, {"seed": ["7"]}, "First seed .* is not allowed"),
     ("a seed of 5,000 digits", {"seed": ["9" * 5000]}, {"seed": ["7"]}, "First seed .* is not allowed"),
     ("a formula for noise", {"noise": ["=1+1"]}, {"noise": ["0.1"]}, "Label noise .* is not allowed"),
+    ("a thousand million epochs", {"ep": ["1e9"]}, {"ep": ["2"]}, "Epochs .* is not allowed"),
+    ("half an image", {"im": ["0.5"]}, {"im": ["50"]}, "Training images .* is not allowed"),
+    ("more images than there are", {"im": ["45001"]}, {"im": ["45000"]}, "are more than the 45,000"),
     ("an assistant twice", {"ta": ["plain-4", "plain-4"]}, {"ta": ["plain-4"]}, "named twice"),
     ("a teacher below its student", {"t": ["plain-2"], "s": ["plain-8"]}, {"t": ["plain-10"]}, "must be larger"),
 ]
