@@ -13,13 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from takd.analysis.contrasts import Readings, Wrong, differences
+from takd.analysis.contrasts import NOTHING, ROUNDING, Readings, Sample, Wrong, interval_of, p_of, sample
 from takd.analysis.frames import Store, origin_of_all
-from takd.analysis.statistics import Interval, holm, seeds_needed, t_interval
+from takd.analysis.statistics import Interval, holm, seeds_needed
 from takd.analysis.verdicts import LEAST_SEEDS
 from takd.claims.claim import Claim, Line, Measure, Trial
 from takd.claims.settings import SETTINGS, Setting
@@ -28,14 +26,14 @@ from takd.data.table import Dataset
 
 Status = Literal["supported", "refuted", "undecided", "not run"]
 ALPHA = 0.05
-_EPS = 1e-12  # accuracies are counts over images: their differences carry rounding
 _SAME_PICK = "Both rules name the same assistant at every seed."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One trial's outcome. values: one number per seed (index), in the unit of the measure. interval: over the seeds,
-    at Holm's confidence where `registered`. why: what a status rests on where the interval alone does not say it.
+    """One trial's outcome. values: one number per seed (index), in the unit of the measure; where the measure is about
+    the best or weakest of several, those of `pair`. interval: over the seeds, wide enough for that choice, at Holm's
+    confidence where the trial is registered. why: what a status rests on where the interval alone does not say it.
     seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. keys: the stages read.
     """
 
@@ -44,6 +42,7 @@ class Finding:
     trial: Trial
     measure: Measure
     values: pd.Series
+    pair: str
     interval: Interval
     status: Status
     p: float
@@ -93,7 +92,7 @@ def board(
         if (dataset := datasets[setting.spec.dataset]).fingerprint is not None
     }
     values = {
-        at: differences(measure, readings[at[1].setting]) if at[1].setting in readings else _nothing()
+        at: sample(measure, readings[at[1].setting]) if at[1].setting in readings else NOTHING
         for at, measure in measures.items()
     }
     levels = _levels(trials, measures, values)
@@ -111,14 +110,10 @@ def _lines(measures: Mapping[tuple[str, Trial], Measure], setting: str) -> list[
     return [line for (_, trial), measure in measures.items() if trial.setting == setting for line in measure.lines()]
 
 
-def _nothing() -> pd.Series:
-    return pd.Series(dtype="float64").rename_axis("seed")
-
-
 def _levels(
     trials: Sequence[tuple[Claim, Trial]],
     measures: Mapping[tuple[str, Trial], Measure],
-    values: Mapping[tuple[str, Trial], pd.Series],
+    values: Mapping[tuple[str, Trial], Sample],
 ) -> dict[tuple[str, Trial], tuple[float, float]]:
     """(alpha, Holm's p) of every registered trial, by families: one topic in one setting."""
     found: dict[tuple[str, Trial], tuple[float, float]] = {}
@@ -149,43 +144,49 @@ def holm_levels(pvalues: Sequence[float], alpha: float = ALPHA) -> list[float]:
     return levels
 
 
-def t_test(values: pd.Series, measure: Measure) -> float:
-    """Two-sided p of Student's t for the mean being where the claim turns: 0, or -margin for "no worse than". NaN for
-    fewer than three values."""
-    data = values.to_numpy(dtype=np.float64) + (measure.margin if measure.not_worse else 0.0)
-    if data.size < LEAST_SEEDS:
-        return math.nan
-    error = float(data.std(ddof=1)) / math.sqrt(data.size)
-    if error <= _EPS:
-        return 1.0 if abs(data.mean()) <= _EPS else 0.0
-    return float(2 * stats.t.sf(abs(float(data.mean())) / error, data.size - 1))
+def t_test(found: Sample, measure: Measure) -> float:
+    """Two-sided p of the measure lying where the claim turns: 0, or -margin for "no worse than"."""
+    return p_of(found, -measure.margin if measure.not_worse else 0.0)
 
 
 def _finding(
     claim: Claim,
     trial: Trial,
     measure: Measure,
-    values: pd.Series,
+    found: Sample,
     levels: Mapping[tuple[str, Trial], tuple[float, float]],
     readings: Mapping[str, Readings],
 ) -> Finding:
     alpha, p_holm = levels.get((claim.name, trial), (ALPHA, math.nan))
-    interval = t_interval(values, 1 - alpha)
-    status, why = judged(measure, values, interval)
+    interval, values = interval_of(found, alpha), found.series()
+    status, why = judged(measure, found, interval)
     needed = None
     if status == "undecided" and not why:
-        needed = max(seeds_needed(values, measure.margin, 1 - alpha) or LEAST_SEEDS, interval.n + 1, LEAST_SEEDS)
+        widest = 1 - alpha / max(found.values.shape[1:])
+        needed = max(seeds_needed(values, measure.margin, widest) or LEAST_SEEDS, interval.n + 1, LEAST_SEEDS)
     setting = SETTINGS[trial.setting]
     origin, missing = None, setting.spec.seeds - interval.n
     if trial.setting in readings and interval.n:
-        origin = _origin(readings[trial.setting], measure, set(values.index))
-    p = t_test(values, measure)
+        origin = _origin(readings[trial.setting], measure, set(found.seeds))
     return Finding(
-        claim.name, setting, trial, measure, values, interval, status, p, p_holm, needed, why, origin, missing
+        claim=claim.name,
+        setting=setting,
+        trial=trial,
+        measure=measure,
+        values=values,
+        pair=found.name,
+        interval=interval,
+        status=status,
+        p=t_test(found, measure),
+        p_holm=p_holm,
+        seeds_needed=needed,
+        why=why,
+        origin=origin,
+        missing=missing,
     )
 
 
-def judged(measure: Measure, values: pd.Series, interval: Interval) -> tuple[Status, str]:
+def judged(measure: Measure, found: Sample, interval: Interval) -> tuple[Status, str]:
     """(status, reason where the interval alone does not give one), in this order: fewer than three seeds are undecided;
     an interval above zero supports; one below refutes; one within the margin refutes, because nothing is there; else
     undecided. "No worse than" is supported above -margin and refuted below it."""
@@ -193,16 +194,16 @@ def judged(measure: Measure, values: pd.Series, interval: Interval) -> tuple[Sta
         return "not run", ""
     if interval.n < LEAST_SEEDS:
         return "undecided", ""
-    if measure.kind == "midpoint" and not values.abs().max() > _EPS:
+    if measure.kind == "midpoint" and not abs(found.values).max() > ROUNDING:
         return "undecided", _SAME_PICK
     if measure.not_worse:
         below, above = interval.low + measure.margin, interval.high + measure.margin
-        return ("supported", "") if below > _EPS else ("refuted", "") if above < -_EPS else ("undecided", "")
-    if interval.low > _EPS:
+        return ("supported", "") if below > ROUNDING else ("refuted", "") if above < -ROUNDING else ("undecided", "")
+    if interval.low > ROUNDING:
         return "supported", ""
-    if interval.high < -_EPS:
+    if interval.high < -ROUNDING:
         return "refuted", "the other way round"
-    if interval.low >= -measure.margin - _EPS and interval.high <= measure.margin + _EPS:
+    if interval.low >= -measure.margin - ROUNDING and interval.high <= measure.margin + ROUNDING:
         return "refuted", "no difference that counts"
     return "undecided", ""
 

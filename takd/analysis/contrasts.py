@@ -1,19 +1,23 @@
-"""A claim's measure on stored results: one number per seed, above zero where it speaks for the claim.
+"""A claim's measure on stored results, above zero where it speaks for the claim, and its interval over seeds.
 
-What is chosen (the best teacher, the weakest step) is chosen anew at every seed, by the validation images of the other
-seeds only. So no seed judges what it chose, and the mean is not too high as that of a best of several is.
+Some measures are about the best or the weakest of several: "the best smaller teacher minus the largest". Nothing is
+chosen for them. Every pair is measured, and the interval is one for max over a, min over b of the pairs' true means,
+wide enough for all of them together; see `interval_of`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from takd.analysis.frames import Store, part_of
+from takd.analysis.statistics import Interval, t_interval
+from takd.analysis.verdicts import LEAST_SEEDS
 from takd.claims.claim import Effect, Line, Measure
 from takd.claims.settings import Setting
 from takd.data.table import Dataset
@@ -26,7 +30,7 @@ Series = dict[int, float]
 Wrong = Callable[[Plan, str], np.ndarray | None]
 """(plan, key of a finished stage) -> which test images it gets wrong (N,) bool; None where its answers are not kept."""
 
-_CHOSEN_BY = {"test_acc": "val_acc"}  # other values are no accuracies, nothing is selected on test images with them
+ROUNDING = 1e-12  # accuracies are counts over images: their differences carry rounding
 
 
 class Readings:
@@ -106,61 +110,123 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
-def differences(measure: Measure, readings: Readings) -> pd.Series:
-    """The measure's number by seed (index), float64, at the seeds at which all its lines are finished.
+@dataclass(frozen=True)
+class Sample:
+    """Differences by seed: `values` (seeds, a, b), where the measure is about max over a of min over b. Plain measures
+    have one a and one b. `names[a][b]` says what is held against what."""
+
+    seeds: tuple[int, ...]
+    values: np.ndarray
+    names: tuple[tuple[str, ...], ...]
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The (a, b) at which the means have their max over a of min over b."""
+        means = self.values.mean(axis=0)
+        a = int(means.min(axis=1).argmax())
+        return a, int(means[a].argmin())
+
+    def series(self) -> pd.Series:
+        """That pair's differences by seed."""
+        if not self.seeds:
+            return pd.Series(dtype="float64").rename_axis("seed")
+        a, b = self.pair
+        return pd.Series(self.values[:, a, b], index=pd.Index(self.seeds, name="seed"), dtype="float64")
+
+    @property
+    def name(self) -> str:
+        """That pair in words, where there are several."""
+        if not self.seeds or self.values[0].size == 1:
+            return ""
+        a, b = self.pair
+        return self.names[a][b]
+
+
+NOTHING = Sample((), np.empty((0, 1, 1)), (("",),))
+
+
+def sample(measure: Measure, readings: Readings) -> Sample:
+    """The measure at the seeds at which all its lines are finished.
 
     Raises ValueError for a kind of measure that is not in takd.claims.claim.KINDS."""
     if measure.kind == "midpoint":
         return _midpoint(measure, readings)
-    own = _table(measure.effects, readings)
-    others = _table(measure.others, readings)
+    own, others = _table(measure.effects, readings), _table(measure.others, readings)
     seeds = own.index.intersection(others.index) if measure.others else own.index
     values = own.loc[seeds].to_numpy()
+    names: tuple[tuple[str, ...], ...] = (("",),)
     if measure.kind == "effect":
-        found = values[:, 0] if values.size else np.empty(0)
+        found = values[:, :1, None]
     elif measure.kind == "slope":
-        found = slopes(np.asarray(measure.x), values)
+        found = slopes(np.asarray(measure.x), values)[:, None, None]
     elif measure.kind == "least":
-        found = left_out(values, _judges(measure.effects, readings, seeds), largest=False)
+        found, names = values[:, None, :], (tuple(named(effect) for effect in measure.effects),)
     elif measure.kind == "best against best":
-        best = left_out(values, _judges(measure.effects, readings, seeds), largest=True)
-        rivals = left_out(others.loc[seeds].to_numpy(), _judges(measure.others, readings, seeds), largest=True)
-        found = best - rivals
+        found = values[:, :, None] - others.loc[seeds].to_numpy()[:, None, :]
+        names = tuple(
+            tuple(f"{named(one)} against {named(other)}" for other in measure.others) for one in measure.effects
+        )
     else:
         raise ValueError(f"{measure.kind} is not a kind of measure")
-    return pd.Series(found, index=seeds, dtype="float64").dropna()
+    return Sample(tuple(int(seed) for seed in seeds), found, names)
 
 
-def _table(effects: Sequence[Effect], readings: Readings, instead: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row per seed at which everything is finished, one column per effect. `instead` says what is read in place of
-    a line's own value."""
-    other = instead or {}
-    columns = [{line: readings.of(line, other.get(line.value, "")) for _, line in effect} for effect in effects]
+def named(effect: Effect) -> str:
+    """An effect by its arms, as names write them."""
+    parts = [line.arm.name if line.part is None else f"{line.arm.name}, part {line.part + 1}" for _, line in effect]
+    return parts[0] if len(parts) == 1 else f"{parts[0]} minus {parts[1]}"
+
+
+def interval_of(found: Sample, alpha: float = 0.05) -> Interval:
+    """The interval at confidence 1 - alpha for max over a, min over b of the means of the pairs (a, b).
+
+    With L and U the ends of Student's t intervals of single pairs: from max_a min_b L at alpha / (number of a) to
+    max_a min_b U at alpha / (number of b). Below: if the lower end is too high, some a has all its L above its own
+    smallest mean, and there are so many a. Above: if the upper end is too low, the best a has a b whose U lies below
+    its mean, and there are so many b. `mean` is the same of the means; `half` is half the width. With one pair it is
+    the t interval.
+    """
+    n, a, b = found.values.shape
+    if not n:
+        return t_interval([], 1 - alpha)
+    means = found.values.mean(axis=0)
+    mean = float(means.min(axis=1).max())
+    if n < 2:
+        return Interval(n, mean, math.nan, math.nan, math.nan, 1 - alpha)
+    error = found.values.std(axis=0, ddof=1) / math.sqrt(n)
+    reach = [float(stats.t.isf(alpha / (2 * count), n - 1)) for count in (a, b)]
+    low = float((means - reach[0] * error).min(axis=1).max())
+    high = float((means + reach[1] * error).min(axis=1).max())
+    return Interval(n, mean, low, high, (high - low) / 2, 1 - alpha)
+
+
+def p_of(found: Sample, turn: float = 0.0) -> float:
+    """Two-sided p of the measure being `turn`: the smallest alpha at which its interval leaves `turn` out. NaN for
+    fewer than three seeds."""
+    n, a, b = found.values.shape
+    if n < LEAST_SEEDS:
+        return math.nan
+    means = found.values.mean(axis=0) - turn
+    error = found.values.std(axis=0, ddof=1) / math.sqrt(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Differences without any spread: certain, or exactly at the turn.
+        score = np.where(
+            error > ROUNDING, means / error, np.where(np.abs(means) > ROUNDING, np.sign(means) * np.inf, 0.0)
+        )
+    below, above = stats.t.sf(score, n - 1), stats.t.cdf(score, n - 1)
+    up = 2 * a * float(below.max(axis=1).min())
+    down = 2 * b * float(above.min(axis=1).max())
+    return min(1.0, up, down)
+
+
+def _table(effects: Sequence[Effect], readings: Readings) -> pd.DataFrame:
+    """One row per seed at which everything is finished, one column per effect."""
+    columns = [{line: readings.of(line) for _, line in effect} for effect in effects]
     finished = [set(series) for column in columns for series in column.values()]
     seeds = sorted(set.intersection(*finished)) if finished else []
     pairs = list(zip(effects, columns, strict=True))
     rows = [[sum(weight * column[line][seed] for weight, line in effect) for effect, column in pairs] for seed in seeds]
     return pd.DataFrame(rows, index=pd.Index(seeds, dtype="int64", name="seed"), columns=range(len(pairs)), dtype=float)
-
-
-def _judges(effects: Sequence[Effect], readings: Readings, seeds: pd.Index) -> np.ndarray:
-    """The same table on validation images, for choosing; where nothing is to be chosen it is not needed."""
-    if len(effects) == 1:
-        return np.zeros((len(seeds), 1))
-    return _table(effects, readings, _CHOSEN_BY).reindex(seeds).to_numpy()
-
-
-def left_out(values: np.ndarray, judges: np.ndarray, *, largest: bool) -> np.ndarray:
-    """Per seed the value (seeds, candidates) of the candidate that is best (`largest`) or weakest by the mean of
-    `judges` over all other seeds. NaN where there is no other seed and there is something to choose."""
-    n, k = values.shape
-    if k == 1 or not n:
-        return values[:, 0] if n else np.empty(0)
-    if n == 1:
-        return np.full(1, math.nan)
-    others = (judges.sum(axis=0) - judges) / (n - 1)
-    chosen = others.argmax(axis=1) if largest else others.argmin(axis=1)
-    return values[np.arange(n), chosen]
 
 
 def slopes(x: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -171,7 +237,7 @@ def slopes(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values @ centred / float(centred @ centred)
 
 
-def _midpoint(measure: Measure, readings: Readings) -> pd.Series:
+def _midpoint(measure: Measure, readings: Readings) -> Sample:
     """Per seed: the chain through the assistant in the middle by validation accuracy minus the one in the middle by log
     parameters. A pick uses networks alone and no chain, so it may use its own seed."""
     chains = [effect[0][1] for effect in measure.effects]
@@ -188,4 +254,4 @@ def _midpoint(measure: Measure, readings: Readings) -> pd.Series:
         middle = (alone[teacher][seed] + alone[student][seed]) / 2
         by_accuracy = min(names, key=lambda name: abs(alone[name][seed] - middle))
         found[seed] = gains[by_accuracy][seed] - gains[by_size][seed]
-    return pd.Series(found, dtype="float64").rename_axis("seed")
+    return Sample(tuple(found), np.array([*found.values()], dtype=np.float64)[:, None, None], (("",),))

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from takd.analysis.claims import holm_levels, judged, t_test
+from takd.analysis.contrasts import Sample, interval_of
 from takd.analysis.frames import Store, chain_frame, origin_of_all, tidy
-from takd.analysis.statistics import t_interval
 from takd.analysis.verdicts import paired_differences
 from takd.claims.claim import Measure
 from takd.claims.library import REGIMES, Regime, map_arms, map_spec
@@ -33,13 +33,14 @@ _MEASURE = Measure("effect", ())  # the board's margin
 def regime_frame(dataset: Dataset, store: Store) -> pd.DataFrame:
     """One row per effect and place of the map (REGIME_COLUMNS), fractions. status and why: as on the board; `low` and
     `high` at `confidence`, which is Holm's over the places of the effect. `dataset` is digits with its fingerprint."""
-    found: list[tuple[str, Regime, pd.Series, str | None]] = []
+    found: list[tuple[str, Regime, Sample, str | None]] = []
     for where in REGIMES:
         plan = build_plan(map_spec(where), dataset, map_arms())
         chains = chain_frame(plan, store)
         direct, chain, small = (arm.name for arm in map_arms())
         for effect, one in (("gap", small), ("assistant", chain)):
-            values = paired_differences(chains, one, direct)
+            pairs = paired_differences(chains, one, direct)
+            values = Sample(tuple(pairs.index), pairs.to_numpy()[:, None, None], (("",),))
             origin = origin_of_all(chains[chains["done"] & chains["arm"].isin([one, direct])]["origin"])
             found.append((effect, where, values, origin))
     rows = []
@@ -48,7 +49,7 @@ def regime_frame(dataset: Dataset, store: Store) -> pd.DataFrame:
         pvalues = [t_test(values, _MEASURE) for _, _, values, _ in own]
         levels = holm_levels([1.0 if np.isnan(p) else p for p in pvalues])
         for (_, where, values, origin), p, level in zip(own, pvalues, levels, strict=True):
-            interval = t_interval(values, 1 - level)
+            interval = interval_of(values, level)
             status, why = judged(_MEASURE, values, interval)
             rows.append(
                 {"effect": effect, "epochs": where.epochs, "images": where.images, "noise": where.noise}

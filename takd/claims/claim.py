@@ -17,9 +17,8 @@ from takd.plan import Arm
 MARGIN = 0.003  # 0.3 points: a difference wholly within it counts as none
 KINDS: dict[str, str] = {
     "effect": "one difference",
-    "least": "the weakest of several differences, chosen at each seed by the other seeds' validation images",
-    "best against best": "the best of one group minus the best of another, each chosen at each seed by the other "
-    "seeds' validation images",
+    "least": "the weakest of several differences; the interval is wide enough for all of them",
+    "best against best": "the best of one group minus the best of another; the interval is wide enough for all pairs",
     "slope": "the slope over a size, by least squares at each seed",
     "midpoint": "the assistant nearest to the middle in accuracy minus the one nearest to the middle in parameters",
 }

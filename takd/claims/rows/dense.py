@@ -101,7 +101,7 @@ ROWS = (
         "Asadian and Salehi-Abari 2021, premise",
         "premise without numbers",
         "Linear heads after every stage of the frozen teacher, and the teacher itself",
-        "The weakest step in accuracy from a head to the next deeper, chosen on validation images of the other seeds.",
+        "The weakest step in accuracy from a head to the next deeper.",
         (Trial("cifar10", m.heads_ladder), Trial("digits-cnn", m.heads_ladder)),
     ),
 )  # fmt: skip

@@ -14,8 +14,7 @@ ROWS = (
         f"{_TAKD}, figure 6",
         "CIFAR-10, ResNets 26 > 14 > 8: chain 88.01, FitNets 86.73, AT 86.86, mutual learning 87.71",
         "The chain through the headline's assistant against losses that need no extra network",
-        "The chain minus the best of Decoupled KD, DIST and Logit standardisation (and FitNets on digits), chosen on "
-        "validation images of the other seeds.",
+        "The chain minus the best of Decoupled KD, DIST and Logit standardisation (and FitNets on digits).",
         (
             Trial("cifar10", m.against_losses(_LOSSES)),
             Trial("digits-noise", m.against_losses((*_LOSSES, "fitnets"))),
@@ -35,7 +34,7 @@ ROWS = (
         f"{_TAKD}, factor 3; Li et al., NeurIPS 2022",
         "an argument without numbers",
         "Entropy of the answers to test images of every size alone and of the assistant",
-        "The weakest of all steps (smaller minus next larger; assistant minus teacher), chosen on the other seeds.",
+        "The weakest of all steps (smaller minus next larger; assistant minus teacher).",
         (
             Trial("cifar10", m.harder_targets, registered=False),
             Trial("digits-noise", m.harder_targets), Trial("digits-clean", m.harder_targets),

@@ -1,0 +1,347 @@
+"""The statistics of the board on simulated truths, and each kind of measure on values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from takd.analysis import claims as board_module
+from takd.analysis.claims import board, holm_levels, judged, t_test
+from takd.analysis.contrasts import Sample, interval_of, p_of, plans_of, sample, slopes
+from takd.analysis.statistics import holm, t_interval
+from takd.claims.claim import KINDS, VALUES, Effect, Line, Measure
+from takd.claims.settings import SETTINGS
+from takd.claims.table import CLAIMS, find_claim
+from takd.data.catalogue import available_datasets
+from takd.plan import Arm
+
+PLAIN = Measure("effect", ())
+MARGIN = PLAIN.margin
+RNG = np.random.default_rng
+
+
+def several(values: np.ndarray) -> Sample:
+    """(seeds,) or (seeds, a, b) differences."""
+    table = values if values.ndim == 3 else values[:, None, None]
+    return Sample(tuple(range(len(table))), table, tuple(("",) * table.shape[2] for _ in range(table.shape[1])))
+
+
+def status_of(values: np.ndarray, level: float = 0.05, measure: Measure = PLAIN) -> tuple[str, str]:
+    found = several(values)
+    return judged(measure, found, interval_of(found, level))
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "status", "why"),
+    [
+        (0.010, 0.001, "supported", ""),
+        (0.001, 0.0001, "supported", ""),  # small, but certainly there
+        (-0.010, 0.001, "refuted", "the other way round"),
+        (0.0, 0.001, "refuted", "no difference that counts"),
+        (0.002, 0.01, "undecided", ""),
+        (0.003, 0.003, "undecided", ""),
+    ],
+)
+def test_a_status_follows_from_where_the_interval_lies(mean: float, spread: float, status: str, why: str) -> None:
+    values = mean + spread * np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    assert status_of(values) == (status, why)
+
+
+def test_fewer_than_three_seeds_decide_nothing() -> None:
+    assert status_of(np.array([])) == ("not run", "")
+    assert status_of(np.array([0.5])) == ("undecided", "")
+    assert status_of(np.array([0.5, 0.5])) == ("undecided", "")
+    assert status_of(np.array([0.5, 0.5, 0.5001]))[0] == "supported"
+
+
+def test_no_worse_than_turns_at_minus_the_margin() -> None:
+    measure = Measure("effect", (), not_worse=True)
+    tight = 0.0002 * np.array([-1.0, 1.0, -1.0, 1.0])
+    assert status_of(tight, measure=measure)[0] == "supported"
+    assert status_of(tight - 0.002, measure=measure)[0] == "supported"
+    assert status_of(tight - 0.005, measure=measure)[0] == "refuted"
+    assert status_of(20 * tight - 0.003, measure=measure)[0] == "undecided"
+
+
+def test_two_rules_that_name_the_same_assistant_say_nothing() -> None:
+    status, why = status_of(np.zeros(10), measure=Measure("midpoint", ()))
+    assert (status, bool(why)) == ("undecided", True)
+    assert status_of(np.zeros(10))[0] == "refuted"  # any other difference that is always nought is none
+
+
+# Simulated truths. Rates are held to what the theory promises, within four standard errors of the simulation.
+
+RUNS = 1500
+
+
+def rate(effect: float, spread: float, n: int, wanted: str, level: float = 0.05, why: str | None = None) -> float:
+    rng = RNG(7)
+    hits = 0
+    for _ in range(RUNS):
+        found = status_of(effect + spread * rng.standard_normal(n), level)
+        hits += found[0] == wanted and why in (None, found[1])
+    return hits / RUNS
+
+
+def near(promised: float) -> Any:
+    return pytest.approx(promised, abs=4 * math.sqrt(max(promised * (1 - promised), 0.002) / RUNS))
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.004, 10), (0.006, 10), (0.004, 30)])
+def test_a_true_effect_is_found_as_often_as_promised(effect: float, n: int) -> None:
+    spread = 0.008
+    turn = stats.t.ppf(0.975, n - 1)
+    promised = float(stats.nct.sf(turn, n - 1, effect / spread * math.sqrt(n)))
+    assert rate(effect, spread, n, "supported") == near(promised)
+
+
+@pytest.mark.parametrize("n", [5, 30])
+def test_no_effect_is_called_one_as_often_as_promised(n: int) -> None:
+    assert rate(0.0, 0.008, n, "supported") == near(0.025)
+    assert rate(0.0, 0.008, n, "refuted", why="the other way round") == near(0.025)
+
+
+def test_no_effect_is_called_no_difference_when_seeds_suffice_and_undecided_when_not() -> None:
+    assert rate(0.0, 0.004, 100, "refuted", why="no difference that counts") > 0.9
+    assert rate(0.0, 0.02, 5, "undecided") > 0.9
+    # An effect as large as the margin is called none hardly ever.
+    assert rate(MARGIN, 0.004, 100, "refuted", why="no difference that counts") <= 0.025
+
+
+def test_within_a_family_false_findings_stay_below_five_percent_and_true_ones_are_found() -> None:
+    rng = RNG(11)
+    false = found = 0
+    for _ in range(RUNS):
+        null = rng.standard_normal((4, 12)) * 0.008
+        real = 0.02 + rng.standard_normal((1, 12)) * 0.008
+        samples = np.concatenate([null, real])
+        levels = holm_levels([t_test(several(values), PLAIN) for values in samples])
+        said = [status_of(values, level) for values, level in zip(samples, levels, strict=True)]
+        false += any(word[0] == "supported" or word[1] == "the other way round" for word in said[:4])
+        found += said[4][0] == "supported"
+    assert false / RUNS <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / RUNS)
+    assert found / RUNS > 0.99
+
+
+def test_an_interval_at_holms_level_leaves_out_zero_exactly_where_holm_rejects() -> None:
+    rng = RNG(3)
+    for _ in range(200):
+        samples = rng.standard_normal((5, 6)) + rng.uniform(-2, 2, (5, 1))
+        pvalues = [t_test(several(values), PLAIN) for values in samples]
+        for values, level, adjusted in zip(samples, holm_levels(pvalues), holm(pvalues), strict=True):
+            interval = t_interval(values, 1 - level)
+            assert (interval.low > 0 or interval.high < 0) == (adjusted <= 0.05)
+
+
+def test_holms_levels_by_hand() -> None:
+    assert holm_levels([0.04, 0.001, 0.02]) == pytest.approx([0.05, 0.05 / 3, 0.025])
+    assert holm_levels([0.5, 0.001, 0.04]) == pytest.approx([0.025, 0.05 / 3, 0.025])
+    assert holm_levels([]) == []
+
+
+# The best or weakest of several
+
+
+def test_one_pair_has_students_interval_and_p() -> None:
+    values = RNG(1).standard_normal(7) + 0.4
+    found, wanted = several(values), t_interval(values, 0.9)
+    mine = interval_of(found, 0.1)
+    assert (mine.n, mine.confidence) == (7, pytest.approx(0.9))
+    assert (mine.mean, mine.low, mine.high) == pytest.approx((wanted.mean, wanted.low, wanted.high))
+    assert p_of(found) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+    assert p_of(found, -0.2) == pytest.approx(stats.ttest_1samp(values, -0.2).pvalue)
+
+
+def test_the_interval_of_several_pairs_by_hand() -> None:
+    """Two a, three b, worked out pair by pair with SciPy: L at alpha / 2, U at alpha / 3."""
+    values = RNG(2).standard_normal((6, 2, 3)) + np.array([[1.0, 2.0, 0.0], [0.5, 0.7, 0.9]])
+    found = interval_of(several(values), 0.06)
+
+    def end(a: int, b: int, level: float, which: int) -> float:
+        return float(stats.ttest_1samp(values[:, a, b], 0.0).confidence_interval(1 - level)[which])
+
+    assert found.low == pytest.approx(max(min(end(a, b, 0.03, 0) for b in range(3)) for a in range(2)))
+    assert found.high == pytest.approx(max(min(end(a, b, 0.02, 1) for b in range(3)) for a in range(2)))
+    means = values.mean(axis=0)
+    assert found.mean == pytest.approx(means.min(axis=1).max())
+    a, b = several(values).pair
+    assert means[a, b] == found.mean
+    assert found.low < found.mean < found.high
+
+
+def test_p_is_the_level_at_which_the_interval_touches_the_turn() -> None:
+    rng = RNG(4)
+    for shape in ((5, 1, 1), (8, 3, 1), (8, 1, 4), (6, 3, 2)):
+        for shift in (-1.0, 0.3, 1.0):
+            found = several(rng.standard_normal(shape) + shift)
+            p = p_of(found, 0.1)
+            if p < 1:
+                inside, outside = interval_of(found, p * 0.999), interval_of(found, min(p * 1.001, 1.0))
+                assert inside.low <= 0.1 <= inside.high
+                assert not outside.low <= 0.1 <= outside.high
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (3, 3)])
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+def test_best_and_weakest_of_equal_ones_are_found_different_in_five_percent_at_most(
+    shape: tuple[int, int], shared: float
+) -> None:
+    """`shared`: how far the arms of one seed go together. A plain interval of the best would err far more often."""
+    rng = RNG(8)
+    wrong = plain = 0
+    for _ in range(RUNS):
+        noise = rng.standard_normal((10, *shape)) * math.sqrt(1 - shared**2) + shared * rng.standard_normal((10, 1, 1))
+        found = several(noise)
+        interval = interval_of(found)
+        wrong += interval.low > 0 or interval.high < 0
+        unaware = t_interval(found.series().to_numpy())
+        plain += unaware.low > 0 or unaware.high < 0
+    assert wrong / RUNS <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / RUNS)
+    if not shared and 1 in shape:
+        assert plain / RUNS > 0.06
+
+
+def test_a_best_one_that_is_better_is_found() -> None:
+    rng = RNG(9)
+    truth = np.array([0.0, 0.01, 0.02])[:, None]
+    said = [status_of(truth + 0.01 * rng.standard_normal((20, 3, 1)))[0] for _ in range(300)]
+    assert said.count("supported") > 290
+
+
+def test_slopes_by_hand() -> None:
+    assert slopes(np.array([1.0, 2.0, 4.0]), np.array([[2.0, 4.0, 8.0], [5.0, 5.0, 5.0]])) == pytest.approx([2.0, 0.0])
+
+
+# Measures
+
+
+class Values:
+    """Readings with given values: {(arm name, value): {seed: number}}."""
+
+    def __init__(self, known: Mapping[tuple[str, str], Mapping[int, float]], plans: Any = ()) -> None:
+        self.known, self.plans = known, plans
+
+    def of(self, line: Line, value: str = "") -> dict[int, float]:
+        return dict(self.known.get((line.arm.name, value or line.value), {}))
+
+
+def line(*path: str, method: str = "") -> Line:
+    return Line(Arm(method or ("scratch" if len(path) == 1 else "kd" if len(path) == 2 else "takd"), path))
+
+
+A, B, C = line("mlp-256", "mlp-8"), line("mlp-16", "mlp-8"), line("mlp-256", "mlp-16", "mlp-8")
+
+
+def one(found: Line) -> Effect:
+    return ((1.0, found),)
+
+
+def test_only_seeds_at_which_everything_is_finished_count() -> None:
+    direct, chain = (A.arm.name, "test_acc"), (C.arm.name, "test_acc")
+    values = Values({direct: {0: 0.5, 1: 0.6, 2: 0.7}, chain: {1: 0.65, 2: 0.7, 5: 1.0}})
+    found = sample(Measure("effect", (((1.0, C), (-1.0, A)),)), values)  # type: ignore[arg-type]
+    assert found.seeds == (1, 2)
+    assert found.series().tolist() == pytest.approx([0.05, 0.0])
+
+
+def test_the_best_of_one_group_against_the_best_of_another_and_the_weakest() -> None:
+    known = {
+        (A.arm.name, "test_acc"): {0: 0.5, 1: 0.5},
+        (B.arm.name, "test_acc"): {0: 0.6, 1: 0.7},
+        (C.arm.name, "test_acc"): {0: 0.9, 1: 0.3},
+    }
+    found = sample(Measure("best against best", (one(B), one(C)), (one(A),)), Values(known))  # type: ignore[arg-type]
+    assert found.values[:, :, 0].tolist() == [pytest.approx([0.1, 0.4]), pytest.approx([0.2, -0.2])]
+    assert (found.pair, found.name) == ((0, 0), "kd 16>8 against kd 256>8")
+    weakest = sample(Measure("least", (one(A), one(B), one(C))), Values(known))  # type: ignore[arg-type]
+    assert weakest.values.shape == (2, 1, 3)
+    assert (weakest.pair, weakest.name) == ((0, 0), "kd 256>8")
+
+
+def test_a_slope_over_sizes() -> None:
+    known = {(A.arm.name, "test_acc"): {0: 0.5, 1: 0.4}, (B.arm.name, "test_acc"): {0: 0.3, 1: 0.4}}
+    measure = Measure("slope", (one(A), one(B)), x=(3.0, 1.0))
+    assert sample(measure, Values(known)).series().tolist() == pytest.approx([0.1, 0.0])  # type: ignore[arg-type]
+
+
+def test_a_measure_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a kind"):
+        sample(Measure("guess", (one(A),)), Values({}))  # type: ignore[arg-type]
+
+
+# The table
+
+
+def test_all_claims_of_the_reference_are_there_and_well_formed() -> None:
+    assert [claim.number for claim in CLAIMS.values()] == list(range(1, 26))
+    for claim in CLAIMS.values():
+        assert bool(claim.trials) != bool(claim.missing), claim.name
+        assert not claim.trials or not claim.trials[0].variant, "the first trial decides"
+        for trial in claim.trials:
+            measure = trial.measure(SETTINGS[trial.setting])
+            assert measure.kind in KINDS
+            assert measure.effects
+            assert {read.value for read in measure.lines()} <= set(VALUES)
+            # Weights of accuracies add up to zero, so that a difference is a difference (a slope's constant drops out).
+            if measure.kind in ("effect", "least") and measure.unit == "points":
+                assert all(sum(w for w, _ in effect) == pytest.approx(0.0) for effect in measure.effects), claim.name
+    assert find_claim("4") is find_claim("one-ta") is CLAIMS["one-ta"]
+    assert find_claim("26") is None
+    assert find_claim("²") is None
+
+
+class Stored:
+    """A store in which every stage is finished with an accuracy drawn from its key, plus what `gain` adds to it."""
+
+    def __init__(self, gain: Any = lambda key: 0.0) -> None:
+        self.gain = gain
+
+    def result(self, key: str) -> dict[str, Any]:
+        rng = RNG(int(key[:12], 16))
+        accuracy = 0.7 + 0.01 * float(rng.standard_normal()) + self.gain(key)
+        row = {"test_acc": accuracy, "val_acc": accuracy, "entropy": 0.5}
+        return row | {"parts": [row] * 8, "selected_on_test": {"last_test_acc": accuracy}}
+
+    def read_events(self, key: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        return [{"loss_kl": 0.1}], 0
+
+    def origin(self, key: str) -> str:
+        return "live"
+
+
+def test_a_board_of_noise_supports_next_to_nothing_and_an_empty_one_says_so() -> None:
+    datasets = available_datasets()
+    rows = board(Stored(), datasets, lambda plan, key: None)  # type: ignore[arg-type]
+    registered = [found for row in rows for found in row.findings if found.trial.registered and found.interval.n]
+    assert len(registered) > 40
+    # All arms are equal in truth. "No worse than" is true then; everything else that is called supported is false.
+    said = [found for found in registered if found.status == "supported" and not found.measure.not_worse]
+    assert len(said) <= 3, [(found.claim, found.setting.name) for found in said]
+    open_ = [found for found in registered if found.status == "undecided" and not found.why]
+    assert all(found.seeds_needed and found.seeds_needed > found.interval.n for found in open_)
+
+    class Empty(Stored):
+        def result(self, key: str) -> None:  # type: ignore[override]
+            return None
+
+    assert {row.status for row in board(Empty(), datasets, lambda plan, key: None)} == {"not run"}  # type: ignore[arg-type]
+
+
+def test_an_effect_that_is_there_reaches_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chain through one assistant gains two points; the claim about one assistant is supported, with its n."""
+    datasets = available_datasets()
+    only = {"one-ta": CLAIMS["one-ta"]}
+    monkeypatch.setattr(board_module, "CLAIMS", only)
+    setting = SETTINGS["digits-noise"]
+    taught = Line(Arm("takd", (setting.teacher, setting.assistant, setting.student)))
+    (plan,) = plans_of(setting, datasets["digits"], [taught]).values()
+    students = {chain.student for chain in plan.chains}
+    (row,) = board(Stored(lambda key: 0.02 * (key in students)), datasets, lambda plan, key: None)  # type: ignore[arg-type]
+    finding = next(f for f in row.findings if f.setting is setting and f.decides)
+    assert (finding.status, finding.interval.n, finding.origin) == ("supported", 30, "live")
+    assert finding.interval.mean == pytest.approx(0.02, abs=0.008)
