@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import __version__, cli_bench, cli_bundle, cli_library, cli_queue, cli_serve, cli_tables, cli_tidy, cli_verify
+from takd import (
+    __version__,
+    cli_bench,
+    cli_bundle,
+    cli_claims,
+    cli_library,
+    cli_queue,
+    cli_serve,
+    cli_tables,
+    cli_tidy,
+    cli_verify,
+)
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
 from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
@@ -68,6 +79,8 @@ for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cl
 for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_queue.list_, cli_queue.move):
     cli.add_command(_command)
 for _command in (cli_bundle.bundle, cli_bundle.import_, cli_tidy.tidy, cli_library.library):
+    cli.add_command(_command)
+for _command in (cli_claims.claims, cli_claims.reproduce):
     cli.add_command(_command)
 
 

@@ -99,7 +99,15 @@ def board(
     rows = []
     for claim in CLAIMS.values() if claims is None else claims:
         found = [
-            _finding(claim, trial, measures[claim.name, trial], values[claim.name, trial], levels, readings)
+            _finding(
+                claim,
+                trial,
+                SETTINGS[trial.setting],
+                measures[claim.name, trial],
+                values[claim.name, trial],
+                levels.get((claim.name, trial), (ALPHA, math.nan)),
+                readings.get(trial.setting),
+            )
             for trial in claim.trials
         ]
         rows.append(Row(claim, tuple(found)))
@@ -149,25 +157,36 @@ def t_test(found: Sample, measure: Measure) -> float:
     return p_of(found, -measure.margin if measure.not_worse else 0.0)
 
 
+def alone(
+    claim: Claim, trial: Trial, setting: Setting, store: Store, dataset: Dataset, wrong: Wrong
+) -> tuple[Finding, Sample]:
+    """One trial by itself, in a setting that may differ from the table's (another budget, other seeds), at 95 %, and
+    the differences it rests on. `dataset` must carry its fingerprint."""
+    measure = trial.measure(setting)
+    readings = Readings(setting, dataset, store, measure.lines(), wrong)
+    found = sample(measure, readings)
+    return _finding(claim, trial, setting, measure, found, (ALPHA, math.nan), readings), found
+
+
 def _finding(
     claim: Claim,
     trial: Trial,
+    setting: Setting,
     measure: Measure,
     found: Sample,
-    levels: Mapping[tuple[str, Trial], tuple[float, float]],
-    readings: Mapping[str, Readings],
+    level: tuple[float, float],
+    readings: Readings | None,
 ) -> Finding:
-    alpha, p_holm = levels.get((claim.name, trial), (ALPHA, math.nan))
+    alpha, p_holm = level
     interval, values = interval_of(found, alpha), found.series()
     status, why = judged(measure, found, interval)
     needed = None
     if status == "undecided" and not why:
         widest = 1 - alpha / max(found.values.shape[1:])
         needed = max(seeds_needed(values, measure.margin, widest) or LEAST_SEEDS, interval.n + 1, LEAST_SEEDS)
-    setting = SETTINGS[trial.setting]
     origin, missing = None, setting.spec.seeds - interval.n
-    if trial.setting in readings and interval.n:
-        origin = _origin(readings[trial.setting], measure, set(found.seeds))
+    if readings is not None and interval.n:
+        origin = _origin(readings, measure, set(found.seeds))
     return Finding(
         claim=claim.name,
         setting=setting,

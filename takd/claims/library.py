@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from takd.claims.claim import Line
-from takd.claims.settings import SETTINGS
+from takd.claims.claim import Line, Trial
+from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS
 from takd.data.table import Dataset
 from takd.plan import Arm, Plan, build_plan, question_of
@@ -93,15 +93,20 @@ def wanted(datasets: Mapping[str, Dataset], seconds: Seconds) -> tuple[Entry, ..
 def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
     for claim in CLAIMS.values():
         for trial in claim.trials:
-            setting = SETTINGS[trial.setting]
             value = VARIANT if trial.variant else DECIDES
-            for line in _arms(trial.measure(setting).lines()):
-                spec = question_of(replace(setting.spec, **dict(line.changes)), line.arm)  # type: ignore[arg-type]
-                yield f"{setting.name} {line.arm.name}", spec, claim.name, value
+            for name, spec in questions_of(trial, SETTINGS[trial.setting]):
+                yield name, spec, claim.name, value
     for where in REGIMES:
         for arm in map_arms()[1:]:  # direct KD from the largest size comes with the chain
             name = f"map {where.epochs} epochs, {where.images} images, noise {where.noise:g}: {arm.name}"
             yield name, question_of(map_spec(where), arm), "map", MAPPED
+
+
+def questions_of(trial: Trial, setting: Setting) -> Iterator[tuple[str, ExperimentSpec]]:
+    """What has to be trained for a trial, as (name, question): one for each arm it reads."""
+    for line in _arms(trial.measure(setting).lines()):
+        spec = replace(setting.spec, **dict(line.changes))  # type: ignore[arg-type]
+        yield f"{setting.name} {line.arm.name}", question_of(spec, line.arm)
 
 
 def _arms(lines: Iterable[Line]) -> tuple[Line, ...]:

@@ -1,0 +1,158 @@
+"""The commands about the field's claims: what the stored runs say about each, and doing one again from nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from takd.budgets import BUDGETS
+from takd.claims.claim import Claim, Trial
+from takd.claims.library import Entry, questions_of
+from takd.claims.settings import SETTINGS, Setting
+from takd.claims.table import CLAIMS, find_claim
+from takd.cli_output import Meter, Refused, Session, common, quoted, table
+from takd.data.catalogue import available_datasets, is_ready
+from takd.runs import library as shelves
+from takd.runs.policy import require_changes_allowed
+from takd.runs.states import RunInfo
+from takd.runs.store import Store, open_store
+
+if TYPE_CHECKING:
+    from takd.analysis.claims import Finding
+
+DIFFERENT = 1
+
+
+@click.command()
+@click.argument("claim", required=False)
+@common
+def claims(session: Session, claim: str | None) -> None:
+    """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
+    from takd.analysis.claims import board
+    from takd.presentation.claims import words
+    from takd.presentation.claims.data import reader
+
+    store, datasets = open_store(session.store), available_datasets()
+    chosen = [_claim(claim)] if claim is not None else None
+    rows = board(store, datasets, reader(store), chosen)
+    value = {"claims": words.board_frame(rows).to_dict("records")}
+    if chosen is None:
+        cells = [
+            [row.claim.number, row.claim.name, row.claim.title, row.status, words.claim_sentence(row)] for row in rows
+        ]
+        columns = ["", "name", "claim", "status", "why"]
+        session.answer(value, table(columns, cells, right=columns[:1]), words.board_sentence(rows))
+        return
+    (row,) = rows
+    asked = row.claim
+    lines = [
+        f"{asked.number}. {asked.title}",
+        f"Source: {asked.source}. Published, not measured here: {asked.published}.",
+        f"Experiment: {asked.experiment}.",
+        f"Rule: {asked.rule}",
+        "",
+        words.claim_sentence(row),
+        *(f"- {words.finding_sentence(found)}" for found in row.findings),
+    ]
+    session.answer(value, *lines)
+
+
+def _claim(text: str) -> Claim:
+    found = find_claim(text)
+    if found is None:
+        names = ", ".join(f"{row.number} {row.name}" for row in CLAIMS.values())
+        raise Refused([f"{quoted(text)} is no claim; give the number or name of one: {names}."])
+    return found
+
+
+@click.command()
+@click.argument("claim")
+@click.option("--setting", metavar="NAME", help=f"Where: {', '.join(SETTINGS)}. Default: the first that is on digits.")
+@click.option("--budget", type=click.Choice(list(BUDGETS)), help="How long; default: as the setting says.")
+@click.option("--seeds", type=click.IntRange(1, 100), help="How many chains; default: as the setting says.")
+@click.option("--keep", metavar="DIR", help="Keep the trainings in this folder; default: they are thrown away.")
+@common
+def reproduce(
+    session: Session, claim: str, setting: str | None, budget: str | None, seeds: int | None, keep: str | None
+) -> None:
+    """Train everything a CLAIM rests on again, from nothing, and compare with what is stored.
+
+    No stored training is used. Ends with 0 where the status is the stored one or nothing is stored, 1 where it is not.
+    """
+    require_changes_allowed()
+    asked = _claim(claim)
+    trial = _trial(asked, setting)
+    place = SETTINGS[trial.setting]
+    if not is_ready(place.spec.dataset):
+        name = place.spec.dataset
+        raise Refused([f"The images of {name} are not here; get them first: python -m takd data prepare {name}."])
+    spec = replace(place.spec, budget=budget or place.spec.budget, seeds=seeds or place.spec.seeds)
+    again = replace(place, spec=spec)
+    if keep is not None:
+        _reproduce(session, asked, trial, again, Path(keep))
+        return
+    with tempfile.TemporaryDirectory(prefix="takd-reproduce-") as folder:
+        _reproduce(session, asked, trial, again, Path(folder))
+
+
+def _trial(claim: Claim, setting: str | None) -> Trial:
+    own = [trial for trial in claim.trials if not trial.variant]
+    if not own:
+        raise Refused([f"Claim {claim.number} cannot be tested here: {claim.missing}"])
+    if setting is None:
+        return next((trial for trial in own if trial.setting.startswith("digits")), own[0])
+    for trial in own:
+        if trial.setting == setting:
+            return trial
+    known = ", ".join(trial.setting for trial in own)
+    raise Refused([f"Claim {claim.number} is not tested in {quoted(setting)}; choose one of {known}."])
+
+
+def _reproduce(session: Session, claim: Claim, trial: Trial, setting: Setting, folder: Path) -> None:
+    from takd.analysis.claims import alone
+    from takd.presentation.claims import words
+    from takd.presentation.claims.data import reader
+
+    datasets, fresh, known = available_datasets(), Store(folder.absolute()), open_store(session.store)
+    if (problem := fresh.writable()) is not None:
+        raise Refused([problem])
+    wished = [Entry(name, spec, 1.0, 0.0, (claim.name,)) for name, spec in questions_of(trial, setting)]
+    with Meter() as meter:
+
+        def watch(run: RunInfo) -> None:
+            meter.show("Training", run.stages_done / max(1, run.stages_total), f"{run.stages_done}/{run.stages_total}")
+
+        shelves.train_next(fresh, datasets, wished, float("inf"), session.say, watch=watch)
+    dataset = datasets[setting.spec.dataset]
+    now, values = alone(claim, trial, setting, fresh, dataset, reader(fresh))
+    before, stored = alone(claim, trial, setting, known, dataset, reader(known))
+    shared = sorted(set(values.seeds) & set(stored.seeds))
+    apart = [
+        float(abs(values.values[values.seeds.index(s)] - stored.values[stored.seeds.index(s)]).max()) for s in shared
+    ]
+    value: dict[str, Any] = {
+        "claim": claim.name,
+        "setting": setting.name,
+        "now": _numbers(now),
+        "stored": _numbers(before) if before.interval.n else None,
+        "seeds_compared": len(shared),
+        "seeds_equal": sum(d == 0 for d in apart),
+        "largest_difference": max(apart, default=None),
+    }
+    lines = [f"{claim.number}. {claim.title}", f"Now: {words.finding_sentence(now)}"]
+    if not before.interval.n:
+        lines.append("Nothing of it is stored with these choices, so there is nothing to compare with.")
+    else:
+        lines.append(f"Stored: {words.finding_sentence(before)}")
+        lines.append(f"{value['seeds_equal']} of {len(shared)} chains gave exactly the stored numbers.")
+    session.answer(value, *lines)
+    session.leave(DIFFERENT if before.interval.n and before.status != now.status else 0)
+
+
+def _numbers(found: Finding) -> dict[str, Any]:
+    interval = found.interval
+    return {"status": found.status, "n": interval.n, "mean": interval.mean, "low": interval.low, "high": interval.high}
