@@ -14,7 +14,7 @@ from takd.budgets import budget_for
 from takd.data.table import SPLIT_SEED, Dataset
 from takd.methods.method import Method
 from takd.methods.options import Value, read_options
-from takd.methods.rows.chains import PUBLISHED
+from takd.methods.rows.chains import ALONE, PUBLISHED
 from takd.methods.scale import Training, anchor_epochs, equal_cost_epochs, stopping_epoch
 from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
@@ -45,10 +45,16 @@ class Way:
         """Whether the released code's behaviour is wanted, faults and all."""
         return self.options.get("protocol") == PUBLISHED
 
+    def alone(self, position: int) -> bool:
+        """Whether the network at a position of the path is an assistant that nobody teaches."""
+        return self.options.get("assistants") == ALONE and 0 < position < len(self.path) - 1
+
     def loss(self, position: int) -> LossSpec:
         """The loss of the network at a position of the path."""
         spec = self.spec
-        options = {name: value for name, value in self.options.items() if name != "protocol"}
+        if self.alone(position):
+            return recipe_at(METHODS["scratch"], {}, 0, 1, temperature=spec.temperature, lam=spec.lam)
+        options = {name: value for name, value in self.options.items() if name not in ("protocol", "assistants")}
         if self.as_published:
             options["reduction"] = "mean"
             if self.method == "dgkd":
@@ -82,7 +88,7 @@ def _path(way: Way) -> tuple[str, ...]:
     """Networks in a row, each taught by earlier ones."""
     keys: list[str] = []
     for position, network in enumerate(way.path):
-        teachers = tuple(keys[i] for i in way.row.teachers_of(position))
+        teachers = () if way.alone(position) else tuple(keys[i] for i in way.row.teachers_of(position))
         stage = way.stage(network, way.loss(position), teachers, first=position == 0 < len(way.path) - 1)
         if way.row.spends_assistants and teachers:
             epochs = whole_budget(way.options, way.path, way.spec, way.dataset)

@@ -160,6 +160,27 @@ def test_method_rows_say_who_teaches_whom() -> None:
     assert all(m.formula and m.reference and m.help and m.cost for m in METHODS.values())
 
 
+def test_assistants_may_be_left_alone() -> None:
+    """Then dense guidance is the average of networks trained alone: they are the ladder's own scratch trainings, and
+    the student's loss is that of dense guidance as ever."""
+    asked = {"dataset": "digits", "assistants": ["mlp-64", "mlp-16"], "seeds": 1, "scope": "chain", "method": "dgkd"}
+    dense, average = (
+        build_plan(require_spec({**asked, "options": options}), DIGITS) for options in ({}, {"assistants": "alone"})
+    )
+    alone = [average.stages[key] for key in average.chains_of(average.chosen)[0].keys]
+    taught = [dense.stages[key] for key in dense.chains_of(dense.chosen)[0].keys]
+    assert [(stage.loss.name, len(stage.teachers)) for stage in alone] == [("ce", 0), ("ce", 0), ("ce", 0), ("dgkd", 3)]
+    assert [(stage.loss.name, len(stage.teachers)) for stage in taught] == [
+        ("ce", 0),
+        ("kd", 1),
+        ("dgkd", 2),
+        ("dgkd", 3),
+    ]
+    assert (alone[-1].loss, alone[-1].recipe) == (taught[-1].loss, taught[-1].recipe)
+    scratch = build_plan(replace(average.spec, method="scratch"), DIGITS, (Arm("scratch", ("mlp-16",)),))
+    assert alone[2].key in scratch.stages
+
+
 def test_mixed_families_are_named_in_full() -> None:
     assert Arm("kd", ("resnet-20", "plain-2")).name == "kd resnet-20>plain-2"
 

@@ -177,6 +177,12 @@ def dense(**options: Value) -> Callable[[Setting], Measure]:
     return measure
 
 
+def graded(setting: Setting) -> Measure:
+    """DGKD minus the average of networks of the same sizes that were trained alone, along the long path."""
+    path = long_path(setting)
+    return effect(chain(path, "dgkd"), chain(path, "dgkd", assistants="alone"))
+
+
 def dense_one(**options: Value) -> Callable[[Setting], Measure]:
     """The same along the path with one assistant."""
 

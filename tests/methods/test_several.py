@@ -132,3 +132,30 @@ def test_extreme_logits_stay_finite() -> None:
     terms = several_terms(Answers((z,)), labels(), teachers, StepState({}), temperature=1.0)
     terms["kl"].backward()
     assert torch.isfinite(terms["kl"]) and z.grad is not None and torch.isfinite(z.grad).all()
+
+
+def test_the_mean_of_several_terms_pulls_like_the_average_answer() -> None:
+    """sum_i KL(p_i || q) / n = KL(mean p || q) + a constant, so teachers that never heard each other and dense
+    guidance's mean are the average of their answers: the same gradient, in float64 NumPy by finite differences."""
+    rng = np.random.default_rng(0)
+    teachers, student = rng.standard_normal((3, 4, 5)) * 2, rng.standard_normal((4, 5))
+
+    def soft(z: np.ndarray) -> np.ndarray:
+        raised = np.exp(z - z.max(-1, keepdims=True))
+        return raised / raised.sum(-1, keepdims=True)
+
+    def kl(p: np.ndarray, z: np.ndarray) -> float:
+        return float((p * (np.log(p) - np.log(soft(z)))).sum(-1).mean())
+
+    def terms(z: np.ndarray) -> float:
+        return sum(kl(soft(t), z) for t in teachers) / len(teachers)
+
+    def average(z: np.ndarray) -> float:
+        return kl(soft(teachers).mean(axis=0), z)
+
+    for place in ((0, 0), (3, 4), (2, 1)):
+        nudge = np.zeros_like(student)
+        nudge[place] = 1e-6
+        slopes = [(f(student + nudge) - f(student - nudge)) / 2e-6 for f in (terms, average)]
+        assert slopes[0] == pytest.approx(slopes[1], abs=1e-8)
+    assert terms(student) != pytest.approx(average(student))

@@ -60,6 +60,7 @@ PROTOCOL = Option(
         "is too high by construction",
     },
 )
+ALONE = "alone"
 GATED = ("bernoulli", "drop-one")
 KD_FORMULA = "(1 - lam) CE(z_s, y) + lam T^2 KL(p_T(z_t) || p_T(z_s))"
 
@@ -116,6 +117,17 @@ DGKD_OPTIONS = (
         {"one": "one of them, at random, teaches after all", "labels": "the step learns from the labels alone"},
         when=("gate", ("bernoulli",)),
         student_only=True,
+    ),
+    Option(
+        "assistants",
+        "choice",
+        "taught",
+        "What the networks in between learn from.",
+        {
+            "taught": "the larger ones, as published",
+            ALONE: "the labels alone: the student hears the average of networks that never heard each other, a control "
+            "that separates graded sizes from averaging",
+        },
     ),
     REDUCTION,
     PROTOCOL,
