@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from takd.runs import packs
+
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _APPEND_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TAIL = 65_536  # a torn line is looked for in the last 64 kB
@@ -154,11 +156,12 @@ def sync_file(path: Path) -> None:
 
 
 def read_bytes_or_none(path: Path, offset: int = 0) -> bytes | None:
-    """The bytes of a regular file from `offset`; None for anything else (missing, link, folder, pipe, not ours)."""
+    """The bytes of a regular file, or of a member of a pack, from `offset`; None for anything else (missing, link,
+    folder, pipe, not ours)."""
     try:
         descriptor = os.open(path, _READ_FLAGS)
     except (OSError, ValueError):
-        return None
+        return packs.read(str(path), offset)
     try:
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -167,6 +170,24 @@ def read_bytes_or_none(path: Path, offset: int = 0) -> bytes | None:
             return file.read()
     except OSError:
         return None
+
+
+def version(path: str) -> tuple[int, int, int] | None:
+    """What changes when a file, or the pack it is a member of, does; None when it is not there."""
+    try:
+        now = os.stat(path, follow_symlinks=False)
+    except (OSError, ValueError):
+        return packs.version(path)
+    return now.st_mtime_ns, now.st_size, now.st_ino
+
+
+def size_or_none(path: Path) -> int | None:
+    """Bytes of a file or of a member of a pack; None when it is not there."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        raw = packs.read(str(path))
+        return None if raw is None else len(raw)
 
 
 def read_jsonl(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
