@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from json.encoder import encode_basestring_ascii as _text
@@ -161,16 +161,16 @@ _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": 
 def _checked(part: Any) -> Any:
     """The same dataclass if every plain field has exactly its declared kind (1 and 1.0 must not make two keys)."""
     values = vars(part)
-    for name, kinds, declared in _plain_fields(type(part)):
+    for name, kinds, declared in _plain_fields(type(part)):  # type: ignore[arg-type]
         if type(values[name]) not in kinds:
             raise TypeError(f"{name} should be {declared}, not {values[name]!r}")
     return part
 
 
 @cache
-def _plain_fields(kind: Any) -> tuple[tuple[str, tuple[type, ...], str], ...]:
+def _plain_fields(kind: Hashable) -> tuple[tuple[str, tuple[type, ...], str], ...]:
     """(name, kinds, as declared) of the fields that are plain values: looked up once, as pages read thousands."""
-    rows = [(field.name, _JSON_KINDS.get(str(field.type)), str(field.type)) for field in fields(kind)]
+    rows = [(field.name, _JSON_KINDS.get(str(field.type)), str(field.type)) for field in fields(kind)]  # type: ignore[arg-type]
     return tuple((name, kinds, declared) for name, kinds, declared in rows if kinds)
 
 
@@ -202,7 +202,10 @@ def _written(value: Any, line: str) -> str:
         return "null" if value is None else "true" if value else "false"
     inner = line + " "
     if kind is dict:
-        rows = [f"{_text(name)}: {_written(value[name], inner)}" for name in sorted(value)]
+        rows = [
+            f"{_text(name)}: {_text(item) if type(item := value[name]) is str else _written(item, inner)}"
+            for name in sorted(value)
+        ]
     elif kind is list or kind is tuple:
         rows = [_written(item, inner) for item in value]
     else:

@@ -50,6 +50,8 @@ def _in_packs(base: Path, stage_in: Reader, done_in: Reader) -> list[tuple[str, 
     found = packs.problems(base)
     for key in sorted(packs.keys(base)):
         for place in packs.places(base, key):
-            if stage_in(place, key) is None or done_in(place, key) is None:
-                found.append((f"{place.parent.name}/{key}", "damaged in its pack, so the stage counts as not there"))
+            if stage_in(Path(place), key) is None or done_in(Path(place), key) is None:
+                found.append(
+                    (f"{Path(place).parent.name}/{key}", "damaged in its pack, so the stage counts as not there")
+                )
     return found

@@ -2,9 +2,9 @@
 
 A pack is a SQLite archive (https://sqlite.org/sqlar.html; `sqlite3 -A` lists and unpacks it) whose members are named
 `<key>/<file>`, the files exactly those of a stage's folder. To the rest of the store a packed stage's folder is the
-path `<pack>/<key>`: below a file there is nothing, so `files` asks here for what the disk does not have. Only cached
-stores are looked into for packs, and nobody writes these, so an archive is opened read-only and immutable, without locks
-and side files.
+path `<pack>/<key>`: below a file there is nothing, so such a path is free, and `files` asks here for it. Only
+cached stores are looked into for packs, and nobody writes these, so an archive is opened read-only and immutable,
+without locks and side files.
 
 Reading never raises: a damaged or foreign file counts as not there, and `problems` names it.
 """
@@ -20,20 +20,23 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PACKS, ENDING = "packs", ".sqlar"
 Version = tuple[int, int, int]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.sqlar")
 _MEMBER = re.compile(r"([0-9a-f]{32})/([a-z0-9][a-z0-9._-]{0,79})")
-_BELOW = f"{ENDING}{os.sep}"
+BELOW = f"{ENDING}{os.sep}"  # every virtual path has it, and hardly any other
+_SAME = f".{os.sep}"  # another spelling of the same path
 _LARGEST = 100_000_000  # bytes of a member; packs hold small stages
 _OPEN = 100  # archives kept open by a process: each takes a file descriptor
 _LOOK_SECONDS = 1.0  # a pack changed in place by hand is noticed after so long, a new or replaced one at once
 _PAGE = 1024  # bytes; members are a few kB, and larger pages leave more of each empty
 _COLUMNS = ("name", "mode", "mtime", "sz", "data")
 _MODE = 0o100644
+_ONE = "SELECT sz, data FROM sqlar WHERE name = ?"
+_EVERY = "SELECT name, sz, CASE WHEN name GLOB '*.json' THEN data END FROM sqlar"
 
 
 class _Unfit(Exception):
@@ -42,11 +45,14 @@ class _Unfit(Exception):
 
 @dataclass
 class _Pack:
-    """One archive as it was at `version`: names of members by key, what has no place in a pack, or why it is none."""
+    """One archive as it was at `version`: names of members by key, what has no place in a pack, or why it is none.
+    `waiting` holds (size, data) of JSON members until each is first read: they come with the names at hardly any cost.
+    """
 
     path: str
     version: Version
     names: dict[str, set[str]]
+    waiting: dict[str, tuple[object, object]] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
     problem: str = ""
 
@@ -58,7 +64,7 @@ class _Folder:
     written: int
     looked: float
     packs: tuple[_Pack, ...]
-    places: dict[str, tuple[Path, ...]]
+    places: dict[str, tuple[str, ...]]
 
 
 _guard = threading.RLock()  # of everything below; a read holds it for some microseconds
@@ -67,7 +73,7 @@ _packs: dict[str, _Pack] = {}
 _connections: dict[str, tuple[Version, sqlite3.Connection]] = {}
 
 
-def places(root: Path, key: str) -> tuple[Path, ...]:
+def places(root: Path, key: str) -> tuple[str, ...]:
     """The virtual folders `<pack>/<key>` of a stage in the packs of a cached root, by the name of the pack."""
     folder = _folder(str(root))
     return () if folder is None else folder.places.get(key, ())
@@ -87,8 +93,8 @@ def version(path: str) -> Version | None:
     return pack.version if found is not None and pack is not None and _has(pack, found[1]) else None
 
 
-def read(path: str, offset: int = 0) -> bytes | None:
-    """The bytes of the member at a virtual path from `offset`; None for anything else."""
+def read(path: str) -> bytes | None:
+    """The bytes of the member at a virtual path; None for anything else."""
     found = _split(path)
     if found is None:
         return None
@@ -97,16 +103,15 @@ def read(path: str, offset: int = 0) -> bytes | None:
         if pack is None or not _has(pack, found[1]):
             return None
         try:
-            row = _connection(pack).execute("SELECT sz, data FROM sqlar WHERE name = ?", (found[1],)).fetchone()
+            row = pack.waiting.pop(found[1], None) or _connection(pack).execute(_ONE, (found[1],)).fetchone()
         except (sqlite3.Error, _Unfit, MemoryError):
             return None
-    raw = None if row is None else _inflated(*row)
-    return None if raw is None else raw[offset:]
+    return None if row is None else _inflated(*row)
 
 
 def on_disk(folder: Path) -> str:
     """What to delete so that a stage read from `folder` is not there any more: the folder, or the pack it lies in."""
-    path, below, _ = str(folder).partition(_BELOW)
+    path, below, _ = str(folder).partition(BELOW)
     return f"the file {path}{ENDING}" if below and os.path.isfile(path + ENDING) else f"the folder {folder}"
 
 
@@ -157,11 +162,11 @@ def packed(contents: Mapping[str, bytes]) -> bytes:
 
 def _split(path: str) -> tuple[str, str] | None:
     """(path of the pack, name of the member) of a virtual path; None for every other path."""
-    start, below, name = path.rpartition(_BELOW)
+    start, below, name = path.rpartition(BELOW)
     if not below:
         return None
-    parts = [part for part in name.split(os.sep) if part != "."]
-    return (start + ENDING, "/".join(parts)) if len(parts) == 2 else None
+    key, _, last = name.partition(os.sep)
+    return start + ENDING, f"{key}/{last.removeprefix(_SAME)}"
 
 
 def _has(pack: _Pack, member: str) -> bool:
@@ -197,12 +202,11 @@ def _folder(root: str) -> _Folder | None:
     return fresh
 
 
-def _places(packs: tuple[_Pack, ...]) -> dict[str, tuple[Path, ...]]:
-    found: dict[str, tuple[Path, ...]] = {}
+def _places(packs: tuple[_Pack, ...]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
     for pack in packs:
-        path = Path(pack.path)
         for key in pack.names:
-            found[key] = (*found.get(key, ()), path / key)
+            found[key] = (*found.get(key, ()), f"{pack.path}{os.sep}{key}")
     return found
 
 
@@ -226,9 +230,11 @@ def _looked_into(path: str, at: Version) -> _Pack:
     pack = _Pack(path, at, {})
     try:
         foreign = []
-        for (name,) in _connection(pack).execute("SELECT name FROM sqlar"):
+        for name, size, data in _connection(pack).execute(_EVERY):
             if isinstance(name, str) and (match := _MEMBER.fullmatch(name)):
                 pack.names.setdefault(match[1], set()).add(match[2])
+                if data is not None:
+                    pack.waiting[name] = (size, data)
             else:
                 foreign.append(str(name))
         pack.foreign = tuple(sorted(foreign))
@@ -242,7 +248,7 @@ def _connection(pack: _Pack) -> sqlite3.Connection:
     known = _connections.get(pack.path)
     if known is not None and known[0] == pack.version:
         return known[1]
-    for old in [pack.path] if known is not None else list(_connections)[: len(_connections) - _OPEN + 1]:
+    for old in [pack.path] if known is not None else list(_connections)[: max(0, len(_connections) - _OPEN + 1)]:
         _connections.pop(old)[1].close()
     uri = f"{Path(pack.path).absolute().as_uri()}?mode=ro&immutable=1"
     archive = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)

@@ -34,6 +34,7 @@ from takd.runs.layout import (
     RESULT_SCHEMA,
     RUN_ID,
     STAGE,
+    StoredStage,
     event_line,
     extra_path,
     is_key,
@@ -43,6 +44,7 @@ from takd.runs.layout import (
     remove_those_there,
     sha256,
     stage_folder,
+    stage_part,
     with_sum,
 )
 from takd.stage import StageSpec
@@ -96,7 +98,7 @@ class Store:
     def folder(self, key: str) -> Path:
         """Where a stage is read from: a finished cached one wins, then an own one, then an imported one; the own folder
         where it is not finished. In a pack that is a path only `files` can read below (see packs.py)."""
-        return next((f for f in self.places(key) if self._done_in(f, key)), self.own_folder(key))
+        return next((Path(f) for f in self.places(key) if self._done_in(f, key)), self.own_folder(key))
 
     def origin(self, key: str) -> str | None:
         """`cached`, `live` or `imported` for a finished stage, else None."""
@@ -115,11 +117,12 @@ class Store:
         now = files.version(path := str(self.folder(key) / EVENTS))
         return (path, now and now[2]), now
 
-    def places(self, key: str) -> tuple[Path, ...]:
-        """Where files of a key may lie: per cached root its folder and its packs, the own folder, the imported one."""
-        cached = [place for root in self.cached for place in (stage_folder(root, key), *packs.places(root, key))]
-        last = () if self.imported is None else (stage_folder(self.imported, key),)
-        return (*cached, self.own_folder(key), *last)
+    def places(self, key: str) -> list[str]:
+        """Where files of a key may lie: per cached root its folder and its packs, the own folder, the imported one. As
+        strings: a page asks for thousands."""
+        below = stage_part(key)
+        cached = [place for root in self.cached for place in (f"{root}{below}", *packs.places(root, key))]
+        return [*cached, *(f"{root}{below}" for root in (self.root, self.imported) if root is not None)]
 
     # What a stage is
 
@@ -143,8 +146,13 @@ class Store:
         """What the stage is, or None where no store holds a valid stage.json for the key."""
         return next((s for place in self.places(key) if (s := self._stage_in(place, key)) is not None), None)
 
-    def _stage_in(self, folder: Path, key: str) -> StageSpec | None:
-        return self.remember(f"{folder}{os.sep}{STAGE}", partial(parse_stage, key=key))
+    def _stage_in(self, folder: Path | str, key: str) -> StageSpec | None:
+        found = self._stored_stage(folder, key)
+        return None if found is None else found.spec
+
+    def _stored_stage(self, folder: Path | str, key: str) -> StoredStage | None:
+        found: StoredStage | None = self.remember(f"{folder}{os.sep}{STAGE}", partial(parse_stage, key=key))
+        return found
 
     # Results
 
@@ -159,9 +167,9 @@ class Store:
         """
         return next((r for place in self.places(key) if (r := self._done_in(place, key)) is not None), None)
 
-    def _done_in(self, folder: Path, key: str) -> dict[str, Any] | None:
+    def _done_in(self, folder: Path | str, key: str) -> dict[str, Any] | None:
         result: dict[str, Any] | None = self.remember(f"{folder}{os.sep}{RESULT}", partial(parse_result, key=key))
-        return result if result is not None and self._stage_in(folder, key) is not None else None
+        return result if result is not None and self._stored_stage(folder, key) is not None else None
 
     def commit(self, key: str, result: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
         """Finish a stage: write its files, then result.json with the SHA-256 and size of each and of the events.
@@ -204,7 +212,7 @@ class Store:
     def read_file(self, key: str, name: str) -> bytes:
         """A file of a finished stage, checked against result.json. Raises StoreError saying what to do."""
         place = self._verified(key, name)
-        raw = None if place is None else files.read_bytes_or_none(place / name)
+        raw = None if place is None else files.read_bytes_or_none(f"{place}{os.sep}{name}")
         if raw is not None:
             return raw
         if not self.is_done(key):
@@ -214,7 +222,7 @@ class Store:
             "trained again, with the same result."
         )
 
-    def _verified(self, key: str, name: str) -> Path | None:
+    def _verified(self, key: str, name: str) -> str | None:
         for place in self.places(key):
             result = self._done_in(place, key)
             row = None if result is None else result["files"].get(name)
@@ -295,7 +303,7 @@ class Store:
     def read_extra(self, key: str, name: str) -> bytes | None:
         """A file kept by write_extra, cached stores first; None when it is missing or damaged."""
         for place in self.places(key):
-            path = extra_path(place, name)
+            path = extra_path(Path(place), name)
             raw, sums = files.read_bytes_or_none(path), files.read_bytes_or_none(path.with_name(path.name + ".sha256"))
             if raw is not None and sums is not None and sums.decode("ascii", "replace").strip() == sha256(raw):
                 return raw
@@ -303,7 +311,7 @@ class Store:
 
     def has_extra(self, key: str, name: str) -> bool:
         """Whether read_extra will find something (its sum is checked only when it is read)."""
-        return any(extra_path(place, name).is_file() for place in self.places(key))
+        return any(extra_path(Path(place), name).is_file() for place in self.places(key))
 
     def write_extra(self, key: str, name: str, raw: bytes) -> None:
         """Keep bytes beside a stage (also a cached one: they go into the own root). Racing writers of equal bytes are
@@ -344,7 +352,7 @@ class Store:
         known = self._memo.get(name)
         if known is not None and known[0] == version:
             return known[1]
-        raw = files.read_bytes_or_none(Path(name))
+        raw = files.read_bytes_or_none(name)
         # What could not be read now may be read later (too many open files, a network drive): only bytes are judged.
         return None if raw is None else self._keep(name, version, parse(raw))
 
