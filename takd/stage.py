@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
-from json.encoder import encode_basestring_ascii
+from functools import cache, cached_property, lru_cache
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any
 
 from takd.methods.options import Value
@@ -114,7 +115,7 @@ class StageSpec:
         # of a part is made once.
         text = {name: _part_text(name, part) for name, part in _parts_of(self)}
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in text}
-        text |= {name: _indented(value) for name, value in own.items() if value or name not in ("peers", "view")}
+        text |= {name: _written(value, "\n ") for name, value in own.items() if value or name not in ("peers", "view")}
         lines = ",\n".join(f' "{name}": {text[name]}' for name in sorted(text))
         return f"{{\n{lines}\n}}\n".encode()
 
@@ -157,11 +158,18 @@ _JSON_KINDS = {"int": (int,), "float": (float,), "str": (str,), "float | None": 
 
 def _checked(part: Any) -> Any:
     """The same dataclass if every plain field has exactly its declared kind (1 and 1.0 must not make two keys)."""
-    for field in fields(part):
-        kinds = _JSON_KINDS.get(str(field.type))
-        if kinds and type(getattr(part, field.name)) not in kinds:
-            raise TypeError(f"{field.name} should be {field.type}, not {getattr(part, field.name)!r}")
+    values = vars(part)
+    for name, kinds, declared in _plain_fields(type(part)):  # type: ignore[arg-type]
+        if type(values[name]) not in kinds:
+            raise TypeError(f"{name} should be {declared}, not {values[name]!r}")
     return part
+
+
+@cache
+def _plain_fields(kind: Hashable) -> tuple[tuple[str, tuple[type, ...], str], ...]:
+    """(name, kinds, as declared) of the fields that are plain values: looked up once, as pages read thousands."""
+    rows = [(field.name, _JSON_KINDS.get(str(field.type)), str(field.type)) for field in fields(kind)]  # type: ignore[arg-type]
+    return tuple((name, kinds, declared) for name, kinds, declared in rows if kinds)
 
 
 def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -183,20 +191,37 @@ def _part_text(name: str, part: Any) -> str:
     for place, later in _LATER:  # left out where nothing is said, as if there were no such field
         if place == name and not value[later]:
             del value[later]
-    return _indented(value)
-
-
-def _indented(value: Any) -> str:
-    """A value as it stands in an object of canonical_json: everything one step further in."""
-    if type(value) is int:
-        return str(value)
-    if type(value) is str:
-        return encode_basestring_ascii(value)
-    if value == ():
-        return "[]"
-    return canonical_json(value).decode()[:-1].replace("\n", "\n ")
+    return _written(value, "\n ")
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string per value: sorted keys, ASCII, no NaN, a newline at the end."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+    """One byte string per value: sorted keys, ASCII, no NaN, a newline at the end. It is what json.dumps writes with an
+    indent of 1, several times as fast: there an indent means slow code, and a store reads thousands of stages."""
+    try:
+        text = _written(value, "\n")
+    except (TypeError, RecursionError):  # another kind of number or of name, or something that is no JSON
+        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _written(value: Any, line: str) -> str:
+    """JSON of plain values; `line` is the line break with its indent. Raises TypeError for anything else."""
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    if kind is int or (kind is float and math.isfinite(value)):
+        return repr(value)
+    if value is None or kind is bool:
+        return "null" if value is None else "true" if value else "false"
+    inner = line + " "
+    if kind is dict:
+        rows = [
+            f"{_text(name)}: {_text(item) if type(item := value[name]) is str else _written(item, inner)}"
+            for name in sorted(value)
+        ]
+    elif kind is list or kind is tuple:
+        rows = [_written(item, inner) for item in value]
+    else:
+        raise TypeError(f"{kind} is not a plain value")
+    left, right = "{}" if kind is dict else "[]"
+    return left + inner + ("," + inner).join(rows) + line + right if rows else left + right

@@ -9,6 +9,7 @@ is tolerated:
 - A logit moves by at most half of float16's spacing there, by chance up or down. To first order a mean over images
   moves by the sum of (derivative x error) / N, with a standard deviation of spacing / sqrt(12) per logit. SIGMAS of
   them are allowed (one in a thousand million correct results is farther off), and the second-order term on top.
+- Where the weights answer again instead, the same holds of what two machines make of one logit (see weights_check).
 - Calibration error sorts images into bins by confidence: those that rounding can carry over a bin's edge may do so.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,19 +38,27 @@ _FLOOR = 1e-6  # fp32 on another machine
 
 @dataclass(frozen=True)
 class Stored:
-    """Test answers as stored: `half` (N, classes) float16, and those of each part where several answer."""
+    """Test answers as stored: `half` (N, classes) float16, and those of each part where several answer.
+
+    Where they are not stored, the weights answer again: `again` (N, classes) float64, each logit `off` (N, 1) at most
+    from what the machine that trained the network had. Then nothing was rounded, and that takes the rounding's place.
+    """
 
     half: np.ndarray
     parts: tuple[Stored, ...] | None = None
+    again: np.ndarray | None = None
+    off: np.ndarray | None = None
 
     @cached_property
     def logits(self) -> np.ndarray:
         """As float64."""
-        return self.half.astype(np.float64)
+        return self.half.astype(np.float64) if self.again is None else self.again
 
     @cached_property
     def spacing(self) -> np.ndarray:
-        """The distance between neighbouring float16 numbers at each logit."""
+        """How far apart two logits are that may have been one: neighbouring float16 numbers, or two machines' fp32."""
+        if self.off is not None:
+            return np.broadcast_to(2 * self.off, self.half.shape)
         return np.spacing(np.abs(self.half)).astype(np.float64)
 
     @cached_property
@@ -61,7 +70,23 @@ class Stored:
     @cached_property
     def best(self) -> np.ndarray:
         """Which answers of an image may be its best (N, classes): more than one where they tie."""
+        if self.again is not None:
+            return self.again >= self.again.max(1, keepdims=True) - self.spacing
         return self.half == self.half.max(1, keepdims=True)
+
+    @cached_property
+    def heard(self) -> np.ndarray:
+        """Which answer of an image its pupils were compared with (N, classes), as float16: the first of equal ones.
+        Where the weights answered again, it may have been any of those marked."""
+        if self.again is not None:
+            return self.half >= self.half.max(1, keepdims=True) - self.rounded
+        return np.eye(self.half.shape[1], dtype=bool)[self.half.argmax(1)]
+
+    @cached_property
+    def rounded(self) -> np.ndarray:
+        """How far apart two logits are that may have been one after they were rounded to float16."""
+        width = np.spacing(np.abs(self.half)).astype(np.float64)
+        return width if self.off is None else width + self.spacing
 
     @cached_property
     def tied(self) -> np.ndarray:
@@ -75,8 +100,14 @@ class Stored:
 
     def within(self, slope: np.ndarray) -> float:
         """How far rounding may carry a mean over images whose derivative by each logit is `slope` (N, classes)."""
-        spread = math.sqrt(float(((slope * self.spacing) ** 2).sum() / 12))
-        return SIGMAS * spread / len(self.half) + self.bent + _FLOOR
+        return self._carried(slope, self.spacing) + self.bent + _FLOOR
+
+    def as_teacher(self, slope: np.ndarray) -> float:
+        """The same for what pupils were compared with: nothing where it is stored."""
+        return 0.0 if self.again is None else self._carried(slope, self.rounded) + float((self.rounded**2).mean() / 8)
+
+    def _carried(self, slope: np.ndarray, width: np.ndarray) -> float:
+        return SIGMAS * math.sqrt(float(((slope * width) ** 2).sum() / 12)) / len(self.half)
 
 
 def read_stored(raw: bytes) -> Stored:
@@ -135,25 +166,40 @@ def _ece_within(stored: Stored, hit: np.ndarray, maybe: np.ndarray) -> float:
     return inside + float(carried + maybe.sum()) / count
 
 
-def check_teachers(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], stored: Stored) -> None:
-    """Compare agreement and kl with each teacher. Its answers are those the student was compared with: float16 too."""
+def check_teachers(
+    notes: Notes,
+    store: Store,
+    stage: StageSpec,
+    result: Mapping[str, Any],
+    stored: Stored,
+    ask: Callable[[str], Stored | None],
+) -> None:
+    """Compare agreement and kl with each teacher. Its answers are those the student was compared with: float16 too.
+    `ask` has them from the weights of a teacher (by its key) whose answers are not stored, None where it cannot."""
     for key in stage.teachers:
         names = [f"{what} with {key[:8]}" for what in ("agreement", "kl")]
         told, far = ((result.get(what) or {}).get(key) for what in ("agreement", "kl"))
         try:
-            teacher = read_stored(store.read_file(key, "predictions.npz"))
+            teacher: Stored | None = read_stored(store.read_file(key, "predictions.npz"))
         except (StoreError, ValueError):
+            teacher = ask(key)
+        if teacher is None:
             notes.skip_all(names, "the test answers of its teacher are not stored here, or damaged")
             continue
         if teacher.half.shape != stored.half.shape:
             notes.differs(names[0], f"{len(stored.half)} images", f"{len(teacher.half)} images of the teacher")
             continue
-        found = agreement(torch.from_numpy(stored.logits), torch.from_numpy(teacher.logits))
-        said = stored.best[np.arange(len(stored.half)), teacher.half.argmax(1)]
-        low, high = (said & ~stored.tied).mean(), said.mean()
+        heard = teacher.half.astype(np.float64)
+        found = agreement(torch.from_numpy(stored.logits), torch.from_numpy(heard))
+        said = (stored.best & teacher.heard).any(1)
+        low, high = (said & ~stored.tied & (teacher.heard.sum(1) == 1)).mean(), said.mean()
         near = isinstance(told, float) and low - 1e-9 <= told <= high + 1e-9
         notes.same(names[0], told, found["agreement"], equal=near)
-        notes.same(names[1], far, found["kl"], within=stored.within(stored.share - teacher.share))
+        share = Stored(teacher.half).share
+        surprise = np.log(np.maximum(share, 1e-300)) - np.log(np.maximum(stored.share, 1e-300))
+        slope = share * (surprise - (share * surprise).sum(1, keepdims=True))
+        within = stored.within(stored.share - share) + teacher.as_teacher(slope)
+        notes.same(names[1], far, found["kl"], within=within)
 
 
 def _whole(counts: Any, classes: int) -> bool:

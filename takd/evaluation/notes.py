@@ -36,6 +36,10 @@ class Notes:
         for name in names:
             self.skip(name, why)
 
+    def made_up_for(self, what: str) -> None:
+        """This is not here, and everything that follows from it can be checked all the same."""
+        self._skipped.pop(what, None)
+
     def differs(self, what: str, stored: object, found: object) -> None:
         """What is stored is not what was found."""
         self._checked.pop(what, None)

@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 from takd import __version__
+from takd.runs import packs
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
 from takd.runs.layout import is_key, listed
@@ -100,12 +101,12 @@ class Check:
 
 
 def _stored(store: Store) -> list[str]:
-    """Keys of all stages that have anything but what is computed again."""
+    """Keys of all stages that have anything but what is computed again, in folders and in packs."""
     folders = [folder for root in store.roots for shard in listed(root / "stages") for folder in listed(shard)]
     kept = [
         f.name for f in folders if is_key(f.name) and any((f / name).exists() for name in ("stage.json", "result.json"))
     ]
-    return sorted(set(kept))
+    return sorted({*kept, *(key for root in store.cached for key in packs.keys(root))})
 
 
 def _versions() -> dict[str, str]:

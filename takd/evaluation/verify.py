@@ -1,15 +1,17 @@
 """Recompute every number of a stage from what is stored with it, and say what does not agree.
 
 Three sources are asked, each independent of the number it checks: the rows of the epochs, the test answers with the
-test labels, and the weights, which answer the test images again. What cannot be asked (a data set that is not prepared
-here, weights that were left out) is named and never counted as checked. Nobody can recompute how much memory a training
-took, what it ran on and when it ended: NEVER.
+test labels, and the weights, which answer the test images again. Where the test answers were left out, those of the
+weights take their place: of many small stages only the smaller of the two files is kept (runs/publish.py). What cannot
+be asked (a data set that is not prepared here, weights that were left out) is named and never counted as checked.
+Nobody can recompute how much memory a training took, what it ran on and when it ended: NEVER.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,17 @@ import numpy as np
 from takd.data.meta import DataError
 from takd.evaluation.answers_check import Stored, check_metrics, check_teachers, read_stored
 from takd.evaluation.notes import Notes
-from takd.evaluation.weights_check import check_weights, material
+from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
 from takd.methods.parts import part_names
 from takd.runs import files
 from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, sha256
-from takd.runs.loop import title
+from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.stamps import StageReport, files_of, place_of
 from takd.runs.store import Store
 from takd.stage import StageSpec, canonical_json
 from takd.training.schedules import learning_rate
 
 NEVER = ("peak_memory_mb", "memory", "env", "finished")
-WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 _MAY_BE_LEFT_OUT = (WEIGHTS, PREDICTIONS)  # of what travels with the program, to keep it small
 _ROUNDED = 6e-7  # events keep six decimals; half a unit of the last one, and a little for the binary fraction
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -73,7 +74,7 @@ def _title(store: Store, stage: StageSpec) -> str:
 def _stage(notes: Notes, store: Store, folder: Path, key: str, expected: bool) -> StageSpec | None:
     raw = files.read_bytes_or_none(folder / STAGE)
     if raw is None:
-        if expected or (folder / RESULT).exists():
+        if expected or files.version(str(folder / RESULT)) is not None:
             notes.differs(STAGE, f"the stage {key}", "missing")
         else:
             notes.skip(STAGE, "not trained yet")
@@ -232,6 +233,7 @@ def _number(value: Any) -> bool:
 
 # Test part
 
+_LEFT = "its test answers (predictions.npz) are not stored here"
 _METRICS = ("test_acc", "test_loss", "ece", "entropy", "correct_classes")
 
 
@@ -245,12 +247,13 @@ def _test_numbers(
     for what, row in listed.items():
         told = sorted(row) if isinstance(row, dict) else row
         notes.same(f"teachers of {what}", told, sorted(set(stage.teachers)))
-    stored = _answers(notes, stage, raws.get(PREDICTIONS), [*names, *taught])
     try:
         labels = material(stage.data).labels()
     except DataError as error:
         labels = None
-        notes.skip_all([*names, "logits from the weights"], _short(error))
+        notes.skip_all([*names, LOGITS], _short(error))
+    asked = None if labels is None else ask_weights(notes, store, stage, result, raws.get(WEIGHTS))
+    stored = _answers(notes, stage, raws.get(PREDICTIONS), asked, [*names, *taught])
     if labels is not None:
         _in_itself(notes, result, labels)
     if stored is not None and labels is not None:
@@ -260,14 +263,26 @@ def _test_numbers(
         notes.ties = check_metrics(notes, "", result, stored, labels, stage.data.classes)
         _parts(notes, stage, result, stored, labels)
     if stored is not None:
-        check_teachers(notes, store, stage, result, stored)
-    if labels is not None:
-        check_weights(notes, store, stage, result, stored, raws.get(WEIGHTS))
+        check_teachers(notes, store, stage, result, stored, partial(answers_of_weights, store))
+    if asked is not None:
+        check_weights(notes, stage, result, stored, asked)
 
 
-def _answers(notes: Notes, stage: StageSpec, raw: bytes | None, needing: list[str]) -> Stored | None:
+def _answers(
+    notes: Notes, stage: StageSpec, raw: bytes | None, asked: Asked | None, needing: list[str]
+) -> Stored | None:
+    """The stored test answers, or those of the weights where none are stored."""
+    if raw is None and asked is not None:
+        several = asked.answers.shape[1] > 1
+        again = asked.stored(part_names(stage)[1] if several else 0)
+        if again is None:
+            notes.differs(WEIGHTS, f"weights of {stage.network}", "answers that are no finite float16")
+            notes.skip_all(needing, "its weights give no answers")
+        elif several or not stage.peers:  # every answer of the stage: nothing is missed by what was left out
+            notes.made_up_for(PREDICTIONS)
+        return again
     if raw is None:
-        notes.skip_all(needing, "its test answers (predictions.npz) are not stored here")
+        notes.skip_all(needing, _LEFT)
         return None
     try:
         return read_stored(raw)
@@ -290,6 +305,10 @@ def _parts(notes: Notes, stage: StageSpec, result: Mapping[str, Any], stored: St
     names, main = part_names(stage)
     rows = _rows(result.get("parts"))
     notes.same("parts", [row.get("name") for row in rows], names)
+    if stored.again is not None and stored.parts is None:  # those of peers went with them
+        if names:
+            notes.skip_all(["parts in predictions.npz", *(f"{name}: test_acc" for name in names)], _LEFT)
+        return
     count = 0 if stored.parts is None else len(stored.parts)
     notes.same("parts in predictions.npz", count, len(names))
     if not names or stored.parts is None or len(rows) != len(names) or count != len(names):

@@ -21,11 +21,13 @@ from takd.data.loading import load_training
 from takd.data.meta import DataError
 from takd.data.test_part import load_test
 from takd.evaluation.answers_check import Stored
-from takd.evaluation.final import test_images
+from takd.evaluation.final import test_images, unpack_logits
 from takd.evaluation.notes import Notes
+from takd.methods.parts import part_names
 from takd.methods.table import form_of
 from takd.networks.table import NetworkError, build, is_tiny
 from takd.runs.errors import StageFailed, StoreError
+from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.store import Store
 from takd.stage import DataSpec, StageSpec
 from takd.training.checkpoints import load_weights
@@ -36,6 +38,7 @@ from takd.training.trainees import Every, Trainee, kept, trainee_for
 
 MACHINE, ON_GPU = 2e-4, 1e-2
 LOGITS = "logits from the weights"
+_LARGEST = 65_504.0  # of float16
 
 
 @dataclass(frozen=True)
@@ -72,29 +75,52 @@ def _images(data: DataSpec, device: torch.device) -> TrainingData:
     return TrainingData(Images(validation.pixels[:0], validation.labels[:0]), validation, *numbers)
 
 
-def check_weights(
-    notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], stored: Stored | None, raw: bytes | None
-) -> None:
-    """Compare the answers of the stored weights with the stored ones, and the validation accuracy with the result's."""
-    rows = [row for row in result.get("parts") or () if isinstance(row, dict)]
-    accuracies = [f"{row.get('name')}: val_acc" for row in rows]
+@dataclass(frozen=True)
+class Asked:
+    """What stored weights answer now: `answers` (N, parts, classes) to test images and `checked` to validation images,
+    whose labels are `labels`, as float64; `allowed` is what machines may differ by, of an image's largest logit."""
+
+    answers: np.ndarray
+    checked: np.ndarray
+    labels: np.ndarray
+    allowed: float
+
+    def stored(self, main: int) -> Stored | None:
+        """The answers as if they were stored; `main` is the part that counts as the stage's. None where numbers of them
+        do not fit float16, which no stored answers do."""
+        if not (np.abs(self.answers) < _LARGEST).all():
+            return None
+        each = [self._part(k) for k in range(self.answers.shape[1])]
+        return replace(each[main], parts=tuple(each)) if len(each) > 1 else each[0]
+
+    def _part(self, number: int) -> Stored:
+        logits = np.ascontiguousarray(self.answers[:, number])
+        off = self.allowed * np.maximum(1.0, np.abs(logits).max(1, keepdims=True))
+        return Stored(logits.astype(np.float16), again=logits, off=off)
+
+
+def ask_weights(
+    notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], raw: bytes | None
+) -> Asked | None:
+    """Let the stored weights answer; None, and why, where they cannot."""
+    accuracies = [f"{row.get('name')}: val_acc" for row in _part_rows(result)]
     if raw is None:
         notes.skip_all([LOGITS, *accuracies], "its weights are not stored here")
-        return
+        return None
     device = torch.device("cpu") if is_tiny(stage.network) else pick_device()
     try:
         network = stored_network(store, stage, raw).to(device)
     except ValueError as error:
         notes.differs("weights.safetensors", f"weights of {stage.network}", str(error)[:300])
-        return
+        return None
     except (StageFailed, StoreError, NetworkError, OSError) as error:
         notes.skip_all([LOGITS, *accuracies], f"its network cannot be built again here: {error}")
-        return
+        return None
     try:
         data = material(stage.data).images(device)
     except DataError as error:
         notes.skip_all([LOGITS, *accuracies], str(error)[:300])
-        return
+        return None
     images = test_images(stage.data, data, device)
     exact = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -107,8 +133,24 @@ def check_weights(
     labels = data.validation.labels.cpu().numpy()
     if answers.ndim == 2:
         answers, checked = answers[:, None], checked[:, None]
+    return Asked(answers, checked, labels, allowed)
+
+
+def _part_rows(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in result.get("parts") or () if isinstance(row, dict)]
+
+
+def check_weights(
+    notes: Notes, stage: StageSpec, result: Mapping[str, Any], stored: Stored | None, asked: Asked
+) -> None:
+    """Compare the answers of the stored weights with the stored ones, and the validation accuracy with the result's."""
+    rows = _part_rows(result)
+    accuracies = [f"{row.get('name')}: val_acc" for row in rows]
+    answers, checked, labels, allowed = asked.answers, asked.checked, asked.labels, asked.allowed
     if stored is None:
-        notes.skip(LOGITS, "its test answers (predictions.npz) are not stored here")
+        notes.skip(LOGITS, "its test answers (predictions.npz) cannot be read")
+    elif stored.again is not None:  # the metrics are theirs
+        notes.weights = True
     else:
         several = stored.parts is not None and len(stored.parts) == answers.shape[1]
         each = stored.parts if several and stored.parts is not None else (stored,)
@@ -121,6 +163,33 @@ def check_weights(
         notes.skip_all(accuracies[1:], "the weights of peers are not stored")
     else:
         _own_validation(notes, stage, result, checked[:, 0], labels, allowed)
+
+
+@lru_cache(maxsize=64)
+def _asked_teacher(store: Store, key: str, sha: str) -> Stored | None:
+    stage, result = store.stage(key), store.result(key)
+    if stage is None or result is None:
+        return None
+    asked = ask_weights(Notes(), store, stage, result, store.read_file(key, WEIGHTS))
+    return None if asked is None else asked.stored(part_names(stage)[1] if asked.answers.shape[1] > 1 else 0)
+
+
+def answers_of_weights(store: Store, key: str) -> Stored | None:
+    """The test answers of a finished stage whose weights are stored, asked now (and remembered: many pupils share a
+    teacher); None where they cannot be asked."""
+    listed = (store.result(key) or {}).get("files", {}).get(WEIGHTS, {})
+    try:
+        return _asked_teacher(store, key, str(listed.get("sha256")))
+    except StoreError:
+        return None
+
+
+def teacher_answers(store: Store, key: str) -> torch.Tensor:
+    """What a pupil's answers are compared with: the test logits (N, classes) of a teacher as stored, as float32, else
+    those its weights give now, rounded alike. Raises StoreError where the teacher has neither, ValueError on damage."""
+    if not store.has_file(key, PREDICTIONS) and (found := answers_of_weights(store, key)) is not None:
+        return torch.from_numpy(found.half.astype(np.float32))
+    return unpack_logits(store.read_file(key, PREDICTIONS))
 
 
 def stored_network(store: Store, stage: StageSpec, raw: bytes) -> nn.Module:

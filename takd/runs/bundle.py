@@ -145,11 +145,11 @@ def _stage_files(store: Store, run: RunInfo) -> Iterator[tuple[str, str, int]]:
     for key in run.keys:
         folder = seen.folder(key)
         for name in (*REQUIRED, *OPTIONAL):
-            try:
-                yield key, name, (folder / name).stat().st_size
-            except OSError as error:
-                if name in REQUIRED:
-                    raise BundleError(_damaged(run.id, f"{name} of stage {key}")) from error
+            size = files.size_or_none(folder / name)
+            if size is not None:
+                yield key, name, size
+            elif name in REQUIRED:
+                raise BundleError(_damaged(run.id, f"{name} of stage {key}"))
 
 
 def _add(archive: zipfile.ZipFile, name: str, raw: bytes) -> None:

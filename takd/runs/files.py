@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from takd.runs import packs
+
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _APPEND_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _TAIL = 65_536  # a torn line is looked for in the last 64 kB
@@ -153,8 +155,11 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_bytes_or_none(path: Path, offset: int = 0) -> bytes | None:
-    """The bytes of a regular file from `offset`; None for anything else (missing, link, folder, pipe, not ours)."""
+def read_bytes_or_none(path: Path | str, offset: int = 0) -> bytes | None:
+    """The bytes of a regular file, or of a member of a pack, from `offset`; None for anything else (missing, link,
+    folder, pipe, not ours)."""
+    if packs.BELOW in (name := str(path)) and (member := packs.read(name)) is not None:
+        return member[offset:]
     try:
         descriptor = os.open(path, _READ_FLAGS)
     except (OSError, ValueError):
@@ -166,6 +171,27 @@ def read_bytes_or_none(path: Path, offset: int = 0) -> bytes | None:
             file.seek(offset)
             return file.read()
     except OSError:
+        return None
+
+
+def version(path: str) -> tuple[int, int, int] | None:
+    """What changes when a file, or the pack it is a member of, does; None when it is not there."""
+    if packs.BELOW in path and (found := packs.version(path)) is not None:
+        return found
+    try:
+        now = os.stat(path, follow_symlinks=False)
+    except (OSError, ValueError):
+        return None
+    return now.st_mtime_ns, now.st_size, now.st_ino
+
+
+def size_or_none(path: Path) -> int | None:
+    """Bytes of a file or of a member of a pack; None when it is not there."""
+    if (member := packs.read(str(path))) is not None:
+        return len(member)
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
         return None
 
 
@@ -204,7 +230,7 @@ def read_json_or_none(path: Path) -> dict[str, Any] | None:
 def parse_object(raw: bytes) -> dict[str, Any] | None:
     """A JSON object of finite numbers, or None; never raises."""
     try:
-        value = json.loads(raw, parse_constant=_refuse)
+        value = _OBJECTS.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
         return value if isinstance(value, dict) and all_finite(value) else None
     except (ValueError, RecursionError):
         return None
@@ -214,13 +240,22 @@ def _refuse(text: str) -> Any:
     raise ValueError(f"{text} is not a number")
 
 
+_OBJECTS = json.JSONDecoder(parse_constant=_refuse)  # made once: json.loads makes one for every call
+
+
 def all_finite(value: Any) -> bool:
-    """Whether no number inside is infinite or NaN (`1e400` parses as infinity)."""
-    if isinstance(value, float):
+    """Whether no number inside a parsed JSON value is infinite or NaN (`1e400` parses as infinity)."""
+    kind = type(value)
+    if kind is float:
         return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(all_finite(item) for item in value.values())
-    return all(all_finite(item) for item in value) if isinstance(value, list) else True
+    for item in value.values() if kind is dict else value if kind is list else ():
+        inner = type(item)
+        if inner is float:  # here, not one call deeper: a page reads thousands of results
+            if not math.isfinite(item):
+                return False
+        elif (inner is dict or inner is list) and not all_finite(item):
+            return False
+    return True
 
 
 def remove_leftovers(folder: Path, keep: str) -> None:

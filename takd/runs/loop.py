@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from takd.answers import answers_file, answers_suffice
 from takd.batching import take_together
+from takd.methods.table import form_of
 from takd.runs import files
 from takd.runs.causes import named
 from takd.runs.errors import StageFailed, StageStopped
@@ -75,11 +76,13 @@ def needed(store: Store, stages: Mapping[str, StageSpec]) -> set[str]:
 
 def can_teach(store: Store, key: str, pupil: StageSpec) -> bool:
     """Whether a stage is finished and has, unharmed, what this pupil reads: its test logits, and its weights or, where
-    they suffice, its answers on the training images (a large cached teacher comes without weights)."""
-    if not store.has_file(key, PREDICTIONS):
-        return False
+    they suffice, its answers on the training images (a large cached teacher comes without weights). Weights alone give
+    its test logits again, but for heads, which are asked with the network they sit on."""
+    stage = store.stage(key)
+    if store.has_file(key, WEIGHTS):
+        return store.has_file(key, PREDICTIONS) or (stage is not None and form_of(stage.loss) != "heads")
     answers = answers_suffice(pupil) and store.has_extra(key, answers_file(pupil.data))
-    return answers or store.has_file(key, WEIGHTS)
+    return answers and store.has_file(key, PREDICTIONS)
 
 
 def complete(store: Store, key: str) -> bool:

@@ -1,73 +1,133 @@
-"""Copy a finished run into a store that travels with the program: results and events of every stage and, where pupils
-take long to train, what they need of their teachers: small weights, or a large teacher's answers."""
+"""Copy a finished run into a store that travels with the program: what is shown and checked, and what pupils need.
+
+What of a stage goes along, beside stage.json, events.jsonl and result.json:
+
+| | trains in under LEAST_SECONDS | takes longer |
+|---|---|---|
+| where | the run's pack, `packs/<run id>.sqlar` | a folder |
+| predictions.npz | if it is the smaller (or equal) of the two, if the weights | always |
+| | alone do not answer for the stage, and always with `answers` | |
+| weights.safetensors | if predictions.npz does not go along | up to MOST_WEIGHT_BYTES, if a stage of the run |
+| | | was taught by it, and always with `weights` |
+
+One of the two is enough to recompute every number that follows from test answers: weights answer the test images again.
+Pages that look at single images read stored answers only, which is what `answers` is for. A pupil that needs a packed
+teacher without weights has it again in moments. Answers on training images (`extra/`) never go along: they follow from
+the weights.
+"""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from takd.runs import files
-from takd.runs.errors import RunError
+from takd.methods.table import form_of
+from takd.runs import files, packs
+from takd.runs.errors import RunError, StoreError
+from takd.runs.layout import EVENTS, RESULT, STAGE
+from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.states import plan_keys, run_folder, run_info
 from takd.runs.store import Store, stage_folder
+from takd.stage import StageSpec
 
 MOST_WEIGHT_BYTES = 1_000_000
-LEAST_SECONDS = 10.0  # a stage that trains faster than this is trained again rather than shipped with its weights
-_ALWAYS = ("stage.json", "events.jsonl")
+LEAST_SECONDS = 10.0  # a stage that trains faster than this is packed, and trained again where its weights are needed
+_ALONE = ("network", "sub-models")  # forms whose own weights give every answer of a stage without peers
 
 
-def publish(store: Store, run_id: str, destination: Path) -> int:
+def publish(
+    store: Store, run_id: str, destination: Path, *, pack: bool = True, answers: bool = False, weights: bool = False
+) -> int:
     """Copy a run and its stages to `destination`; returns the number of stages copied anew.
 
-    Stages that train in under LEAST_SECONDS come without weights and predictions: their numbers are all a page shows,
-    and a pupil that needs such a teacher has it again in moments. result.json is written last, as everywhere. Raises
-    RunError when the run is not finished.
+    What goes along is in the table above. With `pack` false the stages that would be packed get folders with the same
+    files. A stage that is finished in `destination`, in a folder or in any pack, is left as it is, so publishing again
+    changes nothing. The pack, then folders (result.json last, as everywhere), then the run's own files are written,
+    each at once or not at all. Raises RunError when the run is not finished or a file of it is missing or damaged;
+    nothing is written then, unless the disk is full (OSError).
     """
     run = run_info(store, run_id)
     if run.state != "done":
         raise RunError(f"Run {run_id} is {run.state}; only finished runs can be published.")
     source = run_folder(store, run_id)
-    copied = sum(_copy_stage(store, key, destination) for key in plan_keys(store, source))
-    target = destination / "runs" / run_id
+    there = Store(store.root, [destination])
+    keys = [key for key in plan_keys(store, source) if there.origin(key) != "cached"]
+    stages = {key: stage for key in plan_keys(store, source) if (stage := store.stage(key)) is not None}
+    teachers = {teacher for stage in stages.values() for teacher in stage.teachers}
+    copied: dict[str, dict[str, bytes]] = {}
+    small: set[str] = set()
+    for key in keys:
+        result = store.result(key)
+        if result is None or key not in stages:
+            raise RunError(f"Stage {key} of run {run_id} is missing or damaged here; start the same question again.")
+        if result.get("seconds", 0.0) < LEAST_SECONDS:
+            small.add(key)
+            names = _of_a_small_one(stages[key], result["files"], answers)
+        else:
+            light = result["files"].get(WEIGHTS, {}).get("bytes", 0) <= MOST_WEIGHT_BYTES
+            names = [PREDICTIONS, *([WEIGHTS] if light and (weights or key in teachers) else [])]
+        copied[key] = _contents(store, key, names)
+    if pack and small:
+        _write_pack(destination / packs.PACKS / f"{run_id}{packs.ENDING}", {key: copied.pop(key) for key in small})
+    for key, contents in copied.items():
+        target = stage_folder(destination, key)
+        target.mkdir(parents=True, exist_ok=True)
+        files.write_together({target / name: raw for name, raw in contents.items()})
+    _write_run(source, destination / "runs" / run_id)
+    return len(keys)
+
+
+def _of_a_small_one(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
+    """Which of the two large files of a quick stage goes along."""
+    sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
+    if answers or stage.peers or form_of(stage.loss) not in _ALONE:
+        return [PREDICTIONS]
+    return [min(sizes, key=sizes.__getitem__, default=PREDICTIONS)]  # the first of equal ones
+
+
+def _contents(store: Store, key: str, names: Iterable[str]) -> dict[str, bytes]:
+    """The bytes of a stage's files, checked against its result, which comes last."""
+    folder = store.folder(key)
+    try:
+        raws = {name: store.read_file(key, name) for name in (EVENTS, *names)}
+    except StoreError as error:
+        raise RunError(f"This run cannot be published: {error}") from error
+    stage, result = (files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT))
+    if stage is None or result is None:
+        raise RunError(f"Stage {key} changed while it was read; publish the run again.")
+    return {STAGE: stage, **raws, RESULT: result}
+
+
+def _write_pack(path: Path, stages: dict[str, dict[str, bytes]]) -> None:
+    """Replace the run's pack by one that has these stages too; what was damaged in it is left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = {f"{key}/{name}": raw for key, contents in stages.items() for name, raw in contents.items()}
+    kept = {name: raw for name, raw in packs.members(path).items() if name.partition("/")[0] not in stages}
+    files.write_atomic(path, packs.packed(kept | fresh))
+
+
+def _write_run(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("plan.json", "status.json", "experiment.json"):
-        files.write_atomic(target / name, (source / name).read_bytes())
-    return copied
-
-
-def _copy_stage(store: Store, key: str, destination: Path) -> bool:
-    source, target = store.folder(key), stage_folder(destination, key)
-    if (target / "result.json").exists():
-        return False
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _ALWAYS:
-        files.write_atomic(target / name, (source / name).read_bytes())
-    result = store.result(key) or {}
-    if result.get("seconds", 0.0) >= LEAST_SECONDS:
-        _copy_what_pupils_need(source, target)
-    files.write_atomic(target / "result.json", (source / "result.json").read_bytes())
-    return True
-
-
-def _copy_what_pupils_need(source: Path, target: Path) -> None:
-    weights, answers = source / "weights.safetensors", source / "extra"
-    files.write_atomic(target / "predictions.npz", (source / "predictions.npz").read_bytes())
-    if weights.exists() and weights.stat().st_size <= MOST_WEIGHT_BYTES:
-        files.write_atomic(target / weights.name, weights.read_bytes())
-    elif answers.is_dir():
-        shutil.copytree(answers, target / "extra", dirs_exist_ok=True)
+        raw = (source / name).read_bytes()
+        if files.read_bytes_or_none(target / name) != raw:
+            files.write_atomic(target / name, raw)
 
 
 def main() -> None:
-    """`python -m takd.runs.publish STORE RUN [RUN ...] --to cached_runs`"""
+    """`python -m takd.runs.publish STORE RUN [RUN ...] --to cached_runs [--folders] [--answers] [--weights]`"""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("store", type=Path)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--to", type=Path, required=True)
-    arguments = parser.parse_args()
-    for run_id in arguments.runs:
-        print(run_id, publish(Store(arguments.store), run_id, arguments.to), "stages copied")
+    parser.add_argument("--folders", action="store_true", help="a folder for every stage, no pack")
+    parser.add_argument("--answers", action="store_true", help="keep the test answers of packed stages too")
+    parser.add_argument("--weights", action="store_true", help="keep the small weights of all stages that take long")
+    asked = parser.parse_args()
+    for run_id in asked.runs:
+        options = {"pack": not asked.folders, "answers": asked.answers, "weights": asked.weights}
+        print(run_id, publish(Store(asked.store), run_id, asked.to, **options), "stages copied")
 
 
 if __name__ == "__main__":

@@ -166,6 +166,6 @@ def place_of(store: Store, key: str) -> Path:
     """Where a stage is read from; where no store has it finished, the first place that has a result at all."""
     if store.is_done(key):
         return store.folder(key)
-    own = store.own_folder(key)
-    places = [root / "stages" / key[:2] / key for root in (*store.cached, *store.roots)]
-    return next((place for place in places if (place / RESULT).exists()), own)
+    places = (Path(place) for place in store.places(key))
+    there = (place for place in places if files.version(str(place / RESULT)) is not None)
+    return next(there, store.own_folder(key))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from takd.runs import files
+from takd.runs import files, packs
+from takd.runs.broken import broken
 from takd.runs.errors import StoreError
 from takd.runs.layout import (
     ATTEMPTS,
@@ -34,17 +34,17 @@ from takd.runs.layout import (
     RESULT_SCHEMA,
     RUN_ID,
     STAGE,
+    StoredStage,
     event_line,
     extra_path,
     is_key,
-    listed,
     one_line,
-    only_extras,
     parse_result,
     parse_stage,
     remove_those_there,
     sha256,
     stage_folder,
+    stage_part,
     with_sum,
 )
 from takd.stage import StageSpec
@@ -97,29 +97,32 @@ class Store:
 
     def folder(self, key: str) -> Path:
         """Where a stage is read from: a finished cached one wins, then an own one, then an imported one; the own folder
-        where it is not finished."""
-        return next((f for f in self._places(key) if self._done_in(f, key)), self.own_folder(key))
+        where it is not finished. In a pack that is a path only `files` can read below (see packs.py)."""
+        return next((Path(f) for f in self.places(key) if self._done_in(f, key)), self.own_folder(key))
 
     def origin(self, key: str) -> str | None:
         """`cached`, `live` or `imported` for a finished stage, else None."""
-        words = (*["cached"] * len(self.cached), "live", "imported")
-        found = (word for place, word in zip(self._places(key), words, strict=False) if self._done_in(place, key))
-        return next(found, None)
+        places = self.places(key)
+        last = ("live",) if self.imported is None else ("live", "imported")
+        words = (*["cached"] * (len(places) - len(last)), *last)
+        return next((word for place, word in zip(places, words, strict=True) if self._done_in(place, key)), None)
 
     def version(self, key: str) -> object:
         """Where a finished stage's result is read from and what changes when it does; None while it is not finished."""
-        done = (f"{place}{os.sep}{RESULT}" for place in self._places(key) if self._done_in(place, key))
-        return next(((path, _version(path)) for path in done), None)
+        done = (f"{place}{os.sep}{RESULT}" for place in self.places(key) if self._done_in(place, key))
+        return next(((path, files.version(path)) for path in done), None)
 
     def events_id(self, key: str) -> tuple[object, object]:
         """(where the rows of a stage's epochs are read from, what changes when they do)."""
-        now = _version(path := str(self.folder(key) / EVENTS))
+        now = files.version(path := str(self.folder(key) / EVENTS))
         return (path, now and now[2]), now
 
-    def _places(self, key: str) -> tuple[Path, ...]:
-        """Cached folders of a key, then the own one, then the imported one."""
-        last = () if self.imported is None else (stage_folder(self.imported, key),)
-        return (*[stage_folder(root, key) for root in self.cached], self.own_folder(key), *last)
+    def places(self, key: str) -> list[str]:
+        """Where files of a key may lie: per cached root its folder and its packs, the own folder, the imported one. As
+        strings: a page asks for thousands."""
+        below = stage_part(key)
+        cached = [place for root in self.cached for place in (f"{root}{below}", *packs.places(root, key))]
+        return [*cached, *(f"{root}{below}" for root in (self.root, self.imported) if root is not None)]
 
     # What a stage is
 
@@ -141,10 +144,15 @@ class Store:
 
     def stage(self, key: str) -> StageSpec | None:
         """What the stage is, or None where no store holds a valid stage.json for the key."""
-        return next((s for place in self._places(key) if (s := self._stage_in(place, key)) is not None), None)
+        return next((s for place in self.places(key) if (s := self._stage_in(place, key)) is not None), None)
 
-    def _stage_in(self, folder: Path, key: str) -> StageSpec | None:
-        return self.remember(f"{folder}{os.sep}{STAGE}", partial(parse_stage, key=key))
+    def _stage_in(self, folder: Path | str, key: str) -> StageSpec | None:
+        found = self._stored_stage(folder, key)
+        return None if found is None else found.spec
+
+    def _stored_stage(self, folder: Path | str, key: str) -> StoredStage | None:
+        found: StoredStage | None = self.remember(f"{folder}{os.sep}{STAGE}", partial(parse_stage, key=key))
+        return found
 
     # Results
 
@@ -157,11 +165,11 @@ class Store:
 
         The dictionary is shared with other callers: read it, do not change it.
         """
-        return next((r for place in self._places(key) if (r := self._done_in(place, key)) is not None), None)
+        return next((r for place in self.places(key) if (r := self._done_in(place, key)) is not None), None)
 
-    def _done_in(self, folder: Path, key: str) -> dict[str, Any] | None:
+    def _done_in(self, folder: Path | str, key: str) -> dict[str, Any] | None:
         result: dict[str, Any] | None = self.remember(f"{folder}{os.sep}{RESULT}", partial(parse_result, key=key))
-        return result if result is not None and self._stage_in(folder, key) is not None else None
+        return result if result is not None and self._stored_stage(folder, key) is not None else None
 
     def commit(self, key: str, result: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
         """Finish a stage: write its files, then result.json with the SHA-256 and size of each and of the events.
@@ -193,7 +201,7 @@ class Store:
         folders = [self.own_folder(key) for key in finished]
         files.write_together(wanted, [folder / name for folder in folders for name in (STAGE, EVENTS)])
         for path, value in known.items():
-            self._keep(str(path), _version(str(path)), value)
+            self._keep(str(path), files.version(str(path)), value)
         for folder in folders:
             remove_those_there(folder, {CHECKPOINT, CHECKPOINT_SUM, PROGRESS, FAILED, ATTEMPTS})
 
@@ -204,7 +212,7 @@ class Store:
     def read_file(self, key: str, name: str) -> bytes:
         """A file of a finished stage, checked against result.json. Raises StoreError saying what to do."""
         place = self._verified(key, name)
-        raw = None if place is None else files.read_bytes_or_none(place / name)
+        raw = None if place is None else files.read_bytes_or_none(f"{place}{os.sep}{name}")
         if raw is not None:
             return raw
         if not self.is_done(key):
@@ -214,8 +222,8 @@ class Store:
             "trained again, with the same result."
         )
 
-    def _verified(self, key: str, name: str) -> Path | None:
-        for place in self._places(key):
+    def _verified(self, key: str, name: str) -> str | None:
+        for place in self.places(key):
             result = self._done_in(place, key)
             row = None if result is None else result["files"].get(name)
             if row is not None and self.remember(f"{place}{os.sep}{name}", sha256) == row["sha256"]:
@@ -294,8 +302,8 @@ class Store:
 
     def read_extra(self, key: str, name: str) -> bytes | None:
         """A file kept by write_extra, cached stores first; None when it is missing or damaged."""
-        for place in self._places(key):
-            path = extra_path(place, name)
+        for place in self.places(key):
+            path = extra_path(Path(place), name)
             raw, sums = files.read_bytes_or_none(path), files.read_bytes_or_none(path.with_name(path.name + ".sha256"))
             if raw is not None and sums is not None and sums.decode("ascii", "replace").strip() == sha256(raw):
                 return raw
@@ -303,7 +311,7 @@ class Store:
 
     def has_extra(self, key: str, name: str) -> bool:
         """Whether read_extra will find something (its sum is checked only when it is read)."""
-        return any(extra_path(place, name).is_file() for place in self._places(key))
+        return any(extra_path(Path(place), name).is_file() for place in self.places(key))
 
     def write_extra(self, key: str, name: str, raw: bytes) -> None:
         """Keep bytes beside a stage (also a cached one: they go into the own root). Racing writers of equal bytes are
@@ -333,42 +341,18 @@ class Store:
         """(folder name, reason) of everything under stages/ and runs/ of `root` (default: the own one) that this
         version cannot use. Never raises."""
         base = self.root if root is None else Path(root)
-        found: list[tuple[str, str]] = []
-        for shard in listed(base / "stages"):
-            inside = listed(shard)
-            if not re.fullmatch(r"[0-9a-f]{2}", shard.name) or not shard.is_dir():
-                found.append((shard.name, "not a folder of stages"))
-                continue
-            found += [(path.name, why) for path in inside if (why := self._why_broken(path))]
-        for path in listed(base / "runs"):
-            if not path.is_dir() or not RUN_ID.fullmatch(path.name):
-                found.append((path.name, "not a run"))
-            elif files.read_json_or_none(path / "experiment.json") is None:
-                found.append((path.name, "experiment.json is missing or cannot be read; delete the folder"))
-        return found
-
-    def _why_broken(self, folder: Path) -> str | None:
-        key = folder.name
-        if not is_key(key) or folder.parent.name != key[:2] or not folder.is_dir():
-            return "not a stage"
-        if not os.path.lexists(folder / STAGE) and only_extras(folder):
-            return None
-        if self._stage_in(folder, key) is None:
-            return "stage.json is missing, damaged or belongs to another stage; delete the folder or train it again"
-        if os.path.lexists(folder / RESULT) and self._done_in(folder, key) is None:
-            return "result.json is damaged, so the stage counts as not trained; train it again"
-        return None
+        return broken(base, self._stage_in, self._done_in, packed=base in self.cached)
 
     def remember(self, path: Path | str, parse: Callable[[bytes], Any]) -> Any:
         """parse(bytes of path), computed once per version of the file; None when the file is not there."""
         name = str(path)
-        version = _version(name)
+        version = files.version(name)
         if version is None:
             return None
         known = self._memo.get(name)
         if known is not None and known[0] == version:
             return known[1]
-        raw = files.read_bytes_or_none(Path(name))
+        raw = files.read_bytes_or_none(name)
         # What could not be read now may be read later (too many open files, a network drive): only bytes are judged.
         return None if raw is None else self._keep(name, version, parse(raw))
 
@@ -380,15 +364,6 @@ class Store:
                         del self._memo[old]
                 self._memo[name] = (version, value)
         return value
-
-
-def _version(name: str) -> tuple[int, int, int] | None:
-    """What changes when a file does; None when it is not there."""
-    try:
-        now = os.stat(name, follow_symlinks=False)
-    except (OSError, ValueError):
-        return None
-    return now.st_mtime_ns, now.st_size, now.st_ino
 
 
 def open_store(root: Path | str | None = None) -> Store:

@@ -14,7 +14,8 @@ from torch import nn
 from takd.answers import looks_inside
 from takd.data.meta import DataError
 from takd.evaluation import selection
-from takd.evaluation.final import evaluate, unpack_logits
+from takd.evaluation.final import evaluate
+from takd.evaluation.weights_check import teacher_answers
 from takd.methods.table import form_of
 from takd.networks.table import NetworkError, family_of
 from takd.runs.errors import StageFailed, StoreError
@@ -353,7 +354,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
     selected = {}
     if stage.recipe.selection:
         selected = {"selected_on_test": selection.take_best(store, stage, job.network, job.progress)}
-    teachers = {key: unpack_logits(store.read_file(key, "predictions.npz")) for key in stage.teachers}
+    teachers = {key: teacher_answers(store, key) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, teachers)
     if stage.recipe.until:
         store.write_extra(stage.key, _GOES_ON, checkpoint_bytes(job.network, job.progress))

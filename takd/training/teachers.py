@@ -17,6 +17,7 @@ from takd.methods.losses.answers import Answers
 from takd.methods.table import form_of
 from takd.networks.staged import Staged
 from takd.networks.table import build, stage_shapes
+from takd.runs import packs
 from takd.runs.errors import StageFailed
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -232,8 +233,8 @@ def _fill(network: nn.Module, store: Store, key: str, name: str) -> None:
     except ValueError as error:
         raise StageFailed(
             "bad-parent",
-            f"The weights of teacher {name} are unusable: {error}. Delete the folder {store.folder(key)}, then resume: "
-            "the teacher is trained again.",
+            f"The weights of teacher {name} are unusable: {error}. Delete {packs.on_disk(store.folder(key))}, then "
+            "resume: the teacher is trained again.",
         ) from error
 
 

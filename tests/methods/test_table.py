@@ -157,8 +157,8 @@ def test_defaults_are_part_of_what_a_key_means() -> None:
         "kd": {"reduction": "batchmean", "protocol": "ours"},
         "takd": {"reduction": "batchmean", "protocol": "ours"},
         "dgkd": {
-            "sum": "mean", "gate": "none", "p": 0.75, "protect": False, "empty": "one", "reduction": "batchmean",
-            "protocol": "ours",
+            "sum": "mean", "gate": "none", "p": 0.75, "protect": False, "empty": "one", "assistants": "taught",
+            "reduction": "batchmean", "protocol": "ours",
         },
         "dih": {"sum": "mean", "pooling": "flatten"},
         "kd-long": {"measure": "trainings", "spends": "assistants", "reduction": "batchmean"},

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import shutil
+import zipfile
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from takd.runs.locks import import_lock
 from takd.runs.loop import needed
 from takd.runs.memory import SPARED
 from takd.runs.people import Person
+from takd.runs.publish import publish
 from takd.runs.stamps import stamp_path
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store
@@ -247,6 +249,18 @@ def test_a_run_that_is_not_finished_or_damaged_makes_no_bundle(source: Store) ->
     (source.root / "runs" / RUN / "status.json").write_text('{"schema": 1, "state": "cancelled"}')
     with pytest.raises(BundleError, match="is cancelled; only a finished run"):
         bundle_of(source)
+
+
+def test_a_run_in_a_pack_makes_a_bundle(source: Store, store: Store, tmp_path: Path) -> None:
+    publish(source, RUN, tmp_path / "cached")
+    packed_run = Store(tmp_path / "own", [tmp_path / "cached"])
+    assert run_info(packed_run, RUN).origin == "cached" and contents(packed_run, RUN).stages == 3
+    raw = bundle_of(packed_run)
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        large = [name for name in archive.namelist() if name.endswith(("weights.safetensors", "predictions.npz"))]
+    assert len(large) == 3, "of each stage what the pack has"
+    bring(store, raw)
+    assert run_info(store, RUN).state == "done"
 
 
 def test_a_status_of_an_earlier_import_breaks_no_list(source: Store, store: Store) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from takd.runs.layout import parse_result, with_sum
+import json
+
+import numpy as np
+import pytest
+
+from takd.runs.files import parse_object
+from takd.runs.layout import is_sum_of_the_rest, parse_result, with_sum
 from takd.stage import canonical_json
 
 KEY = "ab" * 16
@@ -30,3 +36,42 @@ def test_every_flipped_bit_is_noticed_or_changes_no_value() -> None:
 
 def test_results_of_earlier_versions_have_none() -> None:
     assert parse_result(canonical_json(VALUE), KEY) == VALUE
+
+
+def test_the_sum_is_found_in_the_bytes_wherever_its_line_stands() -> None:
+    """The short way and the long one agree: on results as they are written, and on every single changed byte of one."""
+    results = [{"aa": 1, "test_acc": 0.5}, {"aa": [1, {"sum": "x"}], "zz": "\n"}, {"zz": {}}]
+    for result in results:
+        raw = with_sum(result)
+        assert is_sum_of_the_rest(json.loads(raw)["sum"], raw)
+    raw = with_sum(results[0])
+    said = json.loads(raw)["sum"]
+    for place in range(len(raw)):
+        changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+        assert not is_sum_of_the_rest(said, changed), place
+    hidden = raw.replace(f'"{said}"'.encode(), f'"{said}", "test_acc": 0.9'.encode())
+    assert json.loads(hidden)["test_acc"] == 0.5 and not is_sum_of_the_rest(said, hidden)
+    assert not is_sum_of_the_rest(None, raw) and not is_sum_of_the_rest("x" * 64, raw)
+
+
+VALUES = [
+    {}, [], (), {"a": {}}, {"b": [], "a": [[]]}, (1, [()]), {"é\ud800\n": "\u2028"}, {"x": None, "y": True, "z": False},
+    1e300, -0.0, 0.1 + 0.2, 10**30, np.float64(0.1), {2: 1, 1: 2}, {"a": np.float64(3)}, "text", None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+def test_canonical_json_is_what_json_writes(value: object) -> None:
+    assert canonical_json(value) == (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": {"b": -float("inf")}}])
+def test_canonical_json_refuses_what_is_not_finite(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(value)
+
+
+@pytest.mark.parametrize("text", ["1e400", "[1, [2, -1e400]]", '{"a": [{"b": 1e999}]}'])
+def test_numbers_that_parse_as_infinity_are_refused(text: str) -> None:
+    assert parse_object(b'{"x": ' + text.encode() + b"}") is None
+    assert parse_object(b'{"x": ' + text.replace("e400", "e40").replace("e999", "e99").encode() + b"}") is not None
