@@ -24,6 +24,7 @@ RANKS = {
     **dict.fromkeys(
         (
             "takd.cli_bundle",
+            "takd.cli_claims",
             "takd.cli_library",
             "takd.cli_queue",
             "takd.cli_tables",
