@@ -132,6 +132,20 @@ def _in_order(
         yield Entry(name, best, value, round(adds[best], 1), tuple(claims))
 
 
+def answers_read(datasets: Mapping[str, Dataset]) -> frozenset[str]:
+    """Stages whose answers to single test images a claim reads: the student and its predecessor."""
+    found: set[str] = set()
+    for claim in CLAIMS.values():
+        for trial in claim.trials:
+            setting = SETTINGS[trial.setting]
+            dataset = datasets[setting.spec.dataset]
+            for line in trial.measure(setting).lines():
+                if line.value == "shared_errors" and dataset.fingerprint is not None:
+                    plan = build_plan(replace(setting.spec, **dict(line.changes)), dataset, (line.arm,))  # type: ignore[arg-type]
+                    found.update(key for chain in plan.chains for key in chain.keys[-2:])
+    return frozenset(found)
+
+
 def write(entries: Iterable[Entry]) -> bytes:
     """The list as the repository keeps it: one entry a line, most value per second first."""
     rows = [

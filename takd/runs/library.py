@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from takd.claims.library import FILE, Entry, read, wanted
+from takd.claims.library import FILE, Entry, answers_read, read, wanted
 from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.plan import Plan
@@ -167,6 +167,7 @@ def publish_all(
 ) -> int:
     """Copy every finished run of the list to a library (cached_runs/); the number of trainings copied. What is there
     already stays as it is, so the results of several machines go together in any order."""
+    shown = answers_read(datasets)
     copied = 0
     done: dict[ExperimentSpec, str] = {}
     for run in reversed(list_runs(store, limit=10_000)):  # oldest first
@@ -179,7 +180,7 @@ def publish_all(
         run_id = done.get(entry.spec)
         if run_id is None:
             continue
-        more = publish(store, run_id, destination)
+        more = publish(store, run_id, destination, answers=shown, lean=True)
         say(f"{entry.name}: {more} trainings copied (run {run_id}).")
         copied += more
     return copied

@@ -5,7 +5,7 @@ What of a stage goes along, beside stage.json, events.jsonl and result.json:
 | | trains in under LEAST_SECONDS | takes longer |
 |---|---|---|
 | where | the run's pack, `packs/<run id>.sqlar` | a folder |
-| predictions.npz | if it is the smaller (or equal) of the two, if the weights | always |
+| predictions.npz | if it is the smaller (or equal) of the two, if the weights | always; with `lean` as on the left |
 | | alone do not answer for the stage, and always with `answers` | |
 | weights.safetensors | if predictions.npz does not go along | up to MOST_WEIGHT_BYTES, if a stage of the run |
 | | | was taught by it, and always with `weights` |
@@ -19,7 +19,7 @@ the weights.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from takd.methods.table import form_of
@@ -37,12 +37,22 @@ _ALONE = ("network", "sub-models")  # forms whose own weights give every answer 
 
 
 def publish(
-    store: Store, run_id: str, destination: Path, *, pack: bool = True, answers: bool = False, weights: bool = False
+    store: Store,
+    run_id: str,
+    destination: Path,
+    *,
+    pack: bool = True,
+    answers: bool | Collection[str] = False,
+    weights: bool = False,
+    lean: bool = False,
 ) -> int:
     """Copy a run and its stages to `destination`; returns the number of stages copied anew.
 
-    What goes along is in the table above. With `pack` false the stages that would be packed get folders with the same
-    files. A stage that is finished in `destination`, in a folder or in any pack, is left as it is, so publishing again
+    What goes along is in the table above. `answers` may name the stages it is for. `lean` is for libraries: of a long
+    stage that nobody in the run was taught by, too, only the smaller of the two files goes along. With `pack` false the
+    stages that would be packed get folders with the same files.
+
+    A stage that is finished in `destination`, in a folder or in any pack, is left as it is, so publishing again
     changes nothing. The pack, then folders (result.json last, as everywhere), then the run's own files are written,
     each at once or not at all. Raises RunError when the run is not finished or a file of it is missing or damaged;
     nothing is written then, unless the disk is full (OSError).
@@ -61,12 +71,16 @@ def publish(
         result = store.result(key)
         if result is None or key not in stages:
             raise RunError(f"Stage {key} of run {run_id} is missing or damaged here; start the same question again.")
+        asked = answers if isinstance(answers, bool) else key in answers
+        smaller = _smaller(stages[key], result["files"], asked)
         if result.get("seconds", 0.0) < LEAST_SECONDS:
             small.add(key)
-            names = _of_a_small_one(stages[key], result["files"], answers)
+            names = smaller
         else:
+            names = smaller if lean else [PREDICTIONS]
             light = result["files"].get(WEIGHTS, {}).get("bytes", 0) <= MOST_WEIGHT_BYTES
-            names = [PREDICTIONS, *([WEIGHTS] if light and (weights or key in teachers) else [])]
+            if light and (weights or key in teachers) and WEIGHTS not in names:
+                names = [*names, WEIGHTS]
         copied[key] = _contents(store, key, names)
     if pack and small:
         _write_pack(destination / packs.PACKS / f"{run_id}{packs.ENDING}", {key: copied.pop(key) for key in small})
@@ -78,8 +92,8 @@ def publish(
     return len(keys)
 
 
-def _of_a_small_one(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
-    """Which of the two large files of a quick stage goes along."""
+def _smaller(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
+    """Which of the two large files of a stage goes along where one is enough."""
     sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
     if answers or stage.peers or form_of(stage.loss) not in _ALONE:
         return [PREDICTIONS]
