@@ -104,11 +104,11 @@ def next_(session: Session, seconds: float, longest: float | None, only: str) ->
 @click.option("--to", metavar="DIR", help="The library; default: cached_runs/ of the project.")
 @common
 def publish(session: Session, to: str | None) -> None:
-    """Copy the finished runs of the list from the store to the library that travels with the program."""
+    """Copy what was trained for the list from the store to the library that travels with the program."""
     require_changes_allowed()
     store, datasets = open_store(session.store), available_datasets()
     place = Path(to) if to else REPO / "cached_runs"
-    copied = shelves.publish_all(store, datasets, shelves.entries(datasets), place, session.say)
+    copied = shelves.shelve_all(store, datasets, shelves.entries(datasets), place, session.say)
     session.answer({"copied": copied, "to": str(place)}, f"{copied} trainings copied to {place}.")
 
 

@@ -53,7 +53,7 @@ class Regime:
     noise: float
 
 
-EPOCHS, IMAGES, NOISE = (15, 60, 180), (125, 250, 500), (0.0, 0.2, 0.4)
+EPOCHS, IMAGES, NOISE = (15, 60, 180), (125, 500), (0.0, 0.2, 0.4)
 REGIMES = tuple(Regime(*where) for where in product(EPOCHS, IMAGES, NOISE))
 MAP_SEEDS = 8
 MAP_SETTING = "digits-noise"

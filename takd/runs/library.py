@@ -17,7 +17,7 @@ from takd.data.table import Dataset
 from takd.plan import Plan
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, reference_seconds
-from takd.runs.publish import publish
+from takd.runs.shelf import shelve
 from takd.runs.states import RunInfo, list_runs, run_info
 from takd.runs.store import Store
 from takd.runs.submit import cancel, resume, submit
@@ -158,29 +158,19 @@ def _follow(store: Store, run_id: str, until: float, watch: Callable[[RunInfo], 
         time.sleep(_LOOK)
 
 
-def publish_all(
+def shelve_all(
     store: Store,
     datasets: Mapping[str, Dataset],
     wished: Iterable[Entry],
     destination: Path,
     say: Callable[[str], None],
 ) -> int:
-    """Copy every finished run of the list to a library (cached_runs/); the number of trainings copied. What is there
-    already stays as it is, so the results of several machines go together in any order."""
-    shown = answers_read(datasets)
-    copied = 0
-    done: dict[ExperimentSpec, str] = {}
-    for run in reversed(list_runs(store, limit=10_000)):  # oldest first
-        if run.origin == "live" and run.state == "done":
-            try:
-                done.setdefault(require_spec(run.spec, datasets), run.id)
-            except SpecError:
-                continue
+    """Put everything of the list that was trained here into a library (cached_runs/); the number of trainings copied.
+    What is there already stays as it is, so the results of several machines go together in any order."""
+    shown, copied = answers_read(datasets), 0
     for entry in wished:
-        run_id = done.get(entry.spec)
-        if run_id is None:
-            continue
-        more = publish(store, run_id, destination, answers=shown, lean=True)
-        say(f"{entry.name}: {more} trainings copied (run {run_id}).")
+        more = shelve(store, entry, entry.plan(datasets), destination, shown)
+        if more:
+            say(f"{entry.name}: {more} trainings copied.")
         copied += more
     return copied

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PACKS, ENDING = "packs", ".sqlar"
+ABOUT = "about.json"  # where its numbers come from; of no stage
 Version = tuple[int, int, int]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.sqlar")
 _MEMBER = re.compile(r"([0-9a-f]{32})/([a-z0-9][a-z0-9._-]{0,79})")
@@ -32,7 +33,7 @@ _SAME = f".{os.sep}"  # another spelling of the same path
 _LARGEST = 100_000_000  # bytes of a member; packs hold small stages
 _OPEN = 100  # archives kept open by a process: each takes a file descriptor
 _LOOK_SECONDS = 1.0  # a pack changed in place by hand is noticed after so long, a new or replaced one at once
-_PAGE = 1024  # bytes; members are a few kB, and larger pages leave more of each empty
+_PAGE = 512  # bytes; members are a few hundred to some thousand, and larger pages leave more of each empty
 _COLUMNS = ("name", "mode", "mtime", "sz", "data")
 _MODE = 0o100644
 _ONE = "SELECT sz, data FROM sqlar WHERE name = ?"
@@ -115,6 +116,17 @@ def on_disk(folder: Path) -> str:
     return f"the file {path}{ENDING}" if below and os.path.isfile(path + ENDING) else f"the folder {folder}"
 
 
+def about(path: Path) -> bytes | None:
+    """What a pack says about where its numbers come from; None where it says nothing."""
+    with _guard:
+        pack = _pack(str(path))
+        try:
+            row = None if pack is None else _connection(pack).execute(_ONE, (ABOUT,)).fetchone()
+        except (sqlite3.Error, _Unfit, MemoryError):
+            return None
+    return None if row is None else _inflated(*row)
+
+
 def problems(root: Path) -> list[tuple[str, str]]:
     """(file name, reason) of everything in the packs folder of a root that is no pack, or more than one."""
     found = []
@@ -148,7 +160,7 @@ def packed(contents: Mapping[str, bytes]) -> bytes:
         archive.execute(f"PRAGMA page_size = {_PAGE}")
         archive.execute("CREATE TABLE sqlar(name TEXT PRIMARY KEY, mode INT, mtime INT, sz INT, data BLOB)")
         for name, raw in sorted(contents.items()):
-            if not _MEMBER.fullmatch(name):
+            if name != ABOUT and not _MEMBER.fullmatch(name):
                 raise ValueError(f"{name!r} cannot be the name of a pack's member")
             small = zlib.compress(raw, 9)
             data = small if len(small) < len(raw) else raw
@@ -235,7 +247,7 @@ def _looked_into(path: str, at: Version) -> _Pack:
                 pack.names.setdefault(match[1], set()).add(match[2])
                 if data is not None:
                     pack.waiting[name] = (size, data)
-            else:
+            elif name != ABOUT:
                 foreign.append(str(name))
         pack.foreign = tuple(sorted(foreign))
     except (sqlite3.Error, _Unfit, MemoryError) as error:

@@ -72,12 +72,12 @@ def publish(
         if result is None or key not in stages:
             raise RunError(f"Stage {key} of run {run_id} is missing or damaged here; start the same question again.")
         asked = answers if isinstance(answers, bool) else key in answers
-        smaller = _smaller(stages[key], result["files"], asked)
+        light_one = smaller(stages[key], result["files"], asked)
         if result.get("seconds", 0.0) < LEAST_SECONDS:
             small.add(key)
-            names = smaller
+            names = light_one
         else:
-            names = smaller if lean else [PREDICTIONS]
+            names = light_one if lean else [PREDICTIONS]
             light = result["files"].get(WEIGHTS, {}).get("bytes", 0) <= MOST_WEIGHT_BYTES
             if light and (weights or key in teachers) and WEIGHTS not in names:
                 names = [*names, WEIGHTS]
@@ -92,8 +92,9 @@ def publish(
     return len(keys)
 
 
-def _smaller(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
-    """Which of the two large files of a stage goes along where one is enough."""
+def smaller(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
+    """Which of the two large files of a stage goes along where one is enough; `answers`: the test answers in any
+    case."""
     sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
     if answers or stage.peers or form_of(stage.loss) not in _ALONE:
         return [PREDICTIONS]

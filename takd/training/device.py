@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from takd.commit import commit
 from takd.data.loading import load_training, noisy_labels
 from takd.stage import DataSpec
 
@@ -49,6 +50,7 @@ def environment(device: torch.device, bf16: bool) -> dict[str, str | int]:
         "platform": _platform(),
         "python": platform.python_version(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "commit": commit(),
     }
 
 

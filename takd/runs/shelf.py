@@ -1,0 +1,113 @@
+"""Put what was trained for a question into the library that travels with the program: one pack, without a run.
+
+The library is looked into by the keys of stages, so it needs no run for each of its questions. A pack's name ends in
+a sum of its contents: two machines that trained the same question add two files, and either can be read.
+
+What of a stage goes along beside stage.json, events.jsonl and result.json, so that `verify` can recompute every number:
+
+| | |
+|---|---|
+| its answers to single images are read by a claim or a page | predictions.npz |
+| a network for 8x8 images: an MLP of the compiled engine, heads, or one with regressors | nothing: it is trained |
+| | again in moments |
+| anything else | the smaller of weights.safetensors and predictions.npz; both never |
+| heads on a large network | nothing, and `verify` says so: their answers would be larger than all else |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from takd import __version__
+from takd.batching import compiled
+from takd.claims.library import Entry
+from takd.commit import commit
+from takd.methods.table import form_of
+from takd.networks.table import family_of, is_tiny
+from takd.plan import Plan
+from takd.runs import files, packs
+from takd.runs.errors import RunError, StoreError
+from takd.runs.layout import EVENTS, RESULT, STAGE, sha256
+from takd.runs.loop import PREDICTIONS
+from takd.runs.publish import smaller
+from takd.runs.store import Store
+from takd.spec import to_json
+from takd.stage import StageSpec, canonical_json
+
+_LONGEST_NAME = 50
+
+
+def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, answers: Collection[str] = ()) -> int:
+    """Pack the finished stages of a question that were trained in this store and are not in the library yet; returns
+    their number. `answers` names stages whose predictions go along. Raises RunError when one of them is damaged."""
+    own, there = store.without_imports, Store(store.root, [destination])
+    keys = [k for k in plan.stages if own.origin(k) == "live" and there.origin(k) != "cached"]
+    if not keys:
+        return 0
+    members: dict[str, bytes] = {}
+    for key in keys:
+        for name, raw in _contents(own, key, plan.stages[key], key in answers).items():
+            members[f"{key}/{name}"] = raw
+    members[packs.ABOUT] = _about(own, entry, keys)
+    raw = packs.packed(members)
+    slug = re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")[:_LONGEST_NAME].strip("-")
+    path = destination / packs.PACKS / f"{slug}-{sha256(raw)[:8]}{packs.ENDING}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(path, raw)
+    return len(keys)
+
+
+def trained_again(stage: StageSpec) -> bool:
+    """Whether a check trains this stage again rather than asking its files."""
+    return is_tiny(stage.network) and (form_of(stage.loss) in ("heads", "features") or _quick(stage))
+
+
+def _quick(stage: StageSpec) -> bool:
+    return family_of(stage.network) == "mlp" and compiled(stage) and not stage.peers
+
+
+def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
+    if answers:
+        return [PREDICTIONS]
+    if trained_again(stage) or form_of(stage.loss) == "heads":
+        return []
+    return smaller(stage, listed, False)
+
+
+def _contents(store: Store, key: str, stage: StageSpec, answers: bool) -> dict[str, bytes]:
+    result = store.result(key)
+    folder = store.folder(key)
+    if result is None:
+        raise RunError(f"Stage {key} is missing or damaged; train its question again.")
+    try:
+        raws = {name: store.read_file(key, name) for name in (EVENTS, *_kept(stage, result["files"], answers))}
+    except StoreError as error:
+        raise RunError(f"Nothing was put into the library: {error}") from error
+    own = {name: files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT)}
+    return {**raws, **{name: raw for name, raw in own.items() if raw is not None}}
+
+
+def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:
+    """Where a pack's numbers come from."""
+    results = [result for key in keys if (result := store.result(key)) is not None]
+    ends = sorted(str(result.get("finished") or "") for result in results)
+    machines = {
+        ", ".join(str(env.get(name)) for name in ("device_name", "platform", "python", "torch"))
+        for result in results
+        if isinstance(env := result.get("env"), dict)
+    }
+    return canonical_json(
+        {
+            "schema": 1,
+            "question": entry.name,
+            "spec": to_json(entry.spec),
+            "stages": len(results),
+            "seconds": round(sum(float(result.get("seconds") or 0.0) for result in results), 1),
+            "machines": sorted(machines),
+            "finished": [ends[0], ends[-1]] if ends else [],
+            "program": __version__,
+            "commit": commit(),
+        }
+    )
