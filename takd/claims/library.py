@@ -132,18 +132,37 @@ def _in_order(
         yield Entry(name, best, value, round(adds[best], 1), tuple(claims))
 
 
-def answers_read(datasets: Mapping[str, Dataset]) -> frozenset[str]:
-    """Stages whose answers to single test images a claim reads: the student and its predecessor."""
-    found: set[str] = set()
+@dataclass(frozen=True)
+class Read:
+    """Keys of the stages that claims and map rest on: `every` one, those whose `answers` to single test images are
+    read, and those whose rows of epochs (`curves`) are."""
+
+    every: frozenset[str]
+    answers: frozenset[str]
+    curves: frozenset[str]
+
+
+def keys_read(datasets: Mapping[str, Dataset]) -> Read:
+    """See Read. A question also trains its usual controls, which nobody may ask for."""
+    every, answers, curves = set[str](), set[str](), set[str]()
     for claim in CLAIMS.values():
         for trial in claim.trials:
             setting = SETTINGS[trial.setting]
-            dataset = datasets[setting.spec.dataset]
-            for line in trial.measure(setting).lines():
-                if line.value == "shared_errors" and dataset.fingerprint is not None:
-                    plan = build_plan(replace(setting.spec, **dict(line.changes)), dataset, (line.arm,))  # type: ignore[arg-type]
-                    found.update(key for chain in plan.chains for key in chain.keys[-2:])
-    return frozenset(found)
+            if datasets[setting.spec.dataset].fingerprint is None:
+                continue
+            for line in {
+                (line.arm, line.changes, line.value): line for line in trial.measure(setting).lines()
+            }.values():
+                spec = replace(setting.spec, **dict(line.changes))  # type: ignore[arg-type]
+                for chain in build_plan(spec, datasets[spec.dataset], (line.arm,)).chains:
+                    every.update(chain.keys, chain.beside)
+                    if line.value == "train_kl":
+                        curves.add(chain.student)
+                    elif line.value == "shared_errors":
+                        answers.update(chain.keys[-2:])  # the student and its predecessor
+    for where in REGIMES:
+        every.update(build_plan(map_spec(where), datasets[SETTINGS[MAP_SETTING].spec.dataset], map_arms()).stages)
+    return Read(frozenset(every), frozenset(answers), frozenset(curves))
 
 
 def write(entries: Iterable[Entry]) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from takd.claims.library import FILE, Entry, answers_read, read, wanted
+from takd.claims.library import FILE, Entry, keys_read, wanted
 from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.plan import Plan
@@ -54,7 +54,7 @@ def entries(datasets: Mapping[str, Dataset]) -> tuple[Entry, ...]:
     except OSError:
         return made_anew(datasets)
     try:
-        found = read(raw, datasets)
+        found = read_list(raw, datasets)
     except (ValueError, KeyError, TypeError, SpecError) as error:
         raise RunError(
             f"{FILE.name} cannot be read ({error}); write it anew: python -m takd library plan --write."
@@ -166,10 +166,11 @@ def shelve_all(
     say: Callable[[str], None],
 ) -> int:
     """Put everything of the list that was trained here into a library (cached_runs/); the number of trainings copied.
-    What is there already stays as it is, so the results of several machines go together in any order."""
-    shown, copied = answers_read(datasets), 0
+    What only came along as a control is left out, what is
+    there already stays as it is, so the results of several machines go together in any order."""
+    needed, copied = keys_read(datasets), 0
     for entry in wished:
-        more = shelve(store, entry, entry.plan(datasets), destination, shown)
+        more = shelve(store, entry, entry.plan(datasets), destination, needed)
         if more:
             say(f"{entry.name}: {more} trainings copied.")
         copied += more

@@ -3,15 +3,15 @@
 The library is looked into by the keys of stages, so it needs no run for each of its questions. A pack's name ends in
 a sum of its contents: two machines that trained the same question add two files, and either can be read.
 
-What of a stage goes along beside stage.json, events.jsonl and result.json, so that `verify` can recompute every number:
+What of a stage goes along beside stage.json and result.json, so that `verify` can recompute every number:
 
 | | |
 |---|---|
-| its answers to single images are read by a claim or a page | predictions.npz |
-| a network for 8x8 images: an MLP of the compiled engine, heads, or one with regressors | nothing: it is trained |
-| | again in moments |
-| anything else | the smaller of weights.safetensors and predictions.npz; both never |
-| heads on a large network | nothing, and `verify` says so: their answers would be larger than all else |
+| its answers to single images are read by a claim or a page | events.jsonl, predictions.npz |
+| it reads 8x8 images and is an MLP of the compiled engine, heads, or trained with | nothing: a check trains it again |
+| regressors | in moments; events.jsonl where a claim reads them |
+| anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
+| heads on a large network | events.jsonl alone, and `verify` says so: their answers would be larger than all else |
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from takd import __version__
 from takd.batching import compiled
-from takd.claims.library import Entry
+from takd.claims.library import Entry, Read
 from takd.commit import commit
 from takd.methods.table import form_of
 from takd.networks.table import family_of, is_tiny
@@ -39,16 +39,16 @@ from takd.stage import StageSpec, canonical_json
 _LONGEST_NAME = 50
 
 
-def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, answers: Collection[str] = ()) -> int:
-    """Pack the finished stages of a question that were trained in this store and are not in the library yet; returns
-    their number. `answers` names stages whose predictions go along. Raises RunError when one of them is damaged."""
+def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read) -> int:
+    """Pack those finished stages of a question that claims read, were trained in this store and are not in the library
+    yet; returns their number. Raises RunError when one of them is damaged."""
     own, there = store.without_imports, Store(store.root, [destination])
-    keys = [k for k in plan.stages if own.origin(k) == "live" and there.origin(k) != "cached"]
+    keys = [k for k in plan.stages if k in read.every and own.origin(k) == "live" and there.origin(k) != "cached"]
     if not keys:
         return 0
     members: dict[str, bytes] = {}
     for key in keys:
-        for name, raw in _contents(own, key, plan.stages[key], key in answers).items():
+        for name, raw in _contents(own, key, plan.stages[key], key in read.answers, key in read.curves).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -68,21 +68,21 @@ def _quick(stage: StageSpec) -> bool:
     return family_of(stage.network) == "mlp" and compiled(stage) and not stage.peers
 
 
-def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
+def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool, curves: bool) -> list[str]:
     if answers:
-        return [PREDICTIONS]
-    if trained_again(stage) or form_of(stage.loss) == "heads":
-        return []
-    return smaller(stage, listed, False)
+        return [EVENTS, PREDICTIONS]
+    if trained_again(stage):
+        return [EVENTS] if curves else []
+    return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed, False)]
 
 
-def _contents(store: Store, key: str, stage: StageSpec, answers: bool) -> dict[str, bytes]:
+def _contents(store: Store, key: str, stage: StageSpec, answers: bool, curves: bool) -> dict[str, bytes]:
     result = store.result(key)
     folder = store.folder(key)
     if result is None:
         raise RunError(f"Stage {key} is missing or damaged; train its question again.")
     try:
-        raws = {name: store.read_file(key, name) for name in (EVENTS, *_kept(stage, result["files"], answers))}
+        raws = {name: store.read_file(key, name) for name in _kept(stage, result["files"], answers, curves)}
     except StoreError as error:
         raise RunError(f"Nothing was put into the library: {error}") from error
     own = {name: files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT)}
