@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from takd.claims.library import FILE, Entry, keys_read, wanted
+from takd.claims.library import read as read_list
 from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.plan import Plan
