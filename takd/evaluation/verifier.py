@@ -76,6 +76,13 @@ class Check:
             self.row["done"] = len(reports)
             if time.monotonic() - self._said >= _EVERY:
                 self._tell("running", reports[key].title)
+        from takd.evaluation.train_again import check_again
+
+        self._tell("running", "small networks whose files were left out, by training them again")
+        reports = check_again(self.store, reports, self.stop, say)
+        if self.stop():
+            self._tell("cancelled", "")
+            return STOPPED
         when, versions = utc_now(), _versions()
         for run in runs:
             write_stamp(self.store, Stamp(run.id, when, versions, tuple(reports[key] for key in run.keys)))

@@ -25,6 +25,7 @@ from takd.methods.parts import part_names
 from takd.runs import files
 from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS, title
+from takd.runs.shelf import trained_again
 from takd.runs.stamps import StageReport, files_of, place_of
 from takd.runs.store import Store
 from takd.stage import StageSpec, canonical_json
@@ -58,7 +59,8 @@ def verify_stage(store: Store, key: str, *, expected: bool = True) -> StageRepor
 def _contents(
     notes: Notes, store: Store, folder: Path, stage: StageSpec | None, result: Mapping[str, Any], package: str
 ) -> None:
-    raws = _files(notes, folder, result, package)
+    left_out = (EVENTS,) if package and stage is not None and trained_again(stage) else ()
+    raws = _files(notes, folder, result, package, (*_MAY_BE_LEFT_OUT, *left_out))
     if stage is not None:
         _events(notes, stage, result, raws.get(EVENTS))
         _test_numbers(notes, store, stage, result, raws)
@@ -106,15 +108,17 @@ def _result(notes: Notes, folder: Path, key: str, expected: bool) -> dict[str, A
     return value
 
 
-def _files(notes: Notes, folder: Path, result: Mapping[str, Any], package: str) -> dict[str, bytes]:
+def _files(
+    notes: Notes, folder: Path, result: Mapping[str, Any], package: str, left_out: tuple[str, ...]
+) -> dict[str, bytes]:
     """The bytes of the stage's files, each compared with its sum; also of those that differ: their content counts.
-    `package` names what a stage came in that was not trained here: files may have been left out of it."""
+    `package` names what a stage came in that was not trained here: those of `left_out` may be missing in it."""
     found: dict[str, bytes] = {}
     listed: dict[str, Any] = result["files"]
     for name in sorted({*listed, EVENTS, *_MAY_BE_LEFT_OUT}):
         row = listed.get(name)
         raw = files.read_bytes_or_none(folder / name) if "/" not in name and os_safe(name) else None
-        if raw is None and package and name in _MAY_BE_LEFT_OUT:
+        if raw is None and package and name in left_out:
             notes.skip(name, f"left out of {package}")
         elif raw is None and row is None:
             notes.differs(name, "not listed in result.json", "missing")

@@ -96,9 +96,14 @@ def smaller(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) 
     """Which of the two large files of a stage goes along where one is enough; `answers`: the test answers in any
     case."""
     sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
-    if answers or stage.peers or form_of(stage.loss) not in _ALONE:
+    if answers or not stage_alone(stage):
         return [PREDICTIONS]
     return [min(sizes, key=sizes.__getitem__, default=PREDICTIONS)]  # the first of equal ones
+
+
+def stage_alone(stage: StageSpec) -> bool:
+    """Whether the stage's own weights give every answer of it."""
+    return not stage.peers and form_of(stage.loss) in _ALONE
 
 
 def _contents(store: Store, key: str, names: Iterable[str]) -> dict[str, bytes]:

@@ -8,8 +8,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | | |
 |---|---|
 | its answers to single images are read by a claim or a page | events.jsonl, predictions.npz |
-| it reads 8x8 images and is an MLP of the compiled engine, heads, or trained with | nothing: a check trains it again |
-| regressors | in moments; events.jsonl where a claim reads them |
+| it is an 8x8 MLP of the compiled engine, heads on a small network, or trained with | weights.safetensors up to |
+| regressors | LIGHT bytes, events.jsonl where a claim reads it, else nothing: a check trains it again in moments |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
 | heads on a large network | events.jsonl alone, and `verify` says so: their answers would be larger than all else |
 """
@@ -30,13 +30,14 @@ from takd.plan import Plan
 from takd.runs import files, packs
 from takd.runs.errors import RunError, StoreError
 from takd.runs.layout import EVENTS, RESULT, STAGE, sha256
-from takd.runs.loop import PREDICTIONS
-from takd.runs.publish import smaller
+from takd.runs.loop import PREDICTIONS, WEIGHTS
+from takd.runs.publish import smaller, stage_alone
 from takd.runs.store import Store
 from takd.spec import to_json
 from takd.stage import StageSpec, canonical_json
 
 _LONGEST_NAME = 50
+LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
 
 
 def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read) -> int:
@@ -72,7 +73,8 @@ def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool, cu
     if answers:
         return [EVENTS, PREDICTIONS]
     if trained_again(stage):
-        return [EVENTS] if curves else []
+        light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
+        return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]
     return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed, False)]
 
 
