@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from takd.claims.claim import Line
-from takd.claims.settings import SETTINGS
+from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS
 from takd.data.table import Dataset
 from takd.plan import Arm, Plan, build_plan, question_of
@@ -102,6 +102,18 @@ def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
         for arm in map_arms()[1:]:  # direct KD from the largest size comes with the chain
             name = f"map {where.epochs} epochs, {where.images} images, noise {where.noise:g}: {arm.name}"
             yield name, question_of(map_spec(where), arm), "map", MAPPED
+
+
+def questions_of(claim: str, setting: Setting) -> tuple[ExperimentSpec, ...]:
+    """The questions whose runs decide a claim (its name) in a setting: one per arm, as `wanted` asks for them. Variants
+    are left out."""
+    found = [
+        question_of(replace(setting.spec, **dict(line.changes)), line.arm)  # type: ignore[arg-type]
+        for trial in CLAIMS[claim].trials
+        if trial.setting == setting.name and not trial.variant
+        for line in _arms(trial.measure(setting).lines())
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _arms(lines: Iterable[Line]) -> tuple[Line, ...]:
