@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import ui, view
+from takd.presentation import ui, view, window
 from takd.presentation.claims import data as claims_data
 from takd.presentation.claims import panels as claim_panels
 
@@ -17,8 +17,11 @@ with left:
         claim_panels.texts()
     else:
         claim_panels.board(known)
+        if not window.narrow():
+            claim_panels.regimes(known)
 with right:
     claim_panels.one(None if known is None else known.row(str(view.get("claim"))), store)
 if known is not None:
-    claim_panels.regimes(known)
+    if window.narrow():  # the claim that was picked comes right after the board there
+        claim_panels.regimes(known)
     claim_panels.table(known)

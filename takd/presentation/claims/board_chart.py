@@ -13,7 +13,8 @@ from takd.presentation.claims.marks import MARKS, colour
 from takd.presentation.marks import message_chart
 from takd.presentation.theme import configure, palette
 
-_NAMES = 318  # pixels for numbers and titles, left of the cells
+_WIDE, _LESS = 352, 318  # pixels for numbers and titles, left of the cells; with many settings there is less room
+_FEW = 4
 _FAMILY, _CLAIM = {False: 30, True: 52}, {False: 23, True: 40}  # pixels of a row, by compact
 _LEGEND = {False: 48, True: 70}  # pixels above the rows: what marks mean
 _HEAD = {False: 32, True: 0}  # and the settings; on phones they stand at every family
@@ -30,15 +31,16 @@ def board_chart(
     rows, families, height = placed(cells, compact)
     settings = [name for name in dict.fromkeys(cells["setting"]) if name]
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
-    left = 0 if compact else -_NAMES
+    wide = _LESS if len(settings) > _FEW else _WIDE
+    left = 0 if compact else -wide
     names = dict(zip([str(int(at)) for at in rows["at"]], rows["label"], strict=True))
     chosen = [int(at) for at in rows.loc[rows["claim"] == picked, "at"]]
     axis: Any = None
     if not compact:
         axis = vega.part(
             values=list(rows["at"]), labelExpr=f"{json.dumps(names)}[format(datum.value, 'd')]", grid=False, title=None,
-            labelAlign="left", labelPadding=_NAMES - 6, labelLimit=_NAMES - 14, labelFontSize=12.5,
-            labelColor=ground.text, labelOverlap=False,
+            labelAlign="left", labelPadding=wide - 6, labelLimit=wide - 14, labelFontSize=12.5,
+            labelColor=ground.text, labelOverlap=False, zindex=1,
             labelFontWeight={"condition": {"test": f"datum.value === {chosen[0]}", "value": "bold"}, "value": "normal"}
             if chosen else "normal",
         )  # fmt: skip
@@ -58,7 +60,7 @@ def board_chart(
         .encode(y=y("top"), y2="bottom:Q", tooltip=tip, **whole),
     ]  # fmt: skip
     layers = [vega.layer(*reversed(lines)).selectable("box", ["claim"])]
-    layers += _families(families, settings, x, y, dark, compact)
+    layers += _families(families, settings, left, x, y, dark, compact)
     if compact:
         title = vega.Chart(rows).mark("text", align="left", baseline="top", fontSize=12, limit=335, color=ground.text)
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
@@ -103,19 +105,19 @@ def _says(own: pd.DataFrame) -> str:
 
 
 def _families(
-    families: pd.DataFrame, settings: list[str], x: vega.Part, y: Any, dark: bool, compact: bool
+    families: pd.DataFrame, settings: list[str], left: int, x: vega.Part, y: Any, dark: bool, compact: bool
 ) -> list[vega.Chart]:
     """Names of families in bold, and the settings above the columns: once, or at every family on phones."""
     ground = palette(dark)
     name = vega.Chart(families).mark(
         "text", align="left", baseline="middle", fontSize=12.5, fontWeight=700, color=ground.muted
     )
-    layers = [name.encode(x=vega.value(4 if compact else -_NAMES + 6), y=y("at"), text="family:N")]
+    layers = [name.encode(x=vega.value(left + (4 if compact else 6)), y=y("at"), text="family:N")]
     rule = vega.Chart(families).mark("rule", color=ground.grid, strokeWidth=1)
     if not compact:
         layers.append(rule.encode(x=vega.value(0), x2=vega.value("width"), y=y("at")))
     tops = families["top"] + 38 if compact else pd.Series([_LEGEND[False] + 16])
-    small = len(settings) > 4
+    small = len(settings) > _FEW
     heads = pd.DataFrame(
         [{"setting": s, "lines": s.replace(", ", "\n"), "at": float(top)} for s in settings for top in tops]
     )

@@ -20,8 +20,9 @@ _LINE, _PLOT, _NOT_RUN, _HEAD = 20, 30, 24, 26  # pixels: a row's words, its mar
 
 def of_claim(row: Row) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row per finding, a row per seed), in the unit of the screen; findings without runs have n = 0."""
-    found, dots = [], []
-    for place, finding in enumerate(row.findings):
+    found: list[dict[str, object]] = []
+    dots: list[dict[str, object]] = []
+    for place, finding in enumerate(sorted(row.findings, key=lambda finding: not finding.decides)):
         scale, interval = words.factor(finding.measure), finding.interval
         name = finding.setting.short + (f": {finding.trial.variant}" if finding.trial.variant else "")
         found.append(
@@ -137,8 +138,10 @@ def _texts(table: pd.DataFrame, heading: pd.DataFrame, y: Any, dark: bool, compa
     for run in (True, False):
         own = table[(table["n"] > 0) == run]
         ink = ground.text if run else ground.muted
-        text = vega.Chart(own).mark("text", fontWeight=600 if run else 400, color=ink, **style)
-        layers.append(text.encode(x=vega.value(2), y=y("words_at"), text="line:N"))
+        text = vega.Chart(own).encode(x=vega.value(2), y=y("words_at"), text="line:N")
+        # On a margin of the background, because the line of zero passes behind.
+        layers.append(text.mark("text", stroke=ground.background, strokeWidth=4, color=ground.background, **style))
+        layers.append(text.mark("text", fontWeight=600 if run else 400, color=ink, **style))
     if len(heading):
         text = vega.Chart(heading).mark("text", fontWeight=700, color=ground.muted, **style)
         layers.append(text.encode(x=vega.value(2), y=y("at"), text="text:N"))

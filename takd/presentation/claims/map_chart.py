@@ -10,7 +10,7 @@ import pandas as pd
 from takd.presentation import vega
 from takd.presentation.claims.marks import MARKS, mark_name
 from takd.presentation.claims.words import confidence_words, origin_words, told
-from takd.presentation.formats import count, listing
+from takd.presentation.formats import count, digits_for, listing
 from takd.presentation.marks import message_chart
 from takd.presentation.phrases import capital
 from takd.presentation.theme import configure, palette
@@ -56,10 +56,11 @@ def _text(value: object) -> str:
 
 
 def _number(cell: dict[str, Any]) -> str:
-    mean, n = told(cell["points"], 1, sign=True), count(cell["n"], "chain")
+    digits = min(2, digits_for(cell[name] / 100 for name in ("low", "high")))
+    mean, n = told(cell["points"], digits, sign=True), count(cell["n"], "chain")
     if cell["low"] != cell["low"]:  # NaN: fewer than two chains
         return f"{mean} points (no interval yet, n = {n})"
-    span = f"{told(cell['low'], 1)} to {told(cell['high'], 1)}"
+    span = f"{told(cell['low'], digits)} to {told(cell['high'], digits)}"
     return f"{mean} points ({confidence_words(cell['confidence'])} {span}, n = {n})"
 
 
@@ -100,20 +101,24 @@ def regimes_chart(
         vega.field("told:N", title="effect"), vega.field("origin:N", title="numbers"),
     ]  # fmt: skip
     there, missing = table[table["n"] > 0], table[table["n"] == 0]
+    sure, unsure = there[there["look"] != "undecided"], there[there["look"] == "undecided"]
     box = {"cornerRadius": 4, "stroke": ground.faint, "strokeWidth": 1}
-    layers = [
-        vega.Chart(there).mark("rect", **box).encode(
-            x=x, y=y("top"), y2="bottom:Q", color=vega.field("points:Q", scale=shade, legend=None), tooltip=tooltip
-        ),
-        vega.Chart(missing).mark("rect", **{**box, "strokeDash": [4, 4]}, fillOpacity=0).encode(
-            x=x, y=y("top"), y2="bottom:Q", tooltip=tooltip
-        ),
-    ]  # fmt: skip
-    for rows, weight in ((there[there["look"] != "undecided"], 700), (there[there["look"] == "undecided"], 400)):
+    dashed = vega.Chart(missing).mark("rect", **{**box, "strokeDash": [4, 4]}, fillOpacity=0)
+    layers = [dashed.encode(x=x, y=y("top"), y2="bottom:Q", tooltip=tooltip)]
+    color = vega.field("points:Q", scale=shade, legend=None)
+    for rows, weight, opacity in ((sure, 700, 1.0), (unsure, 400, 0.45)):  # what is undecided is paler
+        filled = vega.Chart(rows).mark("rect", fillOpacity=opacity, **box)
+        layers.append(filled.encode(x=x, y=y("top"), y2="bottom:Q", color=color, tooltip=tooltip))
         text = vega.Chart(rows).mark("text", fontSize=13, fontWeight=weight, color=ground.text)
         layers.append(text.encode(x=x, y=y("at"), text="first:N"))
+    blank = vega.Chart(missing).mark("text", fontSize=12, color=ground.muted)
+    layers.append(blank.encode(x=x, y=y("at"), text="first:N"))
     small = vega.Chart(heads).mark("text", fontSize=11.5, color=ground.muted, baseline="middle")
     layers.append(small.encode(x=x, y=y("epochs_at"), text="epochs:N"))
+    if not compact:
+        unit = vega.Chart(pd.DataFrame({"text": ["epochs"], "epochs_at": [_GAP_ROW - 14]}))
+        named = unit.mark("text", fontSize=11.5, color=ground.muted, align="right", baseline="middle", dx=-6)
+        layers.append(named.encode(x=vega.value(0), y=y("epochs_at"), text="text:N"))
     first = heads[heads["noise"] != ""]
     bold = vega.Chart(first).mark(
         "text", fontSize=12.5, fontWeight=700, color=ground.text, baseline="middle", align="center"
@@ -147,7 +152,7 @@ def _places(
             columns += [_column(noise, e, compact) for e in epochs if _column(noise, e, compact) not in columns]
         for e in epochs:
             above = here if compact else _GAP_ROW
-            head = {"column": _column(noise, e, compact), "epochs": f"{e} ep." if compact else f"{e} epochs"}
+            head = {"column": _column(noise, e, compact), "epochs": f"{e} epochs" if compact else f"{e}"}
             head |= {"noise": noise_words(noise) if e == middle else ""}
             heads.append(head | {"epochs_at": above - 14, "noise_at": above - 36})
         if compact or not number:
@@ -168,13 +173,19 @@ def map_sentence(regimes: pd.DataFrame) -> str:
             said.append(f"{title}: none of {len(own)} places has been run.")
             continue
         seen = done[done["look"] == "supported"]
-        others = [f"{(done['look'] == look).sum()} {_SEEN[look]}" for look in ("nothing", "reversed", "undecided")]
+        others = [
+            f"{(done['look'] == look).sum()} {_SEEN[look]}"
+            for look in ("nothing", "reversed", "undecided")
+            if (done["look"] == look).any()
+        ]
         where = [
             f"{len(seen[seen['noise'] == noise])} of {len(part)} with {noise_words(float(str(noise)))}"
             for noise, part in done.groupby("noise")
         ]
         text = f"{title} is seen in {len(seen)} of {count(len(done), 'place')} that were run ({listing(where)}); "
-        text += f"of the others, {listing(others)}."
+        text = (
+            f"{text.removesuffix('; ')}; of the others, {listing(others)}." if others else f"{text.removesuffix('; ')}."
+        )
         if len(seen):
             best = seen.loc[seen["points"].idxmax()]
             text += f" Largest at {best['where']}: {best['told']}."
@@ -190,7 +201,7 @@ def alt_regimes(cells: pd.DataFrame, effect: str) -> str:
         return f"{TITLES[effect]} by epochs, images and wrong labels: no place has been run yet."
     places = "; ".join(f"{r['where']}: {r['status']}, {r['told']}" for r in done.to_dict("records"))
     rest = len(own) - len(done)
-    return f"{TITLES[effect]} ({WHAT[effect]}): {places}.{f' {rest} places are not run.' if rest else ''}"
+    return f"{TITLES[effect]} ({WHAT[effect]}): {places}.{f' {count(rest, 'place')} not run.' if rest else ''}"
 
 
 def map_caption(cells: pd.DataFrame, effect: str) -> str:

@@ -3,6 +3,8 @@ They draw; data.py knows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -13,7 +15,7 @@ from takd.presentation import figure_menu, ui, view
 from takd.presentation.claims import data, map_chart, training, words
 from takd.presentation.claims.board_chart import board_chart
 from takd.presentation.claims.claim_chart import alt_claim, claim_chart, of_claim
-from takd.presentation.claims.marks import mark_of
+from takd.presentation.claims.marks import MARKS, mark_of
 from takd.presentation.formats import count, listing
 from takd.presentation.phrases import capital
 from takd.runs.store import Store
@@ -122,15 +124,13 @@ def one(row: Row | None, store: Store) -> None:
     about(claim)
     if not row.findings:
         return
-    with st.container(gap="xsmall"):
-        for finding in (row.findings[0], *row.elsewhere):
-            _sentence(finding)
-        if row.variants:
-            st.caption("Variants, shown beside and never deciding:")
-        for finding in row.variants:
-            _sentence(finding)
     if any(finding.interval.n for finding in row.findings):
         _figure(row)
+    with st.container(gap="xsmall"):
+        _sentences((row.findings[0], *row.elsewhere))
+        if row.variants:
+            st.caption("Variants, shown beside and never deciding:")
+            _sentences(row.variants)
     training.panel(row, store, ui.datasets())
 
 
@@ -148,9 +148,12 @@ def _status(row: Row) -> None:
     )
 
 
-def _sentence(finding: Finding) -> None:
-    mark = mark_of(finding)
-    st.markdown(f"{mark.icon} {ui.plain(_unbroken(words.finding_sentence(finding)))}")
+def _sentences(findings: Sequence[Finding]) -> None:
+    """A line per finding, and one for all that were not run."""
+    for finding in (finding for finding in findings if finding.interval.n):
+        st.markdown(f"{mark_of(finding).icon} {ui.plain(_unbroken(words.finding_sentence(finding)))}")
+    if left := words.not_run(findings):
+        st.markdown(f"{MARKS['not run'].icon} {ui.plain(left)}")
 
 
 def _figure(row: Row) -> None:
@@ -181,10 +184,9 @@ def regimes(known: data.Known) -> None:
     frame = known.regimes
     cells = map_chart.map_cells(frame)
     st.markdown(ui.plain(_unbroken(map_chart.map_sentence(frame))))
-    for column, effect in zip(st.columns(2), map_chart.TITLES, strict=True):
-        with column:
-            st.markdown(f"**{map_chart.TITLES[effect]}**")
-            _map(cells, effect)
+    for effect, title in map_chart.TITLES.items():
+        st.markdown(f"**{title}**")
+        _map(cells, effect)
 
 
 def _map(cells: pd.DataFrame, effect: str) -> None:

@@ -48,7 +48,8 @@ def digits_of(finding: Finding) -> int:
     """Decimals: as many as the unit and the margin need, and more where a bound would else be told as zero."""
     measure, interval = finding.measure, finding.interval
     least = (1 if measure.margin >= _ENOUGH else 2) if measure.unit == "points" else 3
-    sizes = [abs(factor(measure) * v) for v in (interval.mean, interval.low, interval.high) if known(v) and v]
+    bounds = (interval.low, interval.high) if known(interval.low) else (interval.mean,)
+    sizes = [abs(factor(measure) * v) for v in bounds if known(v) and v]
     enough = (d for d in range(least, _MOST_DIGITS) if all(size >= 0.5 * 10**-d for size in sizes))
     return next(enough, _MOST_DIGITS)
 
@@ -167,10 +168,20 @@ def clearness(finding: Finding) -> float:
 
 
 def clearest(rows: Sequence[Row], status: str) -> tuple[Row, Finding] | None:
-    """The finding of a status that is furthest from turning, among the pre-registered ones where there are any."""
+    """The finding of a status that is furthest from turning: among the pre-registered ones where there are any, and of
+    claims that no other setting contradicts where there are such."""
+    opposite = "refuted" if status == "supported" else "supported"
     found = [pair for pair in deciding(rows) if pair[1].status == status and clearness(pair[1]) > -math.inf]
-    registered = [pair for pair in found if pair[1].trial.registered]
-    return max(registered or found, key=lambda pair: clearness(pair[1]), default=None)
+    for narrower in (
+        [pair for pair in found if pair[1].trial.registered],
+        [pair for pair in found if pair[1].trial.registered and not _says(pair[0], opposite)],
+    ):
+        found = narrower or found
+    return max(found, key=lambda pair: clearness(pair[1]), default=None)
+
+
+def _says(row: Row, status: str) -> bool:
+    return any(finding.status == status for finding in row.findings if finding.decides)
 
 
 def board_sentence(rows: Sequence[Row]) -> str:
@@ -183,23 +194,40 @@ def board_sentence(rows: Sequence[Row]) -> str:
             f"Nothing is tested yet: {count(len(rows), 'claim')}, {count(len(tests), 'test')} in "
             f"{count(settings, 'setting')}, none of which has been run."
         )
-    verb = "support" if sums["supported"] != 1 else "supports"
-    total = f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, {sums['supported']} {verb} the claim, "
-    total += f"{sums['refuted']} refute{'s' if sums['refuted'] == 1 else ''} it, {sums['undecided']} "
-    total += f"{'is' if sums['undecided'] == 1 else 'are'} undecided, {sums['not run']} not run."
+    total = (
+        f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, "
+        f"{_verb(sums['supported'], 'supports', 'support')} the claim, "
+        f"{_verb(sums['refuted'], 'refutes', 'refute')} it, {_verb(sums['undecided'], 'is', 'are')} undecided, "
+        f"{_verb(sums['not run'], 'was', 'were')} not run."
+    )
     ends = [
-        f"{status} is “{pair[0].claim.title}” ({pair[1].setting.short}{_exploratory(pair[1])}: {number(pair[1])})"
+        f"{status} is “{pair[0].claim.title}” ({_briefly(pair[1])})"
         for status in ("supported", "refuted")
         if (pair := clearest(rows, status)) is not None
     ]
     return f"{total} Most clearly {'; most clearly '.join(ends)}." if ends else total
 
 
+def _verb(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
 _STATUSES = ("supported", "refuted", "undecided", "not run")
 
 
-def _exploratory(finding: Finding) -> str:
-    return "" if finding.trial.registered else ", exploratory"
+def _briefly(finding: Finding) -> str:
+    rule = "" if finding.trial.registered else ", exploratory"
+    return f"{finding.setting.short}{rule}: {', '.join(_parts(finding))}"
+
+
+def not_run(findings: Iterable[Finding]) -> str:
+    """Those of some findings that have no run, in one sentence; empty where there are none."""
+    left = [
+        finding.setting.short + (f" ({finding.trial.variant})" if finding.trial.variant else "")
+        for finding in findings
+        if not finding.interval.n
+    ]
+    return f"Not run: {'; '.join(left)}." if left else ""
 
 
 def board_frame(rows: Iterable[Row]) -> pd.DataFrame:
