@@ -201,7 +201,8 @@ def alt_regimes(cells: pd.DataFrame, effect: str) -> str:
         return f"{TITLES[effect]} by epochs, images and wrong labels: no place has been run yet."
     places = "; ".join(f"{r['where']}: {r['status']}, {r['told']}" for r in done.to_dict("records"))
     rest = len(own) - len(done)
-    return f"{TITLES[effect]} ({WHAT[effect]}): {places}.{f' {count(rest, 'place')} not run.' if rest else ''}"
+    tail = f" {count(rest, 'place')} not run." if rest else ""
+    return f"{TITLES[effect]} ({WHAT[effect]}): {places}.{tail}"
 
 
 def map_caption(cells: pd.DataFrame, effect: str) -> str:
