@@ -2,7 +2,7 @@
 
 They read thousands of results, which takes a second or more. So a page never waits for them: it shows what was worked
 out last while a thread works out the next, and nothing but the claims' texts before there is a first. They are worked
-out anew when another run of this server has ended, or after a minute, when somebody looks.
+out anew when somebody looks and another run has ended, a minute has passed while one trains, or ten have passed anyway.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,13 +28,15 @@ from takd.claims.settings import SETTINGS
 from takd.data.table import Dataset
 from takd.evaluation.answers_read import answers, labels
 from takd.plan import Plan
+from takd.presentation import live
 from takd.presentation.claims import words
 from takd.runs.states import read_status, run_ids
 from takd.runs.store import Store
 
 _log = logging.getLogger(__name__)
-SECONDS = 60.0  # how old a board may be
+SECONDS, QUIET_SECONDS = 60.0, 600.0  # how old a board may be while a run of this server trains or waits, and else
 _REST = 4.0  # between two boards there are as many times the seconds that one takes: the server has pages to draw
+_ENDED = ("done", "failed", "cancelled")
 _RECENT = 200  # newest runs that are asked whether they have ended
 
 
@@ -87,12 +90,14 @@ def _memory() -> _Memory:
 def known(store: Store, datasets: Mapping[str, Dataset], patience: float = 0.0) -> Known | None:
     """What was worked out last; None before the first time is over, for which it waits `patience` seconds. Starts
     working out the next where this is old."""
-    memory, version = _memory(), ended(store)
+    memory = _memory()
+    version, active = seen(store)
     with memory.guard:
         slot = memory.slots.setdefault(_name(store, datasets), _Slot())
         age = time.monotonic() - slot.made
         changed = slot.value is not None and slot.value.version != version
-        if not slot.working and age >= _REST * slot.took and (changed or age >= SECONDS):
+        old = age >= (SECONDS if active else QUIET_SECONDS)
+        if not slot.working and age >= _REST * slot.took and (changed or old):
             slot.working = True
             slot.ready.clear()
             memory.worker.submit(_make, memory, slot, store, dict(datasets), version)
@@ -144,11 +149,19 @@ def _name(store: Store, datasets: Mapping[str, Dataset]) -> tuple[object, ...]:
     return (store.root, tuple(store.cached), tuple(datasets[name].fingerprint for name in used))
 
 
-def ended(store: Store) -> tuple[str, ...]:
-    """The own runs that have ended, of the newest: another board is worth its time when one more has."""
-    runs = store.root / "runs"
-    over = ("done", "failed", "cancelled")
-    return tuple(name for name in run_ids(store.root)[-_RECENT:] if read_status(runs / name).get("state") in over)
+def seen(store: Store) -> tuple[tuple[str, ...], bool]:
+    """(what changes when another board is worth its time, whether a run of this server trains or waits): own runs that
+    have ended, of the newest, and the states of the folders with the runs of others."""
+    names = run_ids(store.root)[-_RECENT:]
+    over = [name for name in names if read_status(store.root / "runs" / name).get("state") in _ENDED]
+    return (*over, *(_changed(place / "runs") for place in store.roots[1:])), bool(live.active_runs(store))
+
+
+def _changed(folder: Path) -> str:
+    try:
+        return str(folder.stat().st_mtime_ns)
+    except OSError:
+        return ""
 
 
 def reader(store: Store) -> Wrong:
