@@ -159,11 +159,10 @@ def _begin(todo: Sequence[ExperimentSpec], store: Store) -> None:
     except RunError as error:
         started = f"{begun} of {count(len(todo), 'run')} asked for. " if begun else ""
         st.error(ui.plain(f"{started}{error}"))
-        if not begun:
-            return
-        _runs_link()
+        if begun:
+            _runs_link()
         return
-    st.session_state["toast"] = f"{count(begun, 'run')} asked for. They go on under Runs."
+    st.session_state["toast"] = f"{count(begun, 'run')} asked for: look under Runs for how far training is."
     st.rerun()
 
 
