@@ -11,7 +11,7 @@ import click
 
 from takd.budgets import BUDGETS
 from takd.claims.claim import Claim, Trial
-from takd.claims.library import Entry, questions_of
+from takd.claims.library import Entry, trial_questions
 from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS, find_claim
 from takd.cli_output import Meter, Refused, Session, common, quoted, table
@@ -34,7 +34,7 @@ def claims(session: Session, claim: str | None) -> None:
     """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
     from takd.analysis.claims import board
     from takd.presentation.claims import words
-    from takd.presentation.claims.data import reader
+    from takd.presentation.claims.answers import reader
 
     store, datasets = open_store(session.store), available_datasets()
     chosen = [_claim(claim)] if claim is not None else None
@@ -115,12 +115,12 @@ def _trial(claim: Claim, setting: str | None) -> Trial:
 def _reproduce(session: Session, claim: Claim, trial: Trial, setting: Setting, folder: Path) -> None:
     from takd.analysis.claims import alone
     from takd.presentation.claims import words
-    from takd.presentation.claims.data import reader
+    from takd.presentation.claims.answers import reader
 
     datasets, fresh, known = available_datasets(), Store(folder.absolute()), open_store(session.store)
     if (problem := fresh.writable()) is not None:
         raise Refused([problem])
-    wished = [Entry(name, spec, 1.0, 0.0, (claim.name,)) for name, spec in questions_of(trial, setting)]
+    wished = [Entry(name, spec, 1.0, 0.0, (claim.name,)) for name, spec in trial_questions(trial, setting)]
     with Meter() as meter:
 
         def watch(run: RunInfo) -> None:

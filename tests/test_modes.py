@@ -27,10 +27,22 @@ from .runs.conftest import workers
 from .runs.test_policy import make_run, tree
 
 REPO = Path(__file__).parents[1]
-PAGES = [None, *(str(REPO / "pages" / name) for name in ("methods.py", "runs.py"))]
+PAGES = [None, *(str(REPO / "pages" / name) for name in ("methods.py", "claims.py", "runs.py"))]
 RUNS = PAGES[-1]
 QUESTIONS: list[dict[str, list[str]]] = [{}, {"d": ["digits"]}, {"d": ["digits"], "n": ["1"], "live": ["1"]}]
-CHANGES = ("run", "Cancel-", "Resume-", "Forget-", "verify-", "queue-", "live-stop", "own-", "w-live", "sign-in")
+CHANGES = (
+    "run",
+    "Cancel-",
+    "Resume-",
+    "Forget-",
+    "verify-",
+    "queue-",
+    "live-stop",
+    "own-",
+    "w-live",
+    "sign-in",
+    "claims-",
+)
 OTHER = Person("f" * 16, "Grace *b*")
 Env = pytest.MonkeyPatch
 

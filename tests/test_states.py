@@ -6,6 +6,7 @@ links in test_pages.py; here every state has its one test over the pages where i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from .runs.test_policy import make_run
 
 REPO = Path(__file__).parents[1]
 EXPLORER = [str(REPO / "pages" / f"{name}.py") for name in ("gap", "chains", "lens")]
-RUNS, LEARN = str(REPO / "pages" / "runs.py"), str(REPO / "pages" / "learn.py")
+RUNS, LEARN, CLAIMS = (str(REPO / "pages" / f"{name}.py") for name in ("runs", "learn", "claims"))
 CIFAR = PRESETS["cifar-gap"].spec
 Env = pytest.MonkeyPatch
 
@@ -96,6 +97,8 @@ def test_no_runs_at_all_on_the_other_pages() -> None:
     assert "No finished run yet" in said(well(open_page(page=RUNS)))
     at = well(open_page(page=LEARN))
     assert "train it on the Playground" in said(at)
+    at = well(open_page(page=CLAIMS))  # with its board or before it is worked out
+    assert re.search("Nothing is tested yet|each with the rule that decides it", said(at))
 
 
 def test_no_gpu_is_said_beside_the_button(monkeypatch: Env) -> None:

@@ -8,8 +8,9 @@ wide enough for all of them together; see `interval_of`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from takd.claims.claim import Effect, Line, Measure
 from takd.claims.settings import Setting
 from takd.data.table import Dataset
 from takd.networks.table import capacity
-from takd.plan import Chain, Plan, build_plan
+from takd.plan import Arm, Chain, Plan, build_plan
 from takd.spec import ExperimentSpec
 
 Series = dict[int, float]
@@ -85,15 +86,22 @@ class Readings:
         return math.nan if student is None or before is None else error_overlap(student, before).kappa
 
 
-def plans_of(setting: Setting, dataset: Dataset, lines: Iterable[Line]) -> dict[tuple[tuple[str, object], ...], Plan]:
+def plans_of(
+    setting: Setting, dataset: Dataset, lines: Iterable[Line]
+) -> Mapping[tuple[tuple[str, object], ...], Plan]:
     """The plans that hold the arms of some lines: one per set of changes to the setting's choices."""
-    arms: dict[tuple[tuple[str, object], ...], list[Line]] = {}
-    for line in lines:
-        arms.setdefault(line.changes, []).append(line)
-    return {
-        changes: build_plan(changed(setting.spec, changes), dataset, tuple(dict.fromkeys(line.arm for line in some)))
-        for changes, some in arms.items()
-    }
+    return _plans(setting, dataset, tuple(dict.fromkeys((line.changes, line.arm) for line in lines)))
+
+
+@lru_cache(maxsize=16)
+def _plans(
+    setting: Setting, dataset: Dataset, wanted: tuple[tuple[tuple[tuple[str, object], ...], Arm], ...]
+) -> Mapping[tuple[tuple[str, object], ...], Plan]:
+    # What a board reads does not change while the program runs, and thousands of stages take a second to name.
+    arms: dict[tuple[tuple[str, object], ...], list[Arm]] = {}
+    for changes, arm in wanted:
+        arms.setdefault(changes, []).append(arm)
+    return {changes: build_plan(changed(setting.spec, changes), dataset, tuple(some)) for changes, some in arms.items()}
 
 
 def changed(spec: ExperimentSpec, changes: Sequence[tuple[str, object]]) -> ExperimentSpec:

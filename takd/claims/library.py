@@ -94,7 +94,7 @@ def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
     for claim in CLAIMS.values():
         for trial in claim.trials:
             value = VARIANT if trial.variant else DECIDES
-            for name, spec in questions_of(trial, SETTINGS[trial.setting]):
+            for name, spec in trial_questions(trial, SETTINGS[trial.setting]):
                 yield name, spec, claim.name, value
     for where in REGIMES:
         for arm in map_arms()[1:]:  # direct KD from the largest size comes with the chain
@@ -102,11 +102,18 @@ def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
             yield name, question_of(map_spec(where), arm), "map", MAPPED
 
 
-def questions_of(trial: Trial, setting: Setting) -> Iterator[tuple[str, ExperimentSpec]]:
+def trial_questions(trial: Trial, setting: Setting) -> Iterator[tuple[str, ExperimentSpec]]:
     """What has to be trained for a trial, as (name, question): one for each arm it reads."""
     for line in _arms(trial.measure(setting).lines()):
         spec = replace(setting.spec, **dict(line.changes))  # type: ignore[arg-type]
         yield f"{setting.name} {line.arm.name}", question_of(spec, line.arm)
+
+
+def questions_of(claim: str, setting: Setting) -> tuple[ExperimentSpec, ...]:
+    """The questions whose runs decide a claim (its name) in a setting: one per arm, as `wanted` asks for them. Variants
+    are left out."""
+    deciding = (t for t in CLAIMS[claim].trials if t.setting == setting.name and not t.variant)
+    return tuple(dict.fromkeys(spec for trial in deciding for _, spec in trial_questions(trial, setting)))
 
 
 def _arms(lines: Iterable[Line]) -> tuple[Line, ...]:

@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page(PAGES / "lens.py", title="Look inside", url_path="lens"),
         st.Page(PAGES / "methods.py", title="Methods", url_path="methods"),
         st.Page(PAGES / "compare.py", title="Compare", url_path="compare"),
+        st.Page(PAGES / "claims.py", title="Claims", url_path="claims"),
         st.Page(PAGES / "runs.py", title="Runs", url_path="runs"),
         st.Page(PAGES / "learn.py", title="Learn", url_path="learn"),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 
 import streamlit as st
 
+from takd.claims.table import CLAIMS
 from takd.presentation import visit
 from takd.spec import PARAMETERS
 
@@ -45,6 +46,7 @@ _GAP_MEASURES = {
     "calibration": "calibration",
 }
 _GAP_AXES = {"params": "parameters", "macs": "MACs", "teacher": "own accuracy", "ratio": "ratio"}
+_CLAIMS = {row.name: f"{row.number} · {row.title}" for row in CLAIMS.values()}
 _GAP_CHAINS = {"none": "none", "own": "this question's", "all": "via each size"}
 
 _ROWS: tuple[View, ...] = (
@@ -143,6 +145,8 @@ _ROWS: tuple[View, ...] = (
     View("cc", "compare", "choice", "Curve", "val_acc", CURVES),
     View("each", "compare", "choice", "Seeds", "band", {"band": "mean and interval", "seeds": "every seed"}),
     View("mg", "compare", "float", "Too small to matter, points", 0.5, low=0.1, high=5.0),
+    # Claims
+    View("claim", "claims", "choice", "Claim", next(iter(_CLAIMS)), _CLAIMS),
     # Learn
     View("step", "learn", "choice", "Step", "1", {str(number): str(number) for number in range(1, 9)}),
     View("lesson", "learn", "choice", "Lesson on", "cifar-gap", LESSONS),

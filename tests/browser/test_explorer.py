@@ -33,6 +33,7 @@ PAGES = (
     "/methods",
     "/compare",
     f"/compare?{TWO_ARMS}",
+    "/claims?claim=one-ta",
     "/runs",
     "/learn",
 )
@@ -44,6 +45,7 @@ TITLES = {
     "/chains?show=map": "Assistants",
     "/lens?look=agree": "Look inside",
     f"/compare?{TWO_ARMS}": "Compare",
+    "/claims": "Claims",
     "/learn?step=4": "Learn",
 }
 

@@ -1,0 +1,209 @@
+"""The panels of the Claims page: the finding in a sentence, the board, the claim that is looked at, the map, the table.
+They draw; data.py knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from takd.analysis.claims import Finding, Row
+from takd.claims.claim import FAMILIES, Claim
+from takd.claims.table import CLAIMS
+from takd.presentation import figure_menu, ui, view
+from takd.presentation.claims import data, map_chart, training, words
+from takd.presentation.claims.board_chart import board_chart
+from takd.presentation.claims.claim_chart import alt_claim, claim_chart, of_claim
+from takd.presentation.claims.marks import MARKS, mark_of
+from takd.presentation.formats import count, listing
+from takd.presentation.phrases import capital
+from takd.runs.store import Store
+
+PATIENCE = 1.5  # seconds a page waits for the first board before it shows the claims alone
+_LOOK = 1.0  # seconds between looks while the first board is worked out
+
+
+def head(known: data.Known | None) -> None:
+    """What was found, and what a status means."""
+    if known is None:
+        st.subheader(f"{count(len(CLAIMS), 'claim')} of the field, each with the rule that decides it", anchor=False)
+    else:
+        st.subheader(ui.plain(_unbroken(words.board_sentence(known.rows))), anchor=False)
+    st.caption(words.METHOD)
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
+def waiting(store: Store) -> None:
+    """Look again until the first board is there, then draw the page with it."""
+
+    @st.fragment(run_every=_LOOK)
+    def look() -> None:
+        datasets = ui.datasets()
+        if data.known(store, datasets) is not None:
+            st.rerun()
+        if data.failed(store, datasets):
+            st.error("The statuses cannot be worked out; the server's log says why.", icon=":material/error:")
+        else:
+            st.info("The stored runs are being read for the statuses: a few seconds.", icon=":material/hourglass_top:")
+
+    look()
+
+
+def texts() -> None:
+    """Every claim by its family, while nothing is known of them."""
+    for family, name in FAMILIES.items():
+        own = [claim for claim in CLAIMS.values() if claim.family == family]
+        lines = "\n".join(f"{claim.number}. {ui.plain(claim.title)}" for claim in own)
+        st.markdown(f"**{name}**\n\n{lines}")
+
+
+def board(known: data.Known) -> None:
+    """The board; a click on a row looks at its claim."""
+    picked = str(view.get("claim"))
+    pick = None if view.locked("claim") else ui.Pick("claim", _titles(), label="Claim", nothing="pick one", then=_look)
+    ui.figure(
+        "board",
+        lambda compact, dark: board_chart(known.cells, dark, compact, picked),
+        lambda: words.alt_board(known.rows),
+        known.frame,
+        depends=(known.cells, picked),
+        title="claims of the field by setting",
+        caption=ui.plain(_board_caption(known)),
+        pick=pick,
+    )
+
+
+def _look(claim: str) -> None:
+    view.put("claim", claim)
+
+
+def _titles() -> dict[str, str]:
+    return view.VIEWS["claim"].options  # type: ignore[return-value]
+
+
+def _board_caption(known: data.Known) -> str:
+    done = [found for _, found in words.deciding(known.rows) if found.interval.n]
+    if not done:
+        return "No setting has runs yet."
+    counts = sorted({found.interval.n for found in done})
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return f"{n} chains a cell; Holm within each topic and setting; {_origins(done)}. Variants stand beside each claim."
+
+
+def _origins(findings: list[Finding]) -> str:
+    found = sorted({word for finding in findings for word in (finding.origin or "").split("+") if word})
+    return f"numbers {listing(found)}" if found else "no numbers yet"
+
+
+def about(claim: Claim) -> None:
+    """A claim's source, experiment and rule."""
+    st.markdown(
+        f"**Source** {ui.plain(claim.source)}  \n"
+        f"**Published, not measured here** {ui.plain(claim.published)}  \n"
+        f"**Experiment** {ui.plain(claim.experiment)}  \n"
+        f"**Rule** {ui.plain(claim.rule)}"
+    )
+    if claim.missing:
+        st.info(f"Not tested here: {ui.plain(claim.missing)}", icon=":material/block:")
+
+
+def one(row: Row | None, store: Store) -> None:
+    """The claim that is looked at."""
+    claim = CLAIMS[str(view.get("claim"))]
+    view.select("claim", label_visibility="collapsed")
+    st.subheader(ui.plain(f"{claim.number} · {claim.title}"), anchor=False)
+    if row is None:
+        about(claim)
+        return
+    if row.findings:
+        _status(row)
+    about(claim)
+    if not row.findings:
+        return
+    if any(finding.interval.n for finding in row.findings):
+        _figure(row)
+    with st.container(gap="xsmall"):
+        _sentences((row.findings[0], *row.elsewhere))
+        if row.variants:
+            st.caption("Variants, shown beside and never deciding:")
+            _sentences(row.variants)
+    training.panel(row, store, ui.datasets())
+
+
+def _status(row: Row) -> None:
+    first = row.findings[0]
+    mark = mark_of(first)
+    kinds = {finding.trial.registered for finding in row.findings if finding.decides}
+    rule = "Pre-registered: the rule was written down before any of its runs."
+    if False in kinds:
+        rule = "Exploratory in settings whose results had been seen before the rule was written"
+        rule += ", pre-registered in the others." if True in kinds else "."
+    st.markdown(
+        f"{mark.icon} **{ui.plain(capital(words.status_word(first)))}** in {ui.plain(first.setting.short)}, "
+        f"the claim's first setting. {rule}"
+    )
+
+
+def _sentences(findings: Sequence[Finding]) -> None:
+    """A line per finding, and one for all that were not run."""
+    for finding in (finding for finding in findings if finding.interval.n):
+        st.markdown(f"{mark_of(finding).icon} {ui.plain(_unbroken(words.finding_sentence(finding)))}")
+    if left := words.not_run(findings):
+        st.markdown(f"{MARKS['not run'].icon} {ui.plain(left)}")
+
+
+def _figure(row: Row) -> None:
+    found, dots = of_claim(row)
+    tests = list(row.findings)
+    levels = sorted({words.confidence_words(f.interval.confidence) for f in tests if f.interval.n})
+    done = [f for f in tests if f.interval.n]
+    ui.figure(
+        "claim",
+        lambda compact, dark: claim_chart(found, dots, dark, compact),
+        lambda: alt_claim(row),
+        found,
+        depends=(dots,),
+        title=row.claim.title,
+        caption=ui.plain(
+            f"Dots: seeds, each a chain of its own; mark and line: mean and t interval ({listing(levels)}; Holm where "
+            f"pre-registered, else 95 %). Grey: differences that count as none. {capital(_origins(done))}."
+        ),
+    )
+
+
+def regimes(known: data.Known) -> None:
+    """Where two effects appear and where they do not."""
+    st.subheader("Where do they appear?", anchor=False)
+    if known.regimes is None:
+        st.caption("The map needs the digits, which have no fingerprint on this machine.")
+        return
+    frame = known.regimes
+    cells = map_chart.map_cells(frame)
+    st.markdown(ui.plain(_unbroken(map_chart.map_sentence(frame))))
+    for effect, title in map_chart.TITLES.items():
+        st.markdown(f"**{title}**")
+        _map(cells, effect)
+
+
+def _map(cells: pd.DataFrame, effect: str) -> None:
+    ui.figure(
+        f"regimes-{effect}",
+        lambda compact, dark: map_chart.regimes_chart(cells, effect, dark, compact),
+        lambda: map_chart.alt_regimes(cells, effect),
+        cells[cells["effect"] == effect],
+        title=f"{map_chart.TITLES[effect].lower()} by epochs, images and wrong labels",
+        caption=ui.plain(map_chart.map_caption(cells, effect)),
+    )
+
+
+def table(known: data.Known) -> None:
+    """All findings, in a box that is sent when it is opened."""
+    box = st.expander("All findings", icon=":material/table_chart:", key="numbers-claims", on_change="rerun")
+    if box.open:
+        with box:
+            st.dataframe(known.frame.drop(columns=["claim"]), hide_index=True)
+            figure_menu.table_button("claims", known.frame, icon=":material/download:")

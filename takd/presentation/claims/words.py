@@ -1,0 +1,306 @@
+"""Claims and what was found about them, in words. Pure functions of the board's rows, for pages and the command line.
+
+A status is never said without the number it rests on, its interval with the confidence, and the number of chains.
+Accuracies are told in points (100 x fraction), nats and kappa as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from takd.analysis.claims import Finding, Row
+from takd.claims.claim import FAMILIES, Measure
+from takd.presentation.claims.marks import NO_DIFFERENCE, mark_name
+from takd.presentation.formats import MINUS, count, known, listing
+from takd.presentation.phrases import capital
+
+METHOD = (
+    "A status follows from a rule that was fixed beforehand and the interval over independent chains (n), at the "
+    "confidence of Holm's correction over all pre-registered tests of a topic in a setting: above zero is supported, "
+    "below zero or wholly within the margin is refuted, anything else is undecided."
+)
+_WORSE = "worse by more than the margin"
+_MOST_DIGITS = 5
+_ENOUGH = 0.003  # a margin of 0.3 points is told with one decimal, a smaller one needs two
+FRAME_COLUMNS = (
+    "number", "claim", "title", "family", "setting", "variant", "status", "why", "unit", "mean", "low", "high",
+    "confidence", "n", "p", "p_holm", "seeds_needed", "registered", "origin", "missing",
+)  # fmt: skip
+
+
+def factor(measure: Measure) -> float:
+    """What its numbers are multiplied by on screen: 100 for points."""
+    return 100.0 if measure.unit == "points" else 1.0
+
+
+def unit_words(measure: Measure) -> str:
+    """`points`, or what a slope is told in: `points per doubling`, `points per further assistant`."""
+    if measure.kind != "slope":
+        return measure.unit
+    counted = all(float(x).is_integer() for x in measure.x)
+    return f"{measure.unit} per {'further assistant' if counted else 'doubling'}"
+
+
+def digits_of(finding: Finding) -> int:
+    """Decimals: as many as the unit and the margin need, and more where a bound would else be told as zero."""
+    measure, interval = finding.measure, finding.interval
+    least = (1 if measure.margin >= _ENOUGH else 2) if measure.unit == "points" else 3
+    bounds = (interval.low, interval.high) if known(interval.low) else (interval.mean,)
+    sizes = [abs(factor(measure) * v) for v in bounds if known(v) and v]
+    enough = (d for d in range(least, _MOST_DIGITS) if all(size >= 0.5 * 10**-d for size in sizes))
+    return next(enough, _MOST_DIGITS)
+
+
+def told(value: float, digits: int, *, sign: bool = False) -> str:
+    """A number as it is printed: a true minus, and none before a zero."""
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def confidence_words(confidence: float) -> str:
+    """`95 % CI`, `98.3 % CI`."""
+    return f"{100 * confidence:.1f}".removesuffix(".0") + " % CI"
+
+
+def chains_words(finding: Finding) -> str:
+    """`n = 30 chains`, `n = 4 of 5 chains` while some are missing."""
+    n = finding.interval.n
+    if finding.missing > 0:
+        return f"n = {n} of {count(finding.setting.spec.seeds, 'chain')}"
+    return f"n = {count(n, 'chain')}"
+
+
+def number(finding: Finding) -> str:
+    """`+1.8 points (99 % CI 1.3 to 2.3, n = 30 chains)`; `not run` where there is none."""
+    if not finding.interval.n:
+        return "not run"
+    mean, around = _parts(finding)
+    return f"{mean} ({around})"
+
+
+def _parts(finding: Finding) -> tuple[str, str]:
+    interval, scale, digits = finding.interval, factor(finding.measure), digits_of(finding)
+    mean = f"{told(scale * interval.mean, digits, sign=True)} {unit_words(finding.measure)}"
+    if not known(interval.low):
+        return mean, f"no interval yet, {chains_words(finding)}"
+    span = f"{told(scale * interval.low, digits)} to {told(scale * interval.high, digits)}"
+    return mean, f"{confidence_words(interval.confidence)} {span}, {chains_words(finding)}"
+
+
+def status_word(finding: Finding) -> str:
+    """`supported`, `refuted, no difference that counts`, `undecided`, `not run`."""
+    if finding.status != "refuted":
+        return finding.status
+    return f"refuted, {finding.why or _WORSE}"
+
+
+def registered_word(finding: Finding) -> str:
+    return "pre-registered" if finding.trial.registered else "exploratory"
+
+
+def origin_words(origin: str | None) -> str:
+    """`cached`; `partly live, partly cached`."""
+    parts = (origin or "").split("+")
+    return origin or "" if len(parts) == 1 else ", ".join(f"partly {part}" for part in parts)
+
+
+def place(finding: Finding) -> str:
+    """The setting in words, with what is different in a variant."""
+    variant = f", {finding.trial.variant}" if finding.trial.variant else ""
+    return f"{finding.setting.label}{variant}"
+
+
+def finding_sentence(finding: Finding) -> str:
+    """One finding with all it rests on."""
+    if not finding.interval.n:
+        wanted = count(finding.setting.spec.seeds, "chain")
+        return f"Not run: {place(finding)} ({registered_word(finding)}, {wanted})."
+    mean, around = _parts(finding)
+    beside = "; ".join([around, place(finding), registered_word(finding), origin_words(finding.origin)])
+    said = f"{capital(status_word(finding))}: {mean} ({beside.removesuffix('; ')})."
+    if finding.status != "undecided":
+        return said
+    if finding.why:
+        return f"{said} {finding.why}"
+    if finding.seeds_needed is not None:
+        return f"{said} {count(finding.seeds_needed, 'chain')} or more may settle it (an estimate)."
+    return said
+
+
+def claim_sentence(row: Row) -> str:
+    """A claim and what every setting says of it, each with its number; settings without runs together at the end."""
+    title = row.claim.title
+    if not row.findings:
+        return f"{title}: not tested here. {row.claim.missing}".strip()
+    deciding = [row.findings[0], *row.elsewhere]
+    done = [found for found in deciding if found.interval.n]
+    said = [f"{status_word(found)} in {found.setting.short} ({number(found)})" for found in done]
+    left = [found.setting.short for found in deciding if not found.interval.n]
+    if left:
+        said.append(f"not run in {listing(left)}")
+    return f"{title}: {'; '.join(said)}."
+
+
+def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
+    """Every finding that decides, with its claim."""
+    return [(row, found) for row in rows for found in row.findings if found.decides]
+
+
+def clearness(finding: Finding) -> float:
+    """How far an interval is from where its status would turn, in half widths of the interval; -inf where it decides
+    nothing."""
+    interval, margin = finding.interval, finding.measure.margin
+    if finding.status not in ("supported", "refuted") or not known(interval.half):
+        return -math.inf
+    shift = margin if finding.measure.not_worse else 0.0
+    if finding.status == "supported":
+        slack = interval.low + shift
+    elif finding.why == NO_DIFFERENCE:
+        slack = margin - max(abs(interval.low), abs(interval.high))
+    else:
+        slack = -(interval.high + shift)
+    return slack / interval.half if interval.half > 0 else math.inf
+
+
+def clearest(rows: Sequence[Row], status: str) -> tuple[Row, Finding] | None:
+    """The finding of a status that is furthest from turning: among the pre-registered ones where there are any, and of
+    claims that no other setting contradicts where there are such."""
+    opposite = "refuted" if status == "supported" else "supported"
+    found = [pair for pair in deciding(rows) if pair[1].status == status and clearness(pair[1]) > -math.inf]
+    for narrower in (
+        [pair for pair in found if pair[1].trial.registered],
+        [pair for pair in found if pair[1].trial.registered and not _says(pair[0], opposite)],
+    ):
+        found = narrower or found
+    return max(found, key=lambda pair: clearness(pair[1]), default=None)
+
+
+def _says(row: Row, status: str) -> bool:
+    return any(finding.status == status for finding in row.findings if finding.decides)
+
+
+def board_sentence(rows: Sequence[Row]) -> str:
+    """The board in two sentences: how many tests say what, and the clearest finding for and against a claim."""
+    tests = [found for _, found in deciding(rows)]
+    sums = {status: sum(found.status == status for found in tests) for status in _STATUSES}
+    if sums["not run"] == len(tests):
+        settings = len({found.setting.name for found in tests})
+        return (
+            f"Nothing is tested yet: {count(len(rows), 'claim')}, {count(len(tests), 'test')} in "
+            f"{count(settings, 'setting')}, none of which has been run."
+        )
+    total = (
+        f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, "
+        f"{_verb(sums['supported'], 'supports', 'support')} the claim, "
+        f"{_verb(sums['refuted'], 'refutes', 'refute')} it, {_verb(sums['undecided'], 'is', 'are')} undecided, "
+        f"{_verb(sums['not run'], 'was', 'were')} not run."
+    )
+    ends = [
+        f"{status} is “{pair[0].claim.title}” ({_briefly(pair[1])})"
+        for status in ("supported", "refuted")
+        if (pair := clearest(rows, status)) is not None
+    ]
+    return f"{total} Most clearly {'; most clearly '.join(ends)}." if ends else total
+
+
+def _verb(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+_STATUSES = ("supported", "refuted", "undecided", "not run")
+
+
+def _briefly(finding: Finding) -> str:
+    rule = "" if finding.trial.registered else ", exploratory"
+    return f"{finding.setting.short}{rule}: {', '.join(_parts(finding))}"
+
+
+def not_run(findings: Iterable[Finding]) -> str:
+    """Those of some findings that have no run, in one sentence; empty where there are none."""
+    left = [
+        finding.setting.short + (f" ({finding.trial.variant})" if finding.trial.variant else "")
+        for finding in findings
+        if not finding.interval.n
+    ]
+    return f"Not run: {'; '.join(left)}." if left else ""
+
+
+def board_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """One row per finding (FRAME_COLUMNS), claims that cannot be tested with one row and no setting. mean, low and high
+    are in `unit`, accuracies in points; confidence is a share; status is as the board has it and `why` its reason."""
+    found: list[dict[str, object]] = []
+    for row in rows:
+        claim = row.claim
+        head = {"number": claim.number, "claim": claim.name, "title": claim.title, "family": FAMILIES[claim.family]}
+        if not row.findings:
+            found.append(head | {"setting": "", "variant": "", "status": "not tested", "why": claim.missing, "n": 0})
+        found += [head | _frame_row(finding) for finding in row.findings]
+    frame = pd.DataFrame(found, columns=list(FRAME_COLUMNS))
+    words = dict.fromkeys(("setting", "variant", "status", "why", "unit", "origin"), "")
+    kinds = {"seeds_needed": "Int64", "missing": "Int64", "registered": "boolean", "n": "int64"}
+    return frame.fillna(words).astype(kinds)
+
+
+def _frame_row(finding: Finding) -> dict[str, object]:
+    interval, scale = finding.interval, factor(finding.measure)
+    return {
+        "setting": finding.setting.short, "variant": finding.trial.variant, "status": finding.status,
+        "why": finding.why, "unit": unit_words(finding.measure), "mean": scale * interval.mean,
+        "low": scale * interval.low, "high": scale * interval.high, "confidence": interval.confidence,
+        "n": interval.n, "p": finding.p, "p_holm": finding.p_holm, "seeds_needed": finding.seeds_needed,
+        "registered": finding.trial.registered, "origin": finding.origin or "", "missing": max(finding.missing, 0),
+    }  # fmt: skip
+
+
+def shown_settings(rows: Sequence[Row]) -> list[str]:
+    """Short names of the settings a figure has room for: those of hours on a GPU only where something is there."""
+    found: dict[str, bool] = {}
+    for _, finding in deciding(rows):
+        setting = finding.setting
+        there = finding.interval.n > 0 or setting.spec.budget != "paper"
+        found[setting.short] = found.get(setting.short, False) or there
+    return [name for name, there in found.items() if there]
+
+
+def alt_board(rows: Sequence[Row]) -> str:
+    """The board in words: every claim with its statuses."""
+    shown = shown_settings(rows)
+    said = []
+    for row in rows:
+        cells = [f"{f.setting.short} {_alt_cell(f)}" for f in row.findings if f.decides and f.setting.short in shown]
+        said.append(f"{row.claim.number}, {row.claim.title}: {', '.join(cells) or 'not tested here'}")
+    return f"Claims by setting. {board_sentence(rows)} {'. '.join(said)}."
+
+
+def _alt_cell(finding: Finding) -> str:
+    if not finding.interval.n:
+        return "not run"
+    return f"{status_word(finding)} ({told(factor(finding.measure) * finding.interval.mean, digits_of(finding))})"
+
+
+def cells(rows: Sequence[Row]) -> pd.DataFrame:
+    """What the board's figure draws: a row per claim and shown setting that decides, with `look` as in MARKS,
+    and one without a setting per claim that cannot be tested."""
+    shown = shown_settings(rows)
+    found: list[dict[str, object]] = []
+    for row in rows:
+        claim = row.claim
+        head = {"claim": claim.name, "number": claim.number, "title": claim.title, "family": claim.family}
+        if not row.findings:
+            blank = {"setting": "", "look": "", "filled": True, "status": "not tested here", "told": claim.missing}
+            found.append(head | blank | {"n": 0, "kind": "", "origin": ""})
+        for finding in row.findings:
+            if finding.decides and finding.setting.short in shown:
+                look = mark_name(finding.status, finding.why)
+                cell = {"setting": finding.setting.short, "look": look, "filled": finding.trial.registered}
+                cell |= {"status": capital(status_word(finding)), "told": number(finding), "n": finding.interval.n}
+                found.append(
+                    head | cell | {"kind": registered_word(finding), "origin": origin_words(finding.origin) or "–"}
+                )
+    names = ["claim", "number", "title", "family", "setting", "look", "filled", "status", "told", "n", "kind", "origin"]
+    return pd.DataFrame(found, columns=names)
