@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from takd.analysis.claims import Finding, Row, judged
+from takd.analysis.contrasts import Sample
 from takd.analysis.statistics import t_interval
 from takd.claims.claim import Claim, Measure, Trial
 from takd.claims.settings import SETTINGS
@@ -34,14 +35,15 @@ def finding(
     missing: int = 0,
     seeds_needed: int | None = None,
     origin: str | None = "cached",
+    pair: str = "",
 ) -> Finding:
     """A finding judged as the board judges it."""
     series = pd.Series(list(values), index=range(len(values)), dtype="float64").rename_axis("seed")
     interval = t_interval(series, confidence)
-    status, why = judged(measure, series, interval)
+    status, why = judged(measure, Sample(tuple(series.index), series.to_numpy()[:, None, None], (("",),)), interval)
     trial = Trial(setting, lambda _: measure, registered, variant)
     return Finding(
-        "one-ta", SETTINGS[setting], trial, measure, series, interval, status, 0.01, 0.02, seeds_needed, why,
+        "one-ta", SETTINGS[setting], trial, measure, series, pair, interval, status, 0.01, 0.02, seeds_needed, why,
         origin if len(values) else None, missing,
     )  # fmt: skip
 
@@ -262,3 +264,10 @@ def test_the_map_says_where_it_is_seen_and_where_not() -> None:
 def test_every_claim_has_what_the_page_shows() -> None:
     for claim in CLAIMS.values():
         assert isinstance(claim, Claim) and claim.published and claim.rule and (claim.trials or claim.missing)
+
+
+def test_the_best_or_weakest_of_several_is_named() -> None:
+    """The number alone does not say which smaller teacher it belongs to."""
+    said = words.finding_sentence(finding(around(0.018, 0.01), pair="kd 16>8 against kd 256>8"))
+    assert "kd 16>8 against kd 256>8" in said
+    assert "()" not in words.finding_sentence(GOOD)

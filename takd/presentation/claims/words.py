@@ -121,8 +121,8 @@ def finding_sentence(finding: Finding) -> str:
         wanted = count(finding.setting.spec.seeds, "chain")
         return f"Not run: {place(finding)} ({registered_word(finding)}, {wanted})."
     mean, around = _parts(finding)
-    beside = "; ".join([around, place(finding), registered_word(finding), origin_words(finding.origin)])
-    said = f"{capital(status_word(finding))}: {mean} ({beside.removesuffix('; ')})."
+    parts = [around, finding.pair, place(finding), registered_word(finding), origin_words(finding.origin)]
+    said = f"{capital(status_word(finding))}: {mean} ({'; '.join(part for part in parts if part)})."
     if finding.status != "undecided":
         return said
     if finding.why:
