@@ -67,8 +67,8 @@ class Row:
 
     @property
     def status(self) -> Status:
-        """That of its first trial."""
-        return self.findings[0].status if self.findings else "not run"
+        """That of the first setting of its list in which it was run."""
+        return next((found.status for found in self.findings if found.decides and found.interval.n), "not run")
 
     @property
     def elsewhere(self) -> tuple[Finding, ...]:

@@ -69,11 +69,13 @@ def made_anew(datasets: Mapping[str, Dataset]) -> tuple[Entry, ...]:
 
 
 def shelves(store: Store, datasets: Mapping[str, Dataset], wished: Iterable[Entry]) -> Iterator[Shelf]:
-    """What is there of each entry. What was imported does not count: nobody knows who trained it."""
-    own = store.without_imports
+    """What is there of each entry, of the trainings that claims and map rest on: a run also trains its usual controls,
+    which the library leaves out where nobody reads them. What was imported does not count: nobody knows who trained it.
+    """
+    own, read = store.without_imports, keys_read(datasets).every
     for entry in wished:
         plan = entry.plan(datasets)
-        places = [own.origin(key) for key in plan.stages]
+        places = [own.origin(key) for key in plan.stages if key in read or read.isdisjoint(plan.stages)]
         left = _seconds(plan, own, datasets[entry.spec.dataset]) if None in places else 0.0
         ready = is_ready(entry.spec.dataset)
         yield Shelf(entry, len(places), places.count("cached"), places.count("live"), left, ready)

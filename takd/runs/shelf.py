@@ -8,8 +8,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | | |
 |---|---|
 | its answers to single images are read by a claim or a page | events.jsonl, predictions.npz |
-| it is an 8x8 MLP of the compiled engine, heads on a small network, or trained with | weights.safetensors up to |
-| regressors | LIGHT bytes, events.jsonl where a claim reads it, else nothing: a check trains it again in moments |
+| it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
+| | check trains it again in moments |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
 | heads on a large network | events.jsonl alone, and `verify` says so: their answers would be larger than all else |
 """
@@ -21,11 +21,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from takd import __version__
-from takd.batching import compiled
 from takd.claims.library import Entry, Read
 from takd.commit import commit
 from takd.methods.table import form_of
-from takd.networks.table import family_of, is_tiny
+from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
 from takd.runs.errors import RunError, StoreError
@@ -61,12 +60,8 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
 
 
 def trained_again(stage: StageSpec) -> bool:
-    """Whether a check trains this stage again rather than asking its files."""
-    return is_tiny(stage.network) and (form_of(stage.loss) in ("heads", "features") or _quick(stage))
-
-
-def _quick(stage: StageSpec) -> bool:
-    return family_of(stage.network) == "mlp" and compiled(stage) and not stage.peers
+    """Whether a check trains this stage again where its files were left out."""
+    return is_tiny(stage.network)
 
 
 def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool, curves: bool) -> list[str]:
