@@ -29,8 +29,9 @@ DIFFERENT = 1
 
 @click.command()
 @click.argument("claim", required=False)
+@click.option("--markdown", is_flag=True, help="All of them as a table in Markdown: docs/claims.md.")
 @common
-def claims(session: Session, claim: str | None) -> None:
+def claims(session: Session, claim: str | None, markdown: bool) -> None:
     """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
     from takd.analysis.claims import board
     from takd.presentation.claims import words
@@ -40,6 +41,11 @@ def claims(session: Session, claim: str | None) -> None:
     chosen = [_claim(claim)] if claim is not None else None
     rows = board(store, datasets, reader(store), chosen)
     value = {"claims": words.board_frame(rows).to_dict("records")}
+    if markdown:
+        from takd.presentation.claims.markdown import table as as_markdown
+
+        session.answer(value, as_markdown(rows))
+        return
     if chosen is None:
         cells = [
             [row.claim.number, row.claim.name, row.claim.title, row.status, words.claim_sentence(row)] for row in rows

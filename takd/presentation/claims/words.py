@@ -139,7 +139,7 @@ def claim_sentence(row: Row) -> str:
         return f"{title}: not tested here. {row.claim.missing}".strip()
     deciding = [row.findings[0], *row.elsewhere]
     done = [found for found in deciding if found.interval.n]
-    said = [f"{status_word(found)} in {found.setting.short} ({number(found)})" for found in done]
+    said = [f"{status_word(found)} in {found.setting.short} ({', '.join(_parts(found))})" for found in done]
     left = [found.setting.short for found in deciding if not found.interval.n]
     if left:
         said.append(f"not run in {listing(left)}")

@@ -1,0 +1,58 @@
+"""The board in Markdown: docs/claims.md and a part of the README, which a test holds to the stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from takd.analysis.claims import Finding, Row
+from takd.claims.settings import SETTINGS
+from takd.presentation.claims.words import claim_sentence, number
+
+SIGNS: dict[str, str] = {
+    "supported": "✓",
+    "no difference that counts": "≈",
+    "refuted": "✗",
+    "undecided": "?",
+    "not run": "·",
+}
+KEY = (
+    "✓ supported, ✗ refuted, ≈ refuted: no difference that counts, ? undecided, · not run; * exploratory: somebody had "
+    "seen results of these seeds before the rule was written down. Above zero speaks for the claim; n counts "
+    "independent chains; intervals are corrected (Holm) within a topic and setting."
+)
+WITH_NUMBERS = ("one-ta", "any-ta", "rivals", "dense", "more-tas", "dropping", "flat-slope")  # printed by their sources
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One row per claim, one column per setting in which anything was run."""
+    settings = [
+        setting
+        for setting in SETTINGS.values()
+        if any(
+            found.setting is setting and found.decides and found.interval.n for row in rows for found in row.findings
+        )
+    ]
+    head = ["claim", "published", *(setting.short for setting in settings)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        own = {found.setting.name: found for found in row.findings if found.decides}
+        cells = [_cell(own.get(setting.name)) for setting in settings]
+        title = f"{row.claim.number}. {row.claim.title} ({row.claim.source})"
+        lines.append(f"| {' | '.join((title, row.claim.published, *cells))} |")
+    return "\n".join([*lines, "", KEY])
+
+
+def readme(rows: Sequence[Row]) -> str:
+    """What the README leads with: what was found about one assistant, and published numbers beside those measured."""
+    some = [row for row in rows if row.claim.name in WITH_NUMBERS]
+    lead = next(claim_sentence(row) for row in rows if row.claim.name == "one-ta")
+    return f"**{lead}**\n\n{table(some)}"
+
+
+def _cell(finding: Finding | None) -> str:
+    if finding is None:
+        return ""
+    sign = SIGNS["no difference that counts" if finding.why == "no difference that counts" else finding.status]
+    if not finding.interval.n:
+        return sign
+    return f"{sign}{'' if finding.trial.registered else ' *'} {number(finding)}"

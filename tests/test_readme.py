@@ -1,0 +1,61 @@
+"""What README and docs/claims.md say was measured is what the stored runs say today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from takd.analysis.claims import Row, board
+from takd.data.catalogue import available_datasets
+from takd.presentation.claims import markdown
+from takd.presentation.claims.answers import reader
+from takd.runs.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- claims -->\n", "<!-- end of claims -->"
+AGAIN = "the stored runs have changed: write it anew with python -m tests.test_readme"
+
+
+def stored() -> tuple[Row, ...]:
+    """The board of what travels with the program."""
+    store = Store(ROOT / "no-store", [ROOT / "cached_runs"])
+    return board(store, available_datasets(), reader(store))
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[Row, ...]:
+    return stored()
+
+
+def test_the_readme_leads_with_what_was_found(rows: tuple[Row, ...]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.partition(BEGIN)[2].partition(END)[0]
+    assert block.strip() == markdown.readme(rows), AGAIN
+    assert text.index(BEGIN) < text.index("## Run it")
+
+
+def test_the_table_of_claims_is_that_of_the_stored_runs(rows: tuple[Row, ...]) -> None:
+    text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert text == claims_page(rows), AGAIN
+
+
+def claims_page(rows: tuple[Row, ...]) -> str:
+    """docs/claims.md."""
+    return (
+        "# The field's claims, and what the stored runs say\n\nWritten by `python -m tests.test_readme` from "
+        "`cached_runs/`. Rules, experiments and every interval: `python -m takd claims NUMBER`, or the Claims page.\n\n"
+        f"{markdown.table(rows)}\n\n"
+        "Claims, measures and margins were written down before the runs that registered tests read. One thing was "
+        "changed after the first of them had been seen: how a measure that is about the best or weakest of several gets "
+        "its interval. The first way, choosing by the other seeds' validation images, called equal arms different too "
+        "often in simulations; the present one covers all pairs together (takd/analysis/contrasts.py).\n"
+    )
+
+
+if __name__ == "__main__":
+    found = stored()
+    (ROOT / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}{markdown.readme(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
