@@ -47,7 +47,7 @@ def claims_page(rows: tuple[Row, ...]) -> str:
         "`cached_runs/`. Rules, experiments and every interval: `python -m takd claims NUMBER`, or the Claims page.\n\n"
         f"{markdown.table(rows)}\n\n"
         "Claims, measures and margins were written down before the runs that registered tests read. One thing was "
-        "changed after the first of them had been seen: how a measure that is about the best or weakest of several gets "
+        "changed after the first of them had been seen: how a measure about the best or weakest of several gets "
         "its interval. The first way, choosing by the other seeds' validation images, called equal arms different too "
         "often in simulations; the present one covers all pairs together (takd/analysis/contrasts.py).\n"
     )

@@ -33,7 +33,7 @@ _SAME = f".{os.sep}"  # another spelling of the same path
 _LARGEST = 100_000_000  # bytes of a member; packs hold small stages
 _OPEN = 100  # archives kept open by a process: each takes a file descriptor
 _LOOK_SECONDS = 1.0  # a pack changed in place by hand is noticed after so long, a new or replaced one at once
-_PAGE = 512  # bytes; members are a few hundred to some thousand, and larger pages leave more of each empty
+_PAGES = (512, 1024, 2048, 4096)  # bytes; which leaves least empty depends on the members' sizes
 _COLUMNS = ("name", "mode", "mtime", "sz", "data")
 _MODE = 0o100644
 _ONE = "SELECT sz, data FROM sqlar WHERE name = ?"
@@ -156,8 +156,12 @@ def members(path: Path) -> dict[str, bytes]:
 def packed(contents: Mapping[str, bytes]) -> bytes:
     """The bytes of a pack with these members. Equal members give equal bytes (with one version of SQLite). Raises
     ValueError for a name that is no member's."""
+    return min((_archive(contents, page) for page in _PAGES), key=len)
+
+
+def _archive(contents: Mapping[str, bytes], page: int) -> bytes:
     with closing(sqlite3.connect(":memory:")) as archive:
-        archive.execute(f"PRAGMA page_size = {_PAGE}")
+        archive.execute(f"PRAGMA page_size = {page}")
         archive.execute("CREATE TABLE sqlar(name TEXT PRIMARY KEY, mode INT, mtime INT, sz INT, data BLOB)")
         for name, raw in sorted(contents.items()):
             if name != ABOUT and not _MEMBER.fullmatch(name):
