@@ -8,6 +8,7 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | | |
 |---|---|
 | its answers to single images are read by a claim or a page | events.jsonl, predictions.npz |
+| only the map of regimes reads it | nothing |
 | it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
 | | check trains it again in moments |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
@@ -48,7 +49,8 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
         return 0
     members: dict[str, bytes] = {}
     for key in keys:
-        for name, raw in _contents(own, key, plan.stages[key], key in read.answers, key in read.curves).items():
+        kept = [] if key in read.mapped else _kept(plan.stages[key], own, key in read.answers, key in read.curves)
+        for name, raw in _contents(own, key, kept).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -64,7 +66,8 @@ def trained_again(stage: StageSpec) -> bool:
     return is_tiny(stage.network)
 
 
-def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool, curves: bool) -> list[str]:
+def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[str]:
+    listed: dict[str, dict[str, int]] = (store.result(stage.key) or {}).get("files", {})
     if answers:
         return [EVENTS, PREDICTIONS]
     if trained_again(stage):
@@ -73,13 +76,10 @@ def _kept(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool, cu
     return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed, False)]
 
 
-def _contents(store: Store, key: str, stage: StageSpec, answers: bool, curves: bool) -> dict[str, bytes]:
-    result = store.result(key)
+def _contents(store: Store, key: str, kept: Collection[str]) -> dict[str, bytes]:
     folder = store.folder(key)
-    if result is None:
-        raise RunError(f"Stage {key} is missing or damaged; train its question again.")
     try:
-        raws = {name: store.read_file(key, name) for name in _kept(stage, result["files"], answers, curves)}
+        raws = {name: store.read_file(key, name) for name in kept}
     except StoreError as error:
         raise RunError(f"Nothing was put into the library: {error}") from error
     own = {name: files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT)}
