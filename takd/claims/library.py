@@ -141,7 +141,7 @@ def _in_order(
 
 @dataclass(frozen=True)
 class Read:
-    """Keys of the stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those whose
+    """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those whose
     `answers` to single test images are read, and those whose rows of epochs (`curves`) are."""
 
     every: frozenset[str]
