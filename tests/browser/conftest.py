@@ -142,3 +142,33 @@ def is_local(url: str) -> bool:
 def settled(page: Any) -> None:
     """Wait until the script has run and the figures stand."""
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all that only look: the program's cached runs and an empty store."""
+    place = tmp_path_factory.mktemp("explorer")
+    server = Server(place / "store", place / "data", REPO / "cached_runs").start()
+    yield server
+    server.interrupt()
+
+
+def opened(page: Any, url: str) -> Any:
+    page.goto(url)
+    settled(page)
+    page.locator("h1, h2").first.wait_for()
+    return page
+
+
+def drawn(page: Any) -> None:
+    """Wait until nothing changes any more: what a page tells of its window or its tabs comes with a second run."""
+    page.wait_for_function(
+        """() => {
+            const app = document.querySelector("[data-testid=stApp]");
+            const now = app.dataset.testScriptState + app.innerText.length + app.querySelectorAll("*").length;
+            const same = window.lately === now && app.dataset.testScriptState === "notRunning";
+            window.lately = now;
+            return same;
+        }""",
+        polling=150,
+    )
