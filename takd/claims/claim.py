@@ -89,8 +89,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the board. Trials are in order of weight: the status of the first that was run is the claim's, the others
-    stand beside it.
+    """A row of the board. Trials are in order of weight: the status of the first that was run is the claim's, the
+    others stand beside it.
 
     published: the number of the source, as printed there. experiment: arms and data in words. rule: what is held
     against what, and when the claim falls. missing: why it cannot be tested here, where it cannot.
