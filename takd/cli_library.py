@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
 from takd.claims.library import FILE, write
-from takd.cli_output import Commands, Meter, Refused, Session, common, table
+from takd.cli_output import Commands, Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets
 from takd.runs import library as shelves
 from takd.runs.errors import RunError, StoreError
@@ -21,6 +22,16 @@ _MOST_ROWS = 60
 
 class _Library(Commands):
     refusals = (RunError, StoreError)
+
+
+class _Seconds(click.FloatRange):
+    """A time to train; "nan" is a number for click, and no clock ever reaches it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{quoted(value)} is not a number of seconds; give one from 1 on.", param, ctx)
+        return found
 
 
 @click.group(cls=_Library)
@@ -72,8 +83,8 @@ def list_(session: Session, everything: bool) -> None:
 
 
 @library.command("next")
-@click.option("--seconds", type=click.FloatRange(min=1), required=True, help="How long it may train.")
-@click.option("--longest", type=click.FloatRange(min=1), help="Pass over questions that take longer than this here.")
+@click.option("--seconds", type=_Seconds(min=1), required=True, help="How long it may train.")
+@click.option("--longest", type=_Seconds(min=1), help="Pass over questions that take longer than this here.")
 @click.option("--only", metavar="TEXT", default="", help="Only questions whose name has this in it.")
 @common
 def next_(session: Session, seconds: float, longest: float | None, only: str) -> None:
@@ -117,6 +128,8 @@ def publish(session: Session, to: str | None) -> None:
 @common
 def plan(session: Session, keep: bool) -> None:
     """Work out anew, from the claims, what the library should hold."""
+    if keep:
+        require_changes_allowed()
     datasets: dict[str, Any] = available_datasets()
     found = shelves.made_anew(datasets)
     if keep:

@@ -192,5 +192,7 @@ def read(raw: bytes, datasets: Mapping[str, Dataset]) -> tuple[Entry, ...]:
 
 
 def _entry(row: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Entry:
+    if not isinstance(row["spec"], dict):
+        raise ValueError(f"{str(row['name'])[:60]!r} has no choices")
     spec = require_spec(row["spec"], datasets)
     return Entry(str(row["name"]), spec, float(row["value"]), float(row["seconds"]), tuple(row["claims"]))

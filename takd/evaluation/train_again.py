@@ -47,6 +47,7 @@ def check_again(
     if not wanted:
         return dict(reports)
     stages = _with_teachers(store, wanted)
+    wanted = {key: stage for key, stage in wanted.items() if key in stages}
     done = dict(reports)
     with tempfile.TemporaryDirectory(prefix="takd-again-") as folder:
         fresh = Store(Path(folder))
@@ -66,15 +67,18 @@ def _left_out(store: Store, report: StageReport) -> StageSpec | None:
 
 
 def _with_teachers(store: Store, wanted: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
-    """The stages and all they were taught by, teachers first."""
+    """The stages and all they were taught by, teachers first; without those a teacher of which is not here, which would
+    be waited for without end."""
     found: dict[str, StageSpec] = {}
 
-    def add(key: str, stage: StageSpec) -> None:
-        for teacher in stage.teachers:
-            known = store.stage(teacher)
-            if known is not None and teacher not in found:
-                add(teacher, known)
-        found.setdefault(key, stage)
+    def add(key: str, stage: StageSpec | None) -> bool:
+        if stage is None:
+            return False
+        if key not in found:
+            if not all(add(teacher, store.stage(teacher)) for teacher in stage.teachers):
+                return False
+            found[key] = stage
+        return True
 
     for key, stage in wanted.items():
         add(key, stage)

@@ -1,0 +1,237 @@
+"""Small networks whose files were left out of the library are checked by training them again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from takd.claims.library import Entry, Read
+from takd.cli import cli
+from takd.data.catalogue import available_datasets
+from takd.evaluation import train_again
+from takd.evaluation.train_again import SAID, WITHIN, check_again
+from takd.evaluation.verify import verify_stage
+from takd.plan import Plan
+from takd.runs import packs
+from takd.runs.loop import train_all
+from takd.runs.shelf import shelve
+from takd.runs.stamps import StageReport, read_stamp
+from takd.runs.store import Store
+from takd.spec import require_spec
+from tests.evaluation.test_verify_packed import PREDICTIONS, WEIGHTS, differing, forged
+
+NUMBERS = {"test_acc", "val_acc", "val_best", "train_acc", "test_loss", "ece", "entropy"}
+TEST_IMAGES = 900
+
+
+def question(**choices: Any) -> Entry:
+    asked = {"dataset": "digits", "method": "kd", "teacher": "mlp-32", "student": "mlp-16", "seeds": 1, **choices}
+    spec = require_spec({"scope": "chain", "budget": "taste", "epochs": 10, **asked}, available_datasets())
+    return Entry("question", spec, 1.0, 1.0, ())
+
+
+PAIR = question()
+LIGHT = question(teacher="mlp-16", student="mlp-8", seed=40)  # its students are small enough to keep their weights
+CHAIN = question(method="takd", teacher="mlp-64", assistants=("mlp-32",), student="mlp-16", seed=60)
+
+
+def plan_of(entry: Entry) -> Plan:
+    return entry.plan(available_datasets())
+
+
+def key_of(entry: Entry, network: str, taught: bool) -> str:
+    return next(k for k, s in plan_of(entry).stages.items() if s.network == network and bool(s.teachers) == taught)
+
+
+@pytest.fixture(scope="module")
+def shelved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three questions in one library."""
+    root = tmp_path_factory.mktemp("again")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAKD_DATA", str(root / "data"))
+        store = Store(root / "store")
+        for entry in (PAIR, LIGHT, CHAIN):
+            plan = plan_of(entry)
+            assert train_all(store, plan.stages, device="cpu", should_stop=lambda: False, say=print)
+            read = Read(frozenset(plan.stages), frozenset(), frozenset())
+            shelve(store, entry, plan, root / "cached" / entry.spec.teacher, read)
+    return root
+
+
+@pytest.fixture
+def library(shelved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    """Makes a store with copies of the libraries of these questions."""
+    monkeypatch.setenv("TAKD_DATA", str(shelved / "data"))
+
+    def make(*entries: Entry) -> Store:
+        names = [entry.spec.teacher for entry in entries]
+        copies = [shutil.copytree(shelved / "cached" / name, tmp_path / f"cached-{name}") for name in names]
+        return Store(tmp_path / "own", copies)
+
+    return make
+
+
+def reports_of(store: Store, entry: Entry) -> dict[str, StageReport]:
+    return {key: verify_stage(store, key) for key in plan_of(entry).stages}
+
+
+def checked_again(store: Store, reports: dict[str, StageReport], **more: Any) -> tuple[dict[str, StageReport], str]:
+    said: list[str] = []
+    return check_again(store, reports, say=said.append, **more), "\n".join(said)
+
+
+def test_a_stage_without_files_is_trained_again_and_all_its_numbers_are_checked(library: Callable[..., Store]) -> None:
+    store = library(PAIR)
+    before = reports_of(store, PAIR)
+    assert all({WEIGHTS, PREDICTIONS, "test_acc"} <= set(report.skipped) for report in before.values())
+    after, _ = checked_again(store, before)
+    assert list(after) == list(before)
+    for key, report in after.items():
+        assert not report.differences and {SAID} | NUMBERS <= set(report.checked), report
+        assert not set(report.checked) & set(report.skipped) and set(before[key].checked) <= set(report.checked)
+        assert not {WEIGHTS, PREDICTIONS} & set(report.skipped)  # nothing is open that these would have answered
+        assert len(report.checked) == len(set(report.checked))
+    assert not (store.root / "stages").exists()  # trained in a store that is thrown away
+
+
+def moved(images: int) -> Callable[[dict[str, Any]], None]:
+    """Says that so many test images more were right, in every number that follows from it."""
+
+    def change(result: dict[str, Any]) -> None:
+        counts = list(result["correct_classes"])
+        right = sum(counts) + images
+        result["test_acc"] = round(right / TEST_IMAGES, 9)
+        result["correct_classes"] = [counts[0] + images, *counts[1:]]
+
+    return change
+
+
+def put(name: str, change: Callable[[float], object]) -> Callable[[dict[str, Any]], None]:
+    return lambda result: result.update({name: change(result[name])})
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        (moved(90), {"test_acc"}),
+        (moved(-90), {"test_acc"}),
+        (moved(10), set()),  # 1.1 points, less than rounding may make
+        (put("val_best", lambda v: v + 0.1), {"val_best"}),
+        (put("test_loss", lambda v: v + 2.0), {"test_loss"}),
+        (put("test_loss", lambda v: v + 0.05), set()),
+        (put("ece", str), {"ece"}),
+        (put("train_acc", lambda v: None), {"train_acc"}),
+    ],
+)
+def test_a_number_that_is_far_off_is_caught(
+    change: Callable[[dict[str, Any]], None], caught: set[str], library: Callable[..., Store]
+) -> None:
+    assert 10 / TEST_IMAGES < WITHIN < 90 / TEST_IMAGES
+    store = library(PAIR)
+    key = key_of(PAIR, "mlp-16", taught=True)
+    forged(store, key, change)
+    assert store.is_done(key)
+    report = verify_stage(store, key)
+    assert not report.differences  # nothing there to tell it by
+    after, _ = checked_again(store, {key: report})
+    assert differing(after[key]) == caught
+    for one in after[key].differences:
+        assert one.stored == str((store.result(key) or {})[one.what]) and one.found.endswith(f"({SAID})")
+
+
+def test_teachers_that_lie_elsewhere_are_trained_too(library: Callable[..., Store]) -> None:
+    """The student of a chain in one library, its assistant and teacher in another; only the student is asked for."""
+    store = library(CHAIN)
+    chain = next(c for c in plan_of(CHAIN).chains if len(c.keys) == 3)
+    (place,) = store.cached[0].glob("packs/*")
+    every = packs.members(place)
+    for name, keys in (("one", chain.keys[:2]), ("two", chain.keys[2:])):
+        (store.root / name / "packs").mkdir(parents=True)
+        part = {member: raw for member, raw in every.items() if member.partition("/")[0] in keys}
+        (store.root / name / "packs" / f"{name}.sqlar").write_bytes(packs.packed(part))
+    apart = Store(store.root, [store.root / "one", store.root / "two"])
+    student = chain.student
+    after, said = checked_again(apart, {student: verify_stage(apart, student)})
+    assert not after[student].differences and set(after[student].checked) >= NUMBERS
+    assert all(f"{path}, seed 60: training" in said for path in ("mlp-64", "mlp-32 from mlp-64", "mlp-16 from mlp-32"))
+
+    alone = Store(store.root / "own", [store.root / "two"])  # nobody knows its teachers
+    report = verify_stage(alone, student)
+    assert checked_again(alone, {student: report}) == ({student: report}, "")
+
+
+def test_what_is_stopped_keeps_its_report(library: Callable[..., Store]) -> None:
+    store = library(PAIR)
+    before = reports_of(store, PAIR)
+    assert checked_again(store, before, should_stop=lambda: True)[0] == before
+
+
+def test_stages_with_weights_are_not_trained_again(
+    library: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = library(LIGHT)
+    before = reports_of(store, LIGHT)
+    light = {key for key, stage in plan_of(LIGHT).stages.items() if stage.network == "mlp-8"}
+    assert all(before[key].weights for key in light) and len(light) == 2
+    after, said = checked_again(store, before)
+    assert "mlp-16" in said and "mlp-8" not in said
+    assert all(after[key] == before[key] for key in light)
+    (teacher,) = set(after) - light
+    assert SAID in after[teacher].checked
+
+    def never(*_: object, **__: object) -> bool:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train_again, "train_all", never)
+    assert check_again(store, {key: before[key] for key in light}) == {key: before[key] for key in light}
+    with pytest.raises(AssertionError, match="trained again"):
+        check_again(store, before)
+
+
+def test_what_differs_already_and_what_was_trained_here_is_left_as_it_is(
+    library: Callable[..., Store], shelved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_again, "train_all", lambda *_, **__: pytest.fail("trained again"))
+    store = library(PAIR)
+    forged(store, key := key_of(PAIR, "mlp-32", taught=False), lambda result: result.update(epochs=7))
+    report = verify_stage(store, key)
+    assert differing(report)
+    assert check_again(store, {key: report}) == {key: report}
+    own = Store(Path(shutil.copytree(shelved / "store", tmp_path / "live")))
+    for name in (WEIGHTS, PREDICTIONS):
+        (own.own_folder(key) / name).unlink()
+    report = verify_stage(own, key)
+    assert check_again(own, {key: report}) == {key: report}
+
+
+# The command
+
+
+def verify_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setenv("TAKD_CACHED", str(store.cached[0]))
+    return CliRunner().invoke(cli, ["verify", "--all", "--json"])
+
+
+def test_the_check_of_everything_ends_with_0_and_with_1_where_a_number_was_changed(
+    library: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from takd.runs.store import open_store
+
+    store = library(PAIR)
+    clean = verify_all(store, monkeypatch)
+    value = json.loads(clean.stdout)
+    assert (clean.exit_code, value["equal"]) == (0, True), clean.output
+    assert all(SAID in stage["checked"] for stage in value["stages"]) and len(value["stages"]) == 3
+
+    forged(store, key := key_of(PAIR, "mlp-16", taught=True), moved(-90))
+    harmed = verify_all(store, monkeypatch)
+    assert (harmed.exit_code, json.loads(harmed.stdout)["equal"]) == (1, False), harmed.output
+    stamp = read_stamp(open_store(), "")
+    assert stamp is not None
+    assert [(report.key, one.what) for report, one in stamp.differences] == [(key, "test_acc")]

@@ -1,0 +1,183 @@
+"""`takd claims` and `takd reproduce`: the field's claims on the stored runs, and one of them again from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takd import cli_claims
+from takd.claims.claim import Claim
+from takd.claims.library import Entry, questions_of
+from takd.claims.settings import SETTINGS
+from takd.claims.table import CLAIMS
+from takd.data.catalogue import available_datasets
+from takd.plan import build_plan
+from takd.runs.states import list_runs
+from takd.runs.store import REPO, Store, open_store
+
+from .runs.test_policy import tree
+from .test_cli import call, last_json
+
+SMALL = ("reproduce", "one-ta", "--seeds", "3", "--budget", "taste", "--setting", "digits-clean")
+
+
+@pytest.fixture
+def cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stored runs that travel with the program."""
+    monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
+
+
+def test_the_board_has_every_claim_with_its_status(cached: None) -> None:
+    shown = call("claims")
+    assert shown.exit_code == 0
+    assert [row.name for row in CLAIMS.values() if row.name not in shown.stdout] == []
+    assert "supported" in shown.stdout and "refuted" in shown.stdout
+
+
+def test_one_claim_by_its_number(cached: None) -> None:
+    shown = call("claims", "4").stdout
+    claim = CLAIMS["one-ta"]
+    lines = shown.splitlines()
+    assert lines[0] == f"4. {claim.title}" and claim.source in shown and "not measured here" in shown
+    assert f"Rule: {claim.rule}" in shown
+    assert sum(line.startswith("- ") for line in lines) == len(claim.trials)
+
+
+def test_one_claim_by_its_name_as_json(cached: None) -> None:
+    value = last_json(call("claims", "one-ta", "--json"))
+    assert len(value["claims"]) == len(CLAIMS["one-ta"].trials)
+    assert any(30 in row.values() for row in value["claims"])  # chains on digits
+
+
+def test_without_stored_runs_no_claim_has_an_outcome() -> None:
+    shown = call("claims", "one-ta").stdout
+    assert "supported" not in shown and "refuted" not in shown.replace(CLAIMS["one-ta"].rule, "")
+
+
+@pytest.mark.parametrize("command", ["claims", "reproduce"])
+@pytest.mark.parametrize("asked", ["99", "two-ta", "", "²", "\x1b[31m"])
+def test_an_unknown_claim_is_refused_with_the_list(command: str, asked: str) -> None:
+    result = call(command, asked, "--json")
+    assert result.exit_code == 2 and "\x1b" not in result.stderr
+    error = last_json(result)["error"]
+    assert "is no claim" in error and all(f"{row.number} {row.name}" in error for row in CLAIMS.values())
+    assert not open_store().root.exists()
+
+
+# Again from nothing
+
+
+def missing() -> Claim:
+    return next(claim for claim in CLAIMS.values() if not claim.trials)
+
+
+def test_what_cannot_be_done_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_claims, "_reproduce", lambda *_: pytest.fail("something was trained"))
+    own = CLAIMS["one-ta"].trials
+    cases: list[tuple[tuple[str, ...], list[str]]] = [
+        ((missing().name,), ["cannot be tested here", missing().missing]),
+        (("one-ta", "--setting", "mars"), ["not tested in 'mars'", *{trial.setting for trial in own}]),
+        (("gap", "--setting", "\x1b[1m"), ["is not tested in '?[1m'"]),
+        (("one-ta", "--setting", "cifar10"), ["cifar10 are not here", "python -m takd data prepare cifar10"]),
+        (("one-ta", "--seeds", "0"), ["--seeds"]),
+        (("one-ta", "--budget", "huge"), ["--budget"]),
+    ]
+    for arguments, words in cases:
+        result = call("reproduce", *arguments)
+        assert result.exit_code == 2
+        assert [word for word in words if word not in " ".join(result.stderr.split())] == [], result.stderr
+    monkeypatch.setenv("TAKD_READ_ONLY", "1")
+    before = tree(tmp_path)
+    result = call("reproduce", "one-ta", "--keep", str(tmp_path / "kept"))
+    assert result.exit_code == 2 and "only shows results" in result.stderr and tree(tmp_path) == before
+
+
+def answering(store: Store, gain: float, seeds: int = 3) -> list[Entry]:
+    """Finish the trainings of SMALL at once: chains are better than direct KD by `gain` and a little."""
+    setting = replace(SETTINGS["digits-clean"], spec=replace(SETTINGS["digits-clean"].spec, seeds=seeds))
+    entries = []
+    for spec in questions_of("one-ta", setting):
+        spec = replace(spec, seeds=seeds)
+        plan = build_plan(spec, available_datasets()["digits"])
+        for chain in plan.chains:
+            for key in chain.keys:
+                better = gain * (1 + 0.01 * (chain.seed % 3)) if len(chain.keys) == 3 and key == chain.student else 0.0
+                store.ensure(plan.stages[key], own=True)
+                store.commit(key, {"test_acc": 0.7 + better, "seconds": 1.0, "epochs": 60}, {})
+        entries.append(Entry("", spec, 1.0, 1.0, ()))
+    return entries
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[Any]]:
+    """What training from nothing gives, in no time; what was asked for is noted."""
+
+    def make(gain: float) -> list[Any]:
+        asked: list[Any] = []
+
+        def train(store: Store, datasets: Any, wished: Iterable[Entry], *_: Any, **__: Any) -> list[str]:
+            asked.append((store.root, list_runs(store), [entry.spec for entry in wished]))
+            answering(store, gain)
+            return []
+
+        monkeypatch.setattr(cli_claims.shelves, "train_next", train)
+        return asked
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "code", "words"),
+    [
+        (0.05, 0.05, 0, ("supported", "supported")),
+        (0.05, 0.04, 0, ("supported", "supported")),
+        (0.05, -0.05, 1, ("supported", "refuted")),
+    ],
+)
+def test_it_ends_with_0_where_the_status_is_the_stored_one_and_with_1_where_it_is_not(
+    stored: float, now: float, code: int, words: tuple[str, str], pretend: Callable[[float], list[Any]], tmp_path: Path
+) -> None:
+    answering(open_store(), stored)
+    asked = pretend(now)
+    result = call(*SMALL, "--json")
+    value = last_json(result)
+    assert result.exit_code == code, result.output
+    assert (value["stored"]["status"], value["now"]["status"]) == words
+    assert (value["now"]["n"], value["stored"]["n"], value["seeds_compared"]) == (3, 3, 3)
+    assert value["seeds_equal"] == 3 * (stored == now)
+    assert value["largest_difference"] == pytest.approx(1.02 * abs(stored - now), abs=1e-9)
+    assert value["now"]["mean"] == pytest.approx(1.01 * now)
+    ((root, runs, specs),) = asked
+    assert root != open_store().root and not root.exists() and runs == []  # from nothing, and thrown away
+    assert {spec.seeds for spec in specs} == {3} and {spec.budget for spec in specs} == {"taste"}
+    said = call(*SMALL).stdout
+    assert "Now: " in said and "Stored: " in said
+    assert f"{3 * (stored == now)} of 3 chains gave exactly the stored numbers." in said
+
+
+def test_nothing_stored_is_nothing_to_compare_with(pretend: Callable[[float], list[Any]], tmp_path: Path) -> None:
+    pretend(0.05)
+    kept = tmp_path / "kept"
+    result = call(*SMALL, "--keep", str(kept))
+    assert result.exit_code == 0 and "nothing to compare with" in result.stdout
+    assert len(list((kept / "stages").glob("*/*/result.json"))) == 15 and not open_store().root.exists()
+    assert last_json(call(*SMALL, "--json"))["stored"] is None
+
+
+def test_a_claim_is_trained_again_from_nothing(cached: None, tmp_path: Path) -> None:
+    """True trainings of two chains, held against those that travel with the program."""
+    kept = tmp_path / "kept"
+    arguments = ("--seeds", "2", "--budget", "taste", "--setting", "digits-clean", "--keep", str(kept), "--json")
+    result = call("reproduce", "one-ta", *arguments)
+    value = last_json(result)
+    assert result.exit_code == 0, result.output
+    assert (value["claim"], value["setting"], value["seeds_compared"]) == ("one-ta", "digits-clean", 2)
+    assert value["now"]["n"] == value["stored"]["n"] == 2 and value["now"]["status"] == "undecided"
+    assert value["largest_difference"] < 0.05
+    runs = list_runs(Store(kept))
+    assert {run.state for run in runs} == {"done"} and {run.spec["seeds"] for run in runs} == {2}
+    assert not open_store().root.exists()
