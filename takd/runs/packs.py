@@ -20,7 +20,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 PACKS, ENDING = "packs", ".sqlar"
@@ -37,7 +37,8 @@ _PAGES = (512, 1024, 2048, 4096)  # bytes; which leaves least empty depends on t
 _COLUMNS = ("name", "mode", "mtime", "sz", "data")
 _MODE = 0o100644
 _ONE = "SELECT sz, data FROM sqlar WHERE name = ?"
-_EVERY = "SELECT name, sz, CASE WHEN name GLOB '*.json' THEN data END FROM sqlar"
+_NAMES = "SELECT name FROM sqlar"
+_JSON = "SELECT name, sz, data FROM sqlar WHERE name GLOB '*.json'"
 
 
 class _Unfit(Exception):
@@ -47,13 +48,14 @@ class _Unfit(Exception):
 @dataclass
 class _Pack:
     """One archive as it was at `version`: names of members by key, what has no place in a pack, or why it is none.
-    `waiting` holds (size, data) of JSON members until each is first read: they come with the names at hardly any cost.
+    `waiting` holds (size, data) of JSON members until each is first read: all of them come with the first at hardly any
+    cost, and who reads one mostly reads them all. None before that.
     """
 
     path: str
     version: Version
     names: dict[str, set[str]]
-    waiting: dict[str, tuple[object, object]] = field(default_factory=dict)
+    waiting: dict[str, tuple[object, object]] | None = None
     foreign: tuple[str, ...] = ()
     problem: str = ""
 
@@ -104,7 +106,10 @@ def read(path: str) -> bytes | None:
         if pack is None or not _has(pack, found[1]):
             return None
         try:
-            row = pack.waiting.pop(found[1], None) or _connection(pack).execute(_ONE, (found[1],)).fetchone()
+            if pack.waiting is None and found[1].endswith(".json"):
+                pack.waiting = {name: (size, data) for name, size, data in _connection(pack).execute(_JSON)}
+            known = pack.waiting.pop(found[1], None) if pack.waiting else None
+            row = known or _connection(pack).execute(_ONE, (found[1],)).fetchone()
         except (sqlite3.Error, _Unfit, MemoryError):
             return None
     return None if row is None else _inflated(*row)
@@ -246,11 +251,9 @@ def _looked_into(path: str, at: Version) -> _Pack:
     pack = _Pack(path, at, {})
     try:
         foreign = []
-        for name, size, data in _connection(pack).execute(_EVERY):
+        for (name,) in _connection(pack).execute(_NAMES):
             if isinstance(name, str) and (match := _MEMBER.fullmatch(name)):
                 pack.names.setdefault(match[1], set()).add(match[2])
-                if data is not None:
-                    pack.waiting[name] = (size, data)
             elif name != ABOUT:
                 foreign.append(str(name))
         pack.foreign = tuple(sorted(foreign))

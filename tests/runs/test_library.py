@@ -59,6 +59,7 @@ def keys(question: Entry, *words: str) -> frozenset[str]:
 
 READ = Read(
     keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student"),
+    frozenset(),
     keys(OTHER, "student"),
     keys(SMALL, "student"),
 )
