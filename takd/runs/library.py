@@ -18,6 +18,7 @@ from takd.data.table import Dataset
 from takd.plan import Plan
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, reference_seconds
+from takd.runs.policy import require_changes_allowed
 from takd.runs.shelf import shelve
 from takd.runs.states import RunInfo, list_runs, run_info
 from takd.runs.store import Store
@@ -100,6 +101,7 @@ def train_next(
     An entry that would take more than `longest` seconds here is passed over. What is in training when the time is over
     is stopped and goes on from its checkpoint the next time. A run that fails is reported and passed over.
     """
+    require_changes_allowed()
     until, completed = time.monotonic() + seconds, []
     for shelf in shelves(store, datasets, wished):
         if time.monotonic() >= until:
@@ -171,6 +173,7 @@ def shelve_all(
     """Put everything of the list that was trained here into a library (cached_runs/); the number of trainings copied.
     What only came along as a control is left out, what is
     there already stays as it is, so the results of several machines go together in any order."""
+    require_changes_allowed()
     needed, copied = keys_read(datasets), 0
     for entry in wished:
         more = shelve(store, entry, entry.plan(datasets), destination, needed)

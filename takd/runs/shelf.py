@@ -31,6 +31,7 @@ from takd.runs import files, packs
 from takd.runs.errors import RunError, StoreError
 from takd.runs.layout import EVENTS, RESULT, STAGE, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS
+from takd.runs.policy import require_changes_allowed
 from takd.runs.publish import smaller, stage_alone
 from takd.runs.store import Store
 from takd.spec import to_json
@@ -43,6 +44,7 @@ LIGHT = 4_000  # the students of claims: their test numbers are recomputed to th
 def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read) -> int:
     """Pack those finished stages of a question that claims read, were trained in this store and are not in the library
     yet; returns their number. Raises RunError when one of them is damaged."""
+    require_changes_allowed()
     own, there = store.without_imports, Store(store.root, [destination])
     keys = [k for k in plan.stages if k in read.every and own.origin(k) == "live" and there.origin(k) != "cached"]
     if not keys:

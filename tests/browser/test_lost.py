@@ -22,7 +22,7 @@ from .test_app import states
 QUESTION = (
     "d=digits&t=cnn8-32&ta=cnn8-8&s=cnn8-2&scope=chain&n=6"  # some twenty seconds: long enough to be killed three times
 )
-WITHIN = 15.0  # seconds
+WITHIN = 20.0  # seconds: 15, and what a busy machine adds while other browsers are tested beside this one
 
 
 def kill_workers(store: Path) -> int:

@@ -22,7 +22,17 @@ def test_names_in_the_url_are_unique() -> None:
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: row.short)
 def test_every_row_can_be_shown_and_its_default_read_back(row: View) -> None:
     assert row.label and row.kind in ("choice", "int", "float", "words")
-    assert row.page == EVERY_PAGE or row.page in ("", "gap", "chains", "lens", "compare", "learn", "methods", "runs")
+    assert row.page == EVERY_PAGE or row.page in (
+        "",
+        "gap",
+        "chains",
+        "lens",
+        "compare",
+        "learn",
+        "methods",
+        "runs",
+        "claims",
+    )
     if row.kind == "words":
         return
     texts = [row.default] if row.kind == "choice" else [f"{row.default:g}"]

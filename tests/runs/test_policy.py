@@ -15,8 +15,23 @@ from pathlib import Path
 
 import pytest
 
+from takd.claims.library import Entry, Read
 from takd.data.table import Dataset
-from takd.runs import bundle_import, doctor, imported, launch, looking, policy, queue, submit, tidy, verification, warm
+from takd.runs import (
+    bundle_import,
+    doctor,
+    imported,
+    launch,
+    library,
+    looking,
+    policy,
+    queue,
+    shelf,
+    submit,
+    tidy,
+    verification,
+    warm,
+)
 from takd.runs.errors import RunError
 from takd.runs.limits import refusal, store_bytes
 from takd.runs.people import MACHINE, Person, clean_name, person_id
@@ -53,7 +68,12 @@ def tree(root: Path) -> dict[str, str]:
 # Read-only: whatever writes on a wish is in this table, and a search through the room finds what is missing.
 
 RUN = "20260101-000000-0000"
+ENTRY = Entry("question", LONE, 1.0, 1.0, ())
+NOTHING_READ = Read(frozenset(), frozenset(), frozenset(), frozenset())
 WISHES: dict[str, Callable[[Store], object]] = {
+    "library.train_next": lambda store: library.train_next(store, {}, (), 1.0, print),
+    "library.shelve_all": lambda store: library.shelve_all(store, {}, (), store.root, print),
+    "shelf.shelve": lambda store: shelf.shelve(store, ENTRY, ENTRY.plan(DATA), store.root, NOTHING_READ),
     "submit.submit": lambda store: submit.submit(store, LONE, datasets=DATA),
     "submit.cancel": lambda store: submit.cancel(store, RUN),
     "submit.resume": lambda store: submit.resume(store, RUN),
