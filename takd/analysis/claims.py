@@ -34,7 +34,7 @@ class Finding:
     """One trial's outcome. values: one number per seed (index), in the unit of the measure; where the measure is about
     the best or weakest of several, those of `pair`. interval: over the seeds, wide enough for that choice, at Holm's
     confidence where the trial is registered. why: what a status rests on where the interval alone does not say it.
-    seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. keys: the stages read.
+    seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. missing: chains.
     """
 
     claim: str

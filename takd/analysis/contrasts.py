@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +24,6 @@ from takd.claims.settings import Setting
 from takd.data.table import Dataset
 from takd.networks.table import capacity
 from takd.plan import Arm, Chain, Plan, build_plan
-from takd.spec import ExperimentSpec
 
 Series = dict[int, float]
 """Seed -> value."""
@@ -101,12 +100,7 @@ def _plans(
     arms: dict[tuple[tuple[str, object], ...], list[Arm]] = {}
     for changes, arm in wanted:
         arms.setdefault(changes, []).append(arm)
-    return {changes: build_plan(changed(setting.spec, changes), dataset, tuple(some)) for changes, some in arms.items()}
-
-
-def changed(spec: ExperimentSpec, changes: Sequence[tuple[str, object]]) -> ExperimentSpec:
-    """A setting's choices with some of them changed."""
-    return replace(spec, **dict(changes))  # type: ignore[arg-type]
+    return {changes: build_plan(setting.changed(changes), dataset, tuple(some)) for changes, some in arms.items()}
 
 
 def _heads_key(plan: Plan, chain: Chain) -> str:

@@ -105,8 +105,7 @@ def _questions() -> Iterator[tuple[str, ExperimentSpec, str, float]]:
 def trial_questions(trial: Trial, setting: Setting) -> Iterator[tuple[str, ExperimentSpec]]:
     """What has to be trained for a trial, as (name, question): one for each arm it reads."""
     for line in _arms(trial.measure(setting).lines()):
-        spec = replace(setting.spec, **dict(line.changes))  # type: ignore[arg-type]
-        yield f"{setting.name} {line.arm.name}", question_of(spec, line.arm)
+        yield f"{setting.name} {line.arm.name}", question_of(setting.changed(line.changes), line.arm)
 
 
 def questions_of(claim: str, setting: Setting) -> tuple[ExperimentSpec, ...]:
@@ -153,21 +152,18 @@ class Read:
 def keys_read(datasets: Mapping[str, Dataset]) -> Read:
     """See Read. A question also trains its usual controls, which nobody may ask for."""
     every, answers, curves = set[str](), set[str](), set[str]()
-    for claim in CLAIMS.values():
-        for trial in claim.trials:
-            setting = SETTINGS[trial.setting]
-            if datasets[setting.spec.dataset].fingerprint is None:
-                continue
-            for line in {
-                (line.arm, line.changes, line.value): line for line in trial.measure(setting).lines()
-            }.values():
-                spec = replace(setting.spec, **dict(line.changes))  # type: ignore[arg-type]
-                for chain in build_plan(spec, datasets[spec.dataset], (line.arm,)).chains:
-                    every.update(chain.keys, chain.beside)
-                    if line.value == "train_kl":
-                        curves.add(chain.student)
-                    elif line.value == "shared_errors":
-                        answers.update(chain.keys[-2:])  # the student and its predecessor
+    trials = [trial for claim in CLAIMS.values() for trial in claim.trials]
+    lines = {(trial.setting, line) for trial in trials for line in trial.measure(SETTINGS[trial.setting]).lines()}
+    for name, arm, changes, value in {(name, line.arm, line.changes, line.value) for name, line in lines}:
+        spec = SETTINGS[name].changed(changes)
+        if datasets[spec.dataset].fingerprint is None:
+            continue
+        for chain in build_plan(spec, datasets[spec.dataset], (arm,)).chains:
+            every.update(chain.keys, chain.beside)
+            if value == "train_kl":
+                curves.add(chain.student)
+            elif value == "shared_errors":
+                answers.update(chain.keys[-2:])  # the student and its predecessor
     dataset = datasets[SETTINGS[MAP_SETTING].spec.dataset]
     mapped = {key for where in REGIMES for key in build_plan(map_spec(where), dataset, map_arms()).stages} - every
     return Read(frozenset(every | mapped), frozenset(mapped), frozenset(answers), frozenset(curves))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from takd.spec import ExperimentSpec
@@ -23,6 +24,10 @@ class Setting:
     ladder: tuple[str, ...]
     inside: tuple[str, ...]
     sub_models: str = ""
+
+    def changed(self, changes: Iterable[tuple[str, object]]) -> ExperimentSpec:
+        """Its choices with some of them changed: those of a line's experiment."""
+        return replace(self.spec, **dict(changes))  # type: ignore[arg-type]
 
     @property
     def teacher(self) -> str:

@@ -171,8 +171,8 @@ def shelve_all(
     say: Callable[[str], None],
 ) -> int:
     """Put everything of the list that was trained here into a library (cached_runs/); the number of trainings copied.
-    What only came along as a control is left out, what is
-    there already stays as it is, so the results of several machines go together in any order."""
+    What only came along as a control is left out, what is there already stays as it is, so the results of several
+    machines go together in any order."""
     require_changes_allowed()
     needed, copied = keys_read(datasets), 0
     for entry in wished:

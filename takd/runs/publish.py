@@ -5,7 +5,7 @@ What of a stage goes along, beside stage.json, events.jsonl and result.json:
 | | trains in under LEAST_SECONDS | takes longer |
 |---|---|---|
 | where | the run's pack, `packs/<run id>.sqlar` | a folder |
-| predictions.npz | if it is the smaller (or equal) of the two, if the weights | always; with `lean` as on the left |
+| predictions.npz | if it is the smaller (or equal) of the two, if the weights | always |
 | | alone do not answer for the stage, and always with `answers` | |
 | weights.safetensors | if predictions.npz does not go along | up to MOST_WEIGHT_BYTES, if a stage of the run |
 | | | was taught by it, and always with `weights` |
@@ -19,7 +19,7 @@ the weights.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from takd.methods.table import form_of
@@ -37,22 +37,12 @@ _ALONE = ("network", "sub-models")  # forms whose own weights give every answer 
 
 
 def publish(
-    store: Store,
-    run_id: str,
-    destination: Path,
-    *,
-    pack: bool = True,
-    answers: bool | Collection[str] = False,
-    weights: bool = False,
-    lean: bool = False,
+    store: Store, run_id: str, destination: Path, *, pack: bool = True, answers: bool = False, weights: bool = False
 ) -> int:
     """Copy a run and its stages to `destination`; returns the number of stages copied anew.
 
-    What goes along is in the table above. `answers` may name the stages it is for. `lean` is for libraries: of a long
-    stage that nobody in the run was taught by, too, only the smaller of the two files goes along. With `pack` false the
-    stages that would be packed get folders with the same files.
-
-    A stage that is finished in `destination`, in a folder or in any pack, is left as it is, so publishing again
+    What goes along is in the table above. With `pack` false the stages that would be packed get folders with the same
+    files. A stage that is finished in `destination`, in a folder or in any pack, is left as it is, so publishing again
     changes nothing. The pack, then folders (result.json last, as everywhere), then the run's own files are written,
     each at once or not at all. Raises RunError when the run is not finished or a file of it is missing or damaged;
     nothing is written then, unless the disk is full (OSError).
@@ -71,17 +61,13 @@ def publish(
         result = store.result(key)
         if result is None or key not in stages:
             raise RunError(f"Stage {key} of run {run_id} is missing or damaged here; start the same question again.")
-        asked = answers if isinstance(answers, bool) else key in answers
-        light_one = smaller(stages[key], result["files"], asked)
         if result.get("seconds", 0.0) < LEAST_SECONDS:
             small.add(key)
-            names = light_one
+            names = [PREDICTIONS] if answers else smaller(stages[key], result["files"])
         else:
-            names = light_one if lean else [PREDICTIONS]
             light = result["files"].get(WEIGHTS, {}).get("bytes", 0) <= MOST_WEIGHT_BYTES
-            if light and (weights or key in teachers) and WEIGHTS not in names:
-                names = [*names, WEIGHTS]
-        copied[key] = _contents(store, key, names)
+            names = [PREDICTIONS, *([WEIGHTS] if light and (weights or key in teachers) else [])]
+        copied[key] = contents_of(store, key, (EVENTS, *names), "This run cannot be published")
     if pack and small:
         _write_pack(destination / packs.PACKS / f"{run_id}{packs.ENDING}", {key: copied.pop(key) for key in small})
     for key, contents in copied.items():
@@ -92,12 +78,11 @@ def publish(
     return len(keys)
 
 
-def smaller(stage: StageSpec, listed: dict[str, dict[str, int]], answers: bool) -> list[str]:
-    """Which of the two large files of a stage goes along where one is enough; `answers`: the test answers in any
-    case."""
-    sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
-    if answers or not stage_alone(stage):
+def smaller(stage: StageSpec, listed: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Which of the two large files of a stage goes along where one is enough."""
+    if not stage_alone(stage):
         return [PREDICTIONS]
+    sizes = {name: listed[name]["bytes"] for name in (PREDICTIONS, WEIGHTS) if name in listed}
     return [min(sizes, key=sizes.__getitem__, default=PREDICTIONS)]  # the first of equal ones
 
 
@@ -106,16 +91,17 @@ def stage_alone(stage: StageSpec) -> bool:
     return not stage.peers and form_of(stage.loss) in _ALONE
 
 
-def _contents(store: Store, key: str, names: Iterable[str]) -> dict[str, bytes]:
-    """The bytes of a stage's files, checked against its result, which comes last."""
+def contents_of(store: Store, key: str, names: Iterable[str], otherwise: str) -> dict[str, bytes]:
+    """The bytes of these files of a stage, checked against its result, and of stage.json and result.json, which comes
+    last. Raises RunError where one is missing or damaged; `otherwise` says what then does not happen."""
     folder = store.folder(key)
     try:
-        raws = {name: store.read_file(key, name) for name in (EVENTS, *names)}
+        raws = {name: store.read_file(key, name) for name in names}
     except StoreError as error:
-        raise RunError(f"This run cannot be published: {error}") from error
+        raise RunError(f"{otherwise}: {error}") from error
     stage, result = (files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT))
     if stage is None or result is None:
-        raise RunError(f"Stage {key} changed while it was read; publish the run again.")
+        raise RunError(f"{otherwise}: stage {key} changed while it was read; try it again.")
     return {STAGE: stage, **raws, RESULT: result}
 
 

@@ -28,11 +28,10 @@ from takd.methods.table import form_of
 from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
-from takd.runs.errors import RunError, StoreError
-from takd.runs.layout import EVENTS, RESULT, STAGE, sha256
+from takd.runs.layout import EVENTS, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.policy import require_changes_allowed
-from takd.runs.publish import smaller, stage_alone
+from takd.runs.publish import contents_of, smaller, stage_alone
 from takd.runs.store import Store
 from takd.spec import to_json
 from takd.stage import StageSpec, canonical_json
@@ -52,7 +51,7 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
     members: dict[str, bytes] = {}
     for key in keys:
         kept = [] if key in read.mapped else _kept(plan.stages[key], own, key in read.answers, key in read.curves)
-        for name, raw in _contents(own, key, kept).items():
+        for name, raw in contents_of(own, key, kept, "Nothing was put into the library").items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -75,17 +74,7 @@ def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[s
     if trained_again(stage):
         light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
         return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]
-    return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed, False)]
-
-
-def _contents(store: Store, key: str, kept: Collection[str]) -> dict[str, bytes]:
-    folder = store.folder(key)
-    try:
-        raws = {name: store.read_file(key, name) for name in kept}
-    except StoreError as error:
-        raise RunError(f"Nothing was put into the library: {error}") from error
-    own = {name: files.read_bytes_or_none(folder / name) for name in (STAGE, RESULT)}
-    return {**raws, **{name: raw for name, raw in own.items() if raw is not None}}
+    return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed)]
 
 
 def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:

@@ -344,21 +344,6 @@ def test_what_goes_along(pack: bool, tmp_path: Path) -> None:
     assert names_of(full, alone.key) == {PREDICTIONS, WEIGHTS}
 
 
-def test_a_lean_library_keeps_one_of_the_two_of_long_stages(tmp_path: Path) -> None:
-    """What nobody was taught by keeps the smaller file, a teacher its weights, and named stages their answers too."""
-    store = Store(tmp_path / "trained")
-    taught = {key for stage in STAGES for key in stage.teachers}
-    alone, shown, *_ = [stage for stage in STAGES if stage.key not in taught]
-    for stage in STAGES:
-        finish(store, stage, 60.0, b"w" * (99 if stage.key in taught else 9))
-    done_run(store)
-    publish(store, RUN, tmp_path / "lean", answers={shown.key}, lean=True)
-    lean = Store(tmp_path / "own", [tmp_path / "lean"])
-    assert names_of(lean, alone.key) == {WEIGHTS}
-    assert names_of(lean, shown.key) == {PREDICTIONS}
-    assert all(names_of(lean, key) == {PREDICTIONS, WEIGHTS} for key in taught)
-
-
 def test_heavy_weights_stay_at_home(trained: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("takd.runs.publish.LEAST_SECONDS", 0.5)
     monkeypatch.setattr("takd.runs.publish.MOST_WEIGHT_BYTES", 8)

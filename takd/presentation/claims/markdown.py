@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from takd.analysis.claims import Finding, Row
 from takd.claims.settings import SETTINGS
+from takd.presentation.claims.marks import mark_name
 from takd.presentation.claims.words import claim_sentence, number
 
 SIGNS: dict[str, str] = {
     "supported": "✓",
-    "no difference that counts": "≈",
-    "refuted": "✗",
+    "nothing": "≈",
+    "reversed": "✗",
     "undecided": "?",
     "not run": "·",
 }
@@ -52,7 +53,7 @@ def readme(rows: Sequence[Row]) -> str:
 def _cell(finding: Finding | None) -> str:
     if finding is None:
         return ""
-    sign = SIGNS["no difference that counts" if finding.why == "no difference that counts" else finding.status]
+    sign = SIGNS[mark_name(finding.status, finding.why)]
     if not finding.interval.n:
         return sign
     return f"{sign}{'' if finding.trial.registered else ' *'} {number(finding)}"
