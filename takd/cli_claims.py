@@ -11,7 +11,7 @@ import click
 
 from takd.budgets import BUDGETS
 from takd.claims.claim import Claim, Trial
-from takd.claims.library import Entry, trial_questions
+from takd.claims.library import Entry, rises_of, trial_questions
 from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS, find_claim
 from takd.cli_output import Meter, Refused, Session, common, quoted, table
@@ -35,11 +35,11 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
     """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
     from takd.analysis.claims import board
     from takd.presentation.claims import words
-    from takd.presentation.claims.answers import reader
+    from takd.presentation.claims.answers import Reader
 
     store, datasets = open_store(session.store), available_datasets()
     chosen = [_claim(claim)] if claim is not None else None
-    rows = board(store, datasets, reader(store), chosen)
+    rows = board(store, datasets, Reader(store), chosen)
     value = {"claims": words.board_frame(rows).to_dict("records")}
     if markdown:
         from takd.presentation.claims.markdown import table as as_markdown
@@ -121,7 +121,7 @@ def _trial(claim: Claim, setting: str | None) -> Trial:
 def _reproduce(session: Session, claim: Claim, trial: Trial, setting: Setting, folder: Path) -> None:
     from takd.analysis.claims import alone
     from takd.presentation.claims import words
-    from takd.presentation.claims.answers import reader
+    from takd.presentation.claims.answers import Reader
 
     datasets, fresh, known = available_datasets(), Store(folder.absolute()), open_store(session.store)
     if (problem := fresh.writable()) is not None:
@@ -133,9 +133,10 @@ def _reproduce(session: Session, claim: Claim, trial: Trial, setting: Setting, f
             meter.show("Training", run.stages_done / max(1, run.stages_total), f"{run.stages_done}/{run.stages_total}")
 
         shelves.train_next(fresh, datasets, wished, float("inf"), session.say, watch=watch)
-    dataset = datasets[setting.spec.dataset]
-    now, values = alone(claim, trial, setting, fresh, dataset, reader(fresh))
-    before, stored = alone(claim, trial, setting, known, dataset, reader(known))
+        dataset = datasets[setting.spec.dataset]
+        shelves.look_around(fresh, rises_of(trial, setting, dataset))
+    now, values = alone(claim, trial, setting, fresh, dataset, Reader(fresh))
+    before, stored = alone(claim, trial, setting, known, dataset, Reader(known))
     shared = sorted(set(values.seeds) & set(stored.seeds))
     apart = [
         float(abs(values.values[values.seeds.index(s)] - stored.values[stored.seeds.index(s)]).max()) for s in shared

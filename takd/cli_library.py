@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from takd.claims.library import FILE, write
+from takd.claims.library import FILE, keys_read, write
 from takd.cli_output import Commands, Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets
 from takd.runs import library as shelves
@@ -104,7 +105,11 @@ def next_(session: Session, seconds: float, longest: float | None, only: str) ->
             meter.show("Training", share, f"{run.stages_done} of {run.stages_total}")
 
         limit = float("inf") if longest is None else longest
-        done = shelves.train_next(store, datasets, wished, seconds, session.say, longest=limit, watch=watch)
+        until, rises = time.monotonic() + seconds, keys_read(datasets).rises
+        shelves.look_around(store, rises, until)  # first, or trainings would take all the time, every time
+        left = max(0.0, until - time.monotonic())
+        done = shelves.train_next(store, datasets, wished, left, session.say, longest=limit, watch=watch)
+        shelves.look_around(store, rises, until)
     from takd.presentation.formats import count
 
     said = f"{count(len(done), 'question')} completed. Put them into the library: python -m takd library publish"

@@ -271,8 +271,8 @@ def test_which_test_images_are_wrong_is_read_from_stored_answers() -> None:
     plan = build_plan(setting.spec, available_datasets()["cifar10"], (Arm("kd", setting.spec.path[::2]),))
     key = plan.chains[0].student
     result = store.result(key)
-    wrong = data.reader(store)(plan, key)
+    wrong = data.Reader(store).wrong(plan, key)
     assert result is not None and wrong is not None and wrong.dtype == bool
     assert wrong.mean() == pytest.approx(1 - result["test_acc"], abs=2e-4)  # answers are rounded to float16
     empty = Store(store.root)
-    assert data.reader(empty)(plan, key) is None
+    assert data.Reader(empty).wrong(plan, key) is None

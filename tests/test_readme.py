@@ -9,7 +9,7 @@ import pytest
 from takd.analysis.claims import Row, board
 from takd.data.catalogue import available_datasets
 from takd.presentation.claims import markdown
-from takd.presentation.claims.answers import reader
+from takd.presentation.claims.answers import Reader
 from takd.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +20,7 @@ AGAIN = "the stored runs have changed: write it anew with python -m tests.test_r
 def stored() -> tuple[Row, ...]:
     """The board of what travels with the program."""
     store = Store(ROOT / "no-store", [ROOT / "cached_runs"])
-    return board(store, available_datasets(), reader(store))
+    return board(store, available_datasets(), Reader(store))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 
-from takd.analysis.contrasts import NOTHING, ROUNDING, Readings, Sample, Wrong, interval_of, p_of, sample
+from takd.analysis.contrasts import NOTHING, ROUNDING, Beside, Readings, Sample, interval_of, p_of, sample
 from takd.analysis.frames import Store, origin_of_all
 from takd.analysis.statistics import Interval, holm, seeds_needed
 from takd.analysis.verdicts import LEAST_SEEDS
@@ -81,13 +81,13 @@ class Row:
 
 
 def board(
-    store: Store, datasets: Mapping[str, Dataset], wrong: Wrong, claims: Iterable[Claim] | None = None
+    store: Store, datasets: Mapping[str, Dataset], beside: Beside, claims: Iterable[Claim] | None = None
 ) -> tuple[Row, ...]:
     """Every claim of the table on what is stored. Holm's families are always those of the whole table."""
     trials = [(claim, trial) for claim in CLAIMS.values() for trial in claim.trials]
     measures = {(claim.name, trial): trial.measure(SETTINGS[trial.setting]) for claim, trial in trials}
     readings = {
-        name: Readings(setting, dataset, store, _lines(measures, name), wrong)
+        name: Readings(setting, dataset, store, _lines(measures, name), beside)
         for name, setting in SETTINGS.items()
         if (dataset := datasets[setting.spec.dataset]).fingerprint is not None
     }
@@ -158,12 +158,12 @@ def t_test(found: Sample, measure: Measure) -> float:
 
 
 def alone(
-    claim: Claim, trial: Trial, setting: Setting, store: Store, dataset: Dataset, wrong: Wrong
+    claim: Claim, trial: Trial, setting: Setting, store: Store, dataset: Dataset, beside: Beside
 ) -> tuple[Finding, Sample]:
     """One trial by itself, in a setting that may differ from the table's (another budget, other seeds), at 95 %, and
     the differences it rests on. `dataset` must carry its fingerprint."""
     measure = trial.measure(setting)
-    readings = Readings(setting, dataset, store, measure.lines(), wrong)
+    readings = Readings(setting, dataset, store, measure.lines(), beside)
     found = sample(measure, readings)
     return _finding(claim, trial, setting, measure, found, (ALPHA, math.nan), readings), found
 

@@ -8,9 +8,10 @@ wide enough for all of them together; see `interval_of`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,17 +28,25 @@ from takd.plan import Arm, Chain, Plan, build_plan
 
 Series = dict[int, float]
 """Seed -> value."""
-Wrong = Callable[[Plan, str], np.ndarray | None]
-"""(plan, key of a finished stage) -> which test images it gets wrong (N,) bool; None where its answers are not kept."""
-
 ROUNDING = 1e-12  # accuracies are counts over images: their differences carry rounding
+
+
+class Beside(Protocol):
+    """What is kept beside the results of finished stages."""
+
+    def wrong(self, plan: Plan, key: str) -> np.ndarray | None:
+        """Which test images a stage gets wrong, (N,) bool; None where its answers are not kept."""
+
+    def rise(self, key: str) -> float:
+        """How steep the training loss is around it, in nats; NaN where nobody has looked."""
+
 
 
 class Readings:
     """What every line of a setting reads, by seed. Values that are not stored are left out."""
 
-    def __init__(self, setting: Setting, dataset: Dataset, store: Store, lines: Iterable[Line], wrong: Wrong) -> None:
-        self._store, self._wrong = store, wrong
+    def __init__(self, setting: Setting, dataset: Dataset, store: Store, lines: Iterable[Line], beside: Beside) -> None:
+        self._store, self._beside = store, beside
         self._plans = plans_of(setting, dataset, lines)
         self._known: dict[tuple[Line, str], Series] = {}
 
@@ -76,12 +85,14 @@ class Readings:
             return _number((result.get("selected_on_test") or {}).get("last_test_acc"))
         if value == "shared_errors":
             return self._shared(plan, chain)
+        if value == "rise":
+            return self._beside.rise(key)
         return _number(part_of(result, line.part).get(value))
 
     def _shared(self, plan: Plan, chain: Chain) -> float:
         from takd.analysis.inside import error_overlap
 
-        student, before = (self._wrong(plan, key) for key in (chain.keys[-1], chain.keys[-2]))
+        student, before = (self._beside.wrong(plan, key) for key in (chain.keys[-1], chain.keys[-2]))
         return math.nan if student is None or before is None else error_overlap(student, before).kappa
 
 

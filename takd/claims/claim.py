@@ -28,7 +28,7 @@ VALUES: dict[str, str] = {
     "train_kl": "KL to the teacher's answers on training images in the last epoch, over T squared, in nats",
     "shared_errors": "how far student and predecessor fail on the same test images, beyond chance (Cohen's kappa)",
     "last_test_acc": "accuracy on test images at the last epoch, where another one was kept",
-    "flatness": "how far one can walk in a random direction before the loss has doubled",
+    "rise": "how much the training loss rises half a filter's norm away, the mean over random directions, in nats",
 }
 
 

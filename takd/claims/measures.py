@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 from takd.claims.claim import Effect, Line, Measure
@@ -149,6 +150,12 @@ def flatter_slope(method: str) -> Callable[[Setting], Measure]:
         return Measure("slope", effects, x=tuple(doublings(t, setting) for t in teachers), margin=0.001)
 
     return measure
+
+
+def flatter(setting: Setting) -> Measure:
+    """How much more the loss rises around direct KD's student than around the chain's."""
+    direct, chained = kd(setting.teacher, setting.student), chain((setting.teacher, setting.assistant, setting.student))
+    return effect(replace(direct, value="rise"), replace(chained, value="rise"), unit="nats", margin=NATS)
 
 
 def harder_targets(setting: Setting) -> Measure:

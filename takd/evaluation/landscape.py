@@ -1,4 +1,4 @@
-"""The training loss around a finished network: along one random direction, or over two.
+"""The training loss around a finished network: along one random direction, over two, or how much it rises on average.
 
 Directions are filter-normalised (Li et al. 2018, section 4): each filter of a random direction is scaled to the norm of
 the network's own, so that networks whose weights differ in scale can be compared; biases and the weights of batch norm
@@ -25,6 +25,7 @@ from takd.training.predicting import predict
 LINE = tuple(round(-1 + 0.05 * k, 2) for k in range(41))
 PLANE = tuple(round(-1 + 0.1 * k, 1) for k in range(21))
 IMAGES = 1000
+REACH, DIRECTIONS = 0.5, 10  # of a rise: how far, in norms of a filter, and along how many directions, both ways
 _BATCH = 50
 
 
@@ -109,3 +110,26 @@ def landscape(
     if len(found) < len(places):
         return None
     return {"places": list(LINE if what == "line" else PLANE), "loss": found, "images": len(images.labels)}
+
+
+def rise(
+    network: nn.Module, key: str, images: Images, step: Callable[[float], bool] = lambda share: False
+) -> dict[str, Any] | None:
+    """How steep the loss is around a network: the mean over DIRECTIONS random directions and both ways of the loss at
+    REACH minus the loss at the network itself, in nats, and the standard deviation over directions; None when
+    `step(share done)` says to stop."""
+    network.eval()
+    here, rises = loss_at(network, images), list[float]()
+    for number in range(DIRECTIONS):
+        if step(number / DIRECTIONS):
+            return None
+        ends = losses(network, images, iter([(-REACH,), (REACH,)]), [direction(network, key, number)])
+        rises.append(min(sum(ends) / 2 - here, 1e30))
+    return {
+        "loss": float(f"{here:.6g}"),
+        "rise": float(f"{np.mean(rises):.6g}"),
+        "spread": float(f"{np.std(rises, ddof=1):.6g}"),
+        "reach": REACH,
+        "directions": DIRECTIONS,
+        "images": len(images.labels),
+    }

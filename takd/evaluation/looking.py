@@ -1,5 +1,6 @@
 """The process that looks inside finished networks: `python -m takd.evaluation.looking --store S --what WHAT --id N
-[--owner PERSON] KEY ...`. WHAT is `line` or `plane` (loss landscapes) or `map` (t-SNE of the answers).
+[--owner PERSON] KEY ...`. WHAT is `line` or `plane` (loss landscapes), `rise` (how steep the loss is) or `map`
+(t-SNE of the answers).
 
 Detached like a worker: it needs no page and no server, and ends by itself. It holds the store's lock of looks while it
 lives, says how far it is, and keeps each stage's look as soon as it is there. Exit codes: 0 done, 3 another request
@@ -70,7 +71,7 @@ def look(store: Store, stage: StageSpec, what: str, step: Callable[[float], bool
         return None if step(0.0) else map_of(found.logits)
     import torch
 
-    from takd.evaluation.landscape import landscape, subset
+    from takd.evaluation.landscape import landscape, rise, subset
     from takd.evaluation.weights_check import stored_network
     from takd.methods.table import form_of
 
@@ -84,6 +85,8 @@ def look(store: Store, stage: StageSpec, what: str, step: Callable[[float], bool
         raise CannotLook(f"The weights of {stage.network} are not stored here.") from error
     except (DataError, StageFailed, OSError, ValueError) as error:
         raise CannotLook(str(error)[:300]) from error
+    if what == "rise":
+        return rise(network, stage.key, images, step)
     return landscape(network, stage.key, images, what, step)
 
 

@@ -7,7 +7,7 @@ this store, goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from takd.data.table import Dataset
 from takd.plan import Plan
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, reference_seconds
+from takd.runs.looking import MOST_RISES, folder, looking, read_look, write_look
+from takd.runs.looking import start as start_looking
+from takd.runs.loop import WEIGHTS
 from takd.runs.policy import require_changes_allowed
 from takd.runs.shelf import shelve
 from takd.runs.states import RunInfo, list_runs, run_info
@@ -163,6 +166,25 @@ def _follow(store: Store, run_id: str, until: float, watch: Callable[[RunInfo], 
         time.sleep(_LOOK)
 
 
+def look_around(store: Store, keys: Collection[str], until: float = float("inf")) -> int:
+    """Look at how steep the loss is around those of these stages that are finished and have their weights here, until
+    `until` (time.monotonic()); returns how many of them have been looked at now. Raises RunError where somebody else's
+    look goes on, or one fails."""
+    require_changes_allowed()
+    own = store.without_imports
+    todo = [key for key in sorted(keys) if own.has_file(key, WEIGHTS) and read_look(own, key, "rise") is None]
+    done = 0
+    while todo and time.monotonic() < until:
+        some, todo = todo[:MOST_RISES], todo[MOST_RISES:]
+        start_looking(own, "rise", some)
+        while (now := looking(own)) is not None and now.active:
+            time.sleep(_LOOK)
+        if now is None or now.state != "done":
+            raise RunError(f"The loss could not be looked at: {now.text if now else 'nothing is left of the request'}.")
+        done += len(some)
+    return done
+
+
 def shelve_all(
     store: Store,
     datasets: Mapping[str, Dataset],
@@ -180,4 +202,14 @@ def shelve_all(
         if more:
             say(f"{entry.name}: {more} trainings copied.")
         copied += more
+    _shelve_looks(store, needed.rises, destination)
     return copied
+
+
+def _shelve_looks(store: Store, keys: Collection[str], destination: Path) -> None:
+    own, there = Store(store.root), Store(destination)
+    for key in keys:
+        row = read_look(own, key, "rise")
+        if row is not None and read_look(there, key, "rise") is None:
+            folder(there).mkdir(parents=True, exist_ok=True)
+            write_look(there, key, "rise", row)

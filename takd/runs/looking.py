@@ -29,12 +29,12 @@ from takd.runs.store import Store
 from takd.stage import canonical_json
 
 PROGRAM = "takd.evaluation.looking"
-WHATS = ("line", "plane", "map")  # a loss along one direction, over two, a map of the answers
+WHATS = ("line", "plane", "map", "rise")  # a loss along one direction, over two, a map of the answers, how steep it is
 PROGRESS, CANCEL, LOG = "progress.json", "cancel", "log.txt"
 SCHEMA = 1
 _ASKED = "asked.json"  # when each person last asked
 _REST = 600.0  # seconds between two requests of one person on a public server
-_MOST = 12  # stages of one request
+_MOST, MOST_RISES = 12, 64  # stages of one request; a rise is one number and half the work of a line
 ENDED = ("done", "cancelled", "failed")
 
 
@@ -91,8 +91,9 @@ def start(store: Store, what: str, keys: Sequence[str], person: Person = MACHINE
     """
     require_changes_allowed()
     require_may_start(person)
-    if what not in WHATS or not keys or len(keys) > _MOST or not all(map(is_key, keys)):
-        raise RunError("That cannot be computed: name one to twelve finished stages.")
+    most = MOST_RISES if what == "rise" else _MOST
+    if what not in WHATS or not keys or len(keys) > most or not all(map(is_key, keys)):
+        raise RunError(f"That cannot be computed: name one to {most} finished stages.")
     if not all(store.is_done(key) for key in keys):
         raise RunError("One of these networks is not trained yet; train it first.")
     if (problem := store.writable()) is not None:

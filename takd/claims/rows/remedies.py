@@ -25,9 +25,11 @@ ROWS = (
         9, "flatness", "Students of a chain lie in flatter minima", "why",
         f"{_TAKD}, figure 7",
         "pictures of the loss, without numbers",
-        "Filter-normalised slices of the loss around students of the chain and of direct KD",
-        "The distance at which the loss has doubled, the chain's minus direct KD's.",
-        missing="Landscapes are computed for single networks under Look inside; the board does not count them yet.",
+        "The training loss around students of the chain and of direct KD, along ten random filter-normalised "
+        "directions",
+        "How much the loss rises half a filter's norm away, direct KD's minus the chain's: above zero the chain is "
+        "flatter.",
+        (Trial("digits-noise", m.flatter), Trial("digits-clean", m.flatter)),
     ),
     Claim(
         10, "targets", "Bigger teachers give harder targets, and an assistant is softer than its teacher", "why",

@@ -1,23 +1,32 @@
-"""What claims about single test images read. No Streamlit: the command line asks too."""
+"""What claims read beside results. No Streamlit: the command line asks too."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
-from takd.analysis.contrasts import Wrong
 from takd.evaluation.answers_read import answers, labels
 from takd.plan import Plan
+from takd.runs.looking import read_look
 from takd.runs.store import Store
 
 
-def reader(store: Store) -> Wrong:
-    """Which test images a finished stage gets wrong, (N,) bool, from its stored answers and the true labels; None where
-    either is not here."""
+@dataclass(frozen=True)
+class Reader:
+    """See takd.analysis.contrasts.Beside."""
 
-    def wrong(plan: Plan, key: str) -> np.ndarray | None:
-        found, truth = answers(store, key), labels(store, plan.stages[key].data)
+    store: Store
+
+    def wrong(self, plan: Plan, key: str) -> np.ndarray | None:
+        """From its stored answers and the true labels; None where either is not here."""
+        found, truth = answers(self.store, key), labels(self.store, plan.stages[key].data)
         if found is None or truth is None or len(found.logits) != len(truth):
             return None
         return np.asarray(found.logits.argmax(axis=1) != truth)
 
-    return wrong
+    def rise(self, key: str) -> float:
+        """From the look that was kept."""
+        value = (read_look(self.store, key, "rise") or {}).get("rise")
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan

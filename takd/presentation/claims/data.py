@@ -26,7 +26,7 @@ from takd.claims.settings import SETTINGS
 from takd.data.table import Dataset
 from takd.presentation import live
 from takd.presentation.claims import words
-from takd.presentation.claims.answers import reader
+from takd.presentation.claims.answers import Reader
 from takd.runs.states import read_status, run_ids
 from takd.runs.store import Store
 
@@ -124,7 +124,7 @@ def _make(
 ) -> None:
     begun = time.monotonic()
     try:
-        rows = board(store, datasets, reader(store))
+        rows = board(store, datasets, Reader(store))
         dataset = datasets[SETTINGS[MAP_SETTING].spec.dataset]
         regimes = regime_frame(dataset, store) if dataset.fingerprint is not None else None
         value = Known(rows, regimes, version)
