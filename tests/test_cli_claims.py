@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from takd import cli_claims
-from takd.claims.claim import Claim
 from takd.claims.library import Entry, questions_of
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
@@ -71,15 +70,10 @@ def test_an_unknown_claim_is_refused_with_the_list(command: str, asked: str) -> 
 # Again from nothing
 
 
-def missing() -> Claim:
-    return next(claim for claim in CLAIMS.values() if not claim.trials)
-
-
 def test_what_cannot_be_done_again_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_claims, "_reproduce", lambda *_: pytest.fail("something was trained"))
     own = CLAIMS["one-ta"].trials
     cases: list[tuple[tuple[str, ...], list[str]]] = [
-        ((missing().name,), ["cannot be tested here", missing().missing]),
         (("one-ta", "--setting", "mars"), ["not tested in 'mars'", *{trial.setting for trial in own}]),
         (("gap", "--setting", "\x1b[1m"), ["is not tested in '?[1m'"]),
         (("one-ta", "--setting", "cifar10"), ["cifar10 are not here", "python -m takd data prepare cifar10"]),

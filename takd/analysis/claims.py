@@ -60,7 +60,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Row:
-    """A claim with its findings, the deciding one first; none where it cannot be tested here."""
+    """A claim with its findings, the deciding one first."""
 
     claim: Claim
     findings: tuple[Finding, ...]

@@ -8,7 +8,7 @@ signed so that values above zero speak for the claim. What follows from the numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from takd.claims.settings import Setting
@@ -93,7 +93,7 @@ class Claim:
     others stand beside it.
 
     published: the number of the source, as printed there. experiment: arms and data in words. rule: what is held
-    against what, and when the claim falls. missing: why it cannot be tested here, where it cannot.
+    against what, and when the claim falls.
     """
 
     number: int
@@ -104,8 +104,7 @@ class Claim:
     published: str
     experiment: str
     rule: str
-    trials: tuple[Trial, ...] = field(default=())
-    missing: str = ""
+    trials: tuple[Trial, ...]
 
 
 FAMILIES: dict[str, str] = {

@@ -16,10 +16,9 @@ from takd.claims.library import read as read_list
 from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
 from takd.plan import Plan
+from takd.runs import looking as looks
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, reference_seconds
-from takd.runs.looking import MOST_RISES, folder, looking, read_look, write_look
-from takd.runs.looking import start as start_looking
 from takd.runs.loop import WEIGHTS
 from takd.runs.policy import require_changes_allowed
 from takd.runs.shelf import shelve
@@ -172,12 +171,12 @@ def look_around(store: Store, keys: Collection[str], until: float = float("inf")
     look goes on, or one fails."""
     require_changes_allowed()
     own = store.without_imports
-    todo = [key for key in sorted(keys) if own.has_file(key, WEIGHTS) and read_look(own, key, "rise") is None]
+    todo = [key for key in sorted(keys) if own.has_file(key, WEIGHTS) and looks.read_look(own, key, "rise") is None]
     done = 0
     while todo and time.monotonic() < until:
-        some, todo = todo[:MOST_RISES], todo[MOST_RISES:]
-        start_looking(own, "rise", some)
-        while (now := looking(own)) is not None and now.active:
+        some, todo = todo[:looks.MOST_RISES], todo[looks.MOST_RISES:]
+        looks.start(own, "rise", some)
+        while (now := looks.looking(own)) is not None and now.active:
             time.sleep(_LOOK)
         if now is None or now.state != "done":
             raise RunError(f"The loss could not be looked at: {now.text if now else 'nothing is left of the request'}.")
@@ -209,7 +208,7 @@ def shelve_all(
 def _shelve_looks(store: Store, keys: Collection[str], destination: Path) -> None:
     own, there = Store(store.root), Store(destination)
     for key in keys:
-        row = read_look(own, key, "rise")
-        if row is not None and read_look(there, key, "rise") is None:
-            folder(there).mkdir(parents=True, exist_ok=True)
-            write_look(there, key, "rise", row)
+        row = looks.read_look(own, key, "rise")
+        if row is not None and looks.read_look(there, key, "rise") is None:
+            looks.folder(there).mkdir(parents=True, exist_ok=True)
+            looks.write_look(there, key, "rise", row)

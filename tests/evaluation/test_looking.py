@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 from takd.evaluation import looking as program
-from takd.evaluation.landscape import LINE, PLANE, direction, landscape, loss_at, losses, subset
+from takd.evaluation.landscape import (
+    DIRECTIONS,
+    LINE,
+    PLANE,
+    REACH,
+    direction,
+    landscape,
+    loss_at,
+    losses,
+    rise,
+    subset,
+)
 from takd.plan import build_plan
 from takd.runs import looking
 from takd.runs.errors import RunError
@@ -83,6 +94,30 @@ def test_a_step_is_weights_plus_share_times_direction() -> None:
         for weight, one in zip(network.parameters(), drawn, strict=True):
             weight += 0.5 * one
     assert found == pytest.approx(loss_at(network, seen), rel=1e-6)
+
+
+def test_a_rise_is_the_mean_over_directions_and_both_ways() -> None:
+    """Worked out in float64 NumPy for a linear network."""
+    torch.manual_seed(5)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
+    seen = images()
+    weight, bias = (one.detach().double().numpy() for one in network.parameters())
+    pixels, labels = seen.pixels.double().numpy().reshape(20, 36), seen.labels.numpy()
+
+    def loss(w: np.ndarray) -> float:
+        z = pixels @ w.T + bias
+        return float(np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(20), labels]))
+
+    drawn = [direction(network, KEY, number)[0].double().numpy() for number in range(10)]
+    rises = [(loss(weight + 0.5 * d) + loss(weight - 0.5 * d)) / 2 - loss(weight) for d in drawn]
+    found = rise(network, KEY, seen)
+    assert found is not None and (DIRECTIONS, REACH) == (10, 0.5)
+    assert found["rise"] == pytest.approx(float(np.mean(rises)), rel=1e-4) and found["rise"] > 0
+    assert found["spread"] == pytest.approx(float(np.std(rises, ddof=1)), rel=1e-3)
+    assert found["loss"] == pytest.approx(loss(weight), rel=1e-5)
+    assert found["images"] == 20
+    assert torch.equal(network[1].weight.double(), torch.from_numpy(weight))  # type: ignore[union-attr,arg-type,operator]
+    assert rise(network, KEY, seen, lambda share: share > 0.5) is None
 
 
 def test_stopping_keeps_nothing_and_puts_the_weights_back() -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from takd.claims.library import FILE, Entry, Read, keys_read, questions_of, wanted, write
+from takd.claims.library import FILE, Entry, Read, keys_read, questions_of, rises_of, wanted, write
 from takd.claims.library import read as read_list
 from takd.claims.settings import SETTINGS
+from takd.claims.table import CLAIMS
 from takd.commit import commit
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
-from takd.runs import library, packs
+from takd.runs import library, looking, packs
 from takd.runs.errors import RunError
 from takd.runs.estimates import reference_seconds
 from takd.runs.library import Shelf, shelve_all, shelves, train_next
@@ -370,3 +372,61 @@ def test_controls_that_no_claim_reads_are_left_out() -> None:
     assert keys(chosen, "teacher", "student") <= read.every and not keys(chosen, "control") & read.every
     assert len(keys(chosen, "control")) == 30
     assert read.answers <= read.every and read.curves <= read.every and read.answers and read.curves
+
+
+# How steep the loss is
+
+
+def looked_at(at: Store, monkeypatch: pytest.MonkeyPatch, state: str = "done") -> list[list[str]]:
+    """Looks that are there at once; the keys of every request."""
+    asked: list[list[str]] = []
+
+    def start(own: Store, what: str, some: list[str]) -> None:
+        asked.append(some)
+        looking.folder(own).mkdir(exist_ok=True)
+        for key in some:
+            looking.write_look(own, key, what, {"rise": 0.5})
+        looking.write_progress(own, {"id": "a", "what": what, "state": state, "text": "no images"})
+
+    monkeypatch.setattr(looking, "start", start)
+    return asked
+
+
+def test_the_loss_is_looked_at_once_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = finish(Store(tmp_path / "own"), SMALL)
+    asked = looked_at(lib, monkeypatch)
+    monkeypatch.setattr(looking, "MOST_RISES", 1)
+    wished = {*keys(SMALL, "student"), *keys(OTHER, "student")}  # the other question was not trained here
+    assert library.look_around(lib, wished, time.monotonic()) == 0 and asked == []  # no time
+    assert library.look_around(lib, wished) == 2
+    assert sorted(asked) == sorted([key] for key in keys(SMALL, "student"))
+    assert library.look_around(lib, wished) == 0 and len(asked) == 2
+
+
+def test_a_look_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = finish(Store(tmp_path / "own"), SMALL)
+    looked_at(lib, monkeypatch, "failed")
+    with pytest.raises(RunError, match="no images"):
+        library.look_around(lib, keys(SMALL, "student"))
+
+
+def test_looks_go_into_the_library_once(
+    tmp_path: Path, claims_read: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "keys_read", lambda _: replace(READ, rises=keys(SMALL, "student")))
+    lib, place = finish(Store(tmp_path / "own"), SMALL), tmp_path / "cached"
+    looked_at(lib, monkeypatch)
+    library.look_around(lib, keys(SMALL, "student", "teacher"))
+    library.shelve_all(lib, DATASETS, [SMALL], place, lambda _: None)
+    found = Store(tmp_path / "other", [place])
+    assert {k for k in READ.every if looking.read_look(found, k, "rise")} == keys(SMALL, "student")
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*.json")}
+    library.shelve_all(lib, DATASETS, [SMALL], place, lambda _: None)
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*.json")} == before
+
+
+def test_the_claim_about_flatness_reads_looks_of_its_students() -> None:
+    trial = CLAIMS["flatness"].trials[0]
+    found = rises_of(trial, SETTINGS[trial.setting], DATASETS["digits"])
+    assert len(found) == 60 and found <= keys_read(DATASETS).rises
+    assert rises_of(CLAIMS["one-ta"].trials[0], SETTINGS["cifar10"], DATASETS["cifar10"]) == frozenset()

@@ -72,6 +72,7 @@ ENTRY = Entry("question", LONE, 1.0, 1.0, ())
 NOTHING_READ = Read(frozenset(), frozenset(), frozenset(), frozenset())
 WISHES: dict[str, Callable[[Store], object]] = {
     "library.train_next": lambda store: library.train_next(store, {}, (), 1.0, print),
+    "library.look_around": lambda store: library.look_around(store, ["0" * 32]),
     "library.shelve_all": lambda store: library.shelve_all(store, {}, (), store.root, print),
     "shelf.shelve": lambda store: shelf.shelve(store, ENTRY, ENTRY.plan(DATA), store.root, NOTHING_READ),
     "submit.submit": lambda store: submit.submit(store, LONE, datasets=DATA),

@@ -65,11 +65,6 @@ def board_chart(
         title = vega.Chart(rows).mark("text", align="left", baseline="top", fontSize=12, limit=335, color=ground.text)
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
     layers += _marks(cells.merge(rows[["claim", "mark_at"]], on="claim"), x, y, dark)
-    untested = vega.Chart(rows[~rows["claim"].isin(cells.loc[cells["setting"] != "", "claim"])])
-    said = untested.calculate(text="'not tested here'").mark(
-        "text", align="left", baseline="middle", fontSize=11.5, color=ground.muted
-    )
-    layers.append(said.encode(x=vega.value(14), y=y("mark_at"), text="text:N"))
     layers += legend(list(MARKS), left + 8, 10.0, 3 if not compact else 2, dark, hollow=True)
     return configure(vega.layer(*layers), dark, width=width or "container", height=height)
 
@@ -98,10 +93,7 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _says(own: pd.DataFrame) -> str:
-    tested = own[own["setting"] != ""]
-    if tested.empty:
-        return "not tested here"
-    return "; ".join(f"{r['setting']}: {str(r['status']).lower()}" for r in tested.to_dict("records"))
+    return "; ".join(f"{r['setting']}: {str(r['status']).lower()}" for r in own.to_dict("records"))
 
 
 def _families(

@@ -51,8 +51,6 @@ def claim_chart(
 ) -> vega.Chart:
     """One row per finding (of_claim): dots are seeds, the line the interval at its confidence, the mark its status, the
     grey band the margin. Variants stand below a heading of their own."""
-    if found.empty:
-        return message_chart("This claim is not tested here", dark, width)
     ground = palette(dark)
     table, heading, height = _placed(found)
     done = table[table["n"] > 0]
@@ -150,7 +148,7 @@ def _texts(table: pd.DataFrame, heading: pd.DataFrame, y: Any, dark: bool, compa
 
 def alt_claim(row: Row) -> str:
     """The figure in words."""
-    return f"{row.claim.title}. {sentences(row.findings)}" if row.findings else f"{row.claim.title}: not tested here."
+    return f"{row.claim.title}. {sentences(row.findings)}"
 
 
 def sentences(findings: Sequence[Finding]) -> str:

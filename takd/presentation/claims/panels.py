@@ -107,8 +107,6 @@ def about(claim: Claim) -> None:
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
         f"**Rule** {ui.plain(claim.rule)}"
     )
-    if claim.missing:
-        st.info(f"Not tested here: {ui.plain(claim.missing)}", icon=":material/block:")
 
 
 def one(row: Row | None, store: Store) -> None:
@@ -119,11 +117,8 @@ def one(row: Row | None, store: Store) -> None:
     if row is None:
         about(claim)
         return
-    if row.findings:
-        _status(row)
+    _status(row)
     about(claim)
-    if not row.findings:
-        return
     if any(finding.interval.n for finding in row.findings):
         _figure(row)
     with st.container(gap="xsmall"):

@@ -135,8 +135,6 @@ def finding_sentence(finding: Finding) -> str:
 def claim_sentence(row: Row) -> str:
     """A claim and what every setting says of it, each with its number; settings without runs together at the end."""
     title = row.claim.title
-    if not row.findings:
-        return f"{title}: not tested here. {row.claim.missing}".strip()
     deciding = [row.findings[0], *row.elsewhere]
     done = [found for found in deciding if found.interval.n]
     said = [f"{status_word(found)} in {found.setting.short} ({', '.join(_parts(found))})" for found in done]
@@ -231,14 +229,12 @@ def not_run(findings: Iterable[Finding]) -> str:
 
 
 def board_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """One row per finding (FRAME_COLUMNS), claims that cannot be tested with one row and no setting. mean, low and high
-    are in `unit`, accuracies in points; confidence is a share; status is as the board has it and `why` its reason."""
+    """One row per finding (FRAME_COLUMNS). mean, low and high are in `unit`, accuracies in points; confidence is a
+    share; status is as the board has it and `why` its reason."""
     found: list[dict[str, object]] = []
     for row in rows:
         claim = row.claim
         head = {"number": claim.number, "claim": claim.name, "title": claim.title, "family": FAMILIES[claim.family]}
-        if not row.findings:
-            found.append(head | {"setting": "", "variant": "", "status": "not tested", "why": claim.missing, "n": 0})
         found += [head | _frame_row(finding) for finding in row.findings]
     frame = pd.DataFrame(found, columns=list(FRAME_COLUMNS))
     words = dict.fromkeys(("setting", "variant", "status", "why", "unit", "origin"), "")
@@ -273,7 +269,7 @@ def alt_board(rows: Sequence[Row]) -> str:
     said = []
     for row in rows:
         cells = [f"{f.setting.short} {_alt_cell(f)}" for f in row.findings if f.decides and f.setting.short in shown]
-        said.append(f"{row.claim.number}, {row.claim.title}: {', '.join(cells) or 'not tested here'}")
+        said.append(f"{row.claim.number}, {row.claim.title}: {', '.join(cells)}")
     return f"Claims by setting. {board_sentence(rows)} {'. '.join(said)}."
 
 
@@ -284,16 +280,12 @@ def _alt_cell(finding: Finding) -> str:
 
 
 def cells(rows: Sequence[Row]) -> pd.DataFrame:
-    """What the board's figure draws: a row per claim and shown setting that decides, with `look` as in MARKS,
-    and one without a setting per claim that cannot be tested."""
+    """What the board's figure draws: a row per claim and shown setting that decides, with `look` as in MARKS."""
     shown = shown_settings(rows)
     found: list[dict[str, object]] = []
     for row in rows:
         claim = row.claim
         head = {"claim": claim.name, "number": claim.number, "title": claim.title, "family": claim.family}
-        if not row.findings:
-            blank = {"setting": "", "look": "", "filled": True, "status": "not tested here", "told": claim.missing}
-            found.append(head | blank | {"n": 0, "kind": "", "origin": ""})
         for finding in row.findings:
             if finding.decides and finding.setting.short in shown:
                 look = mark_name(finding.status, finding.why)
