@@ -1,11 +1,12 @@
 """Choose learning rate, T and lam on validation images, from one grid that is the same for every arm.
 
-    python benchmarks/tune.py --store DIR --out cached_runs/tuning/cifar10-plain-standard.json
+    python -m benchmarks.tune cifar10-plain-standard --store DIR
+    python -m benchmarks.tune digits-mlp-noise --store DIR
 
-Trains on a seed that no reported run uses. First the rate (at T = 4, lam = 0.9), by the mean validation accuracy
-over `scratch` and `kd` arms of both students; then T and lam at that rate, by the mean over the `kd` arms. One
-setting for all arms: an arm that would like another one is not given it, and the table shows what it would have had.
-Test accuracies play no part in the choice and are not in the report.
+Trains on seeds that no reported run uses. First the rate (at `first`), by the mean validation accuracy over `scratch`
+and `kd` arms; then T and lam at that rate, by the mean over the `kd` arms. One setting for all arms: an arm
+that would like another one is not given it, and the table shows what it would have had. Test accuracies play no part
+in the choice and are not in the report, which goes to cached_runs/tuning/ unless --out says otherwise.
 """
 
 from __future__ import annotations
@@ -15,130 +16,170 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 from takd.data.catalogue import available_datasets
-from takd.plan import stage_for
-from takd.runs.locks import stage_lock
+from takd.runs.loop import train_all
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
 from takd.stage import LossSpec, StageSpec
+from takd.starts import start_for
+from takd.wiring import stage_for
 
-SEED = 1000
-RATES = (0.01, 0.02, 0.05)
-TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
-LAMS = (0.5, 0.9)
-TEACHERS = ("plain-10", "plain-6")
-STUDENTS = ("plain-2", "plain-4")
-PAIRS = (("plain-10", "plain-2"), ("plain-6", "plain-2"), ("plain-10", "plain-4"))
+PLACE = Path(__file__).resolve().parents[1] / "cached_runs" / "tuning"
 
 
-def train_all(store: Store, stages: Iterable[StageSpec], helpers: int) -> None:
+@dataclass(frozen=True)
+class Grid:
+    """What is tried. `pairs` are (teacher, student) of direct KD; teachers are trained at `teacher_rate`; `first` is (T,
+    lam) while the rate is chosen."""
+
+    spec: ExperimentSpec
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    teacher_rate: float
+    first: tuple[float, float]
+    temperatures: tuple[float, ...]
+    lams: tuple[float, ...]
+    students: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+
+
+_CIFAR = Grid(
+    ExperimentSpec(), (1000,), (0.01, 0.02, 0.05), 0.02, (4.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9), ("plain-2", "plain-4"),
+    (("plain-10", "plain-2"), ("plain-6", "plain-2"), ("plain-10", "plain-4")),
+)  # fmt: skip
+_DIGITS = Grid(
+    start_for("digits"), tuple(range(2000, 2020)), (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05, (1.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9),
+    ("mlp-8", "mlp-16"), (("mlp-256", "mlp-8"), ("mlp-16", "mlp-8"), ("mlp-256", "mlp-16")),
+)  # fmt: skip
+GRIDS: dict[str, Grid] = {
+    "cifar10-plain-standard": _CIFAR,
+    "digits-mlp-noise": _DIGITS,
+    "digits-mlp-clean": replace(_DIGITS, spec=replace(_DIGITS.spec, noise=0.0)),
+}
+
+Row = dict[str, tuple[StageSpec, ...]]
+"""What is tried -> its trainings, one per seed."""
+
+
+def train(store: Store, stages: Mapping[str, StageSpec], processes: int) -> None:
     """Train what is missing, shared between this process and its helpers through the stages' locks."""
-    keys = [stage.key for stage in stages]
-    for stage in stages:
+    for stage in stages.values():
         store.ensure(stage)
-    others = [
-        subprocess.Popen([sys.executable, __file__, "--store", str(store.root), "--keys", *keys])
-        for _ in range(helpers)
-    ]
-    _work(store, keys)
-    for other in others:
-        other.wait()
+    command = [sys.executable, "-m", "benchmarks.tune", "--store", str(store.root), "--keys", *stages]
+    helpers = [subprocess.Popen(command) for _ in range(processes - 1)]
+    _train_all(store, stages, processes)
+    for helper in helpers:
+        helper.wait()
 
 
-def _work(store: Store, keys: list[str]) -> None:
-    import torch
-
-    from takd.training.run_stage import run_stage
-
-    torch.set_num_threads(1)
-    while open_keys := [key for key in keys if not store.is_done(key)]:
-        for key in open_keys:
-            stage = store.stage(key)
-            assert stage is not None
-            if not all(store.is_done(teacher) for teacher in stage.teachers):
-                continue
-            lock = stage_lock(store.folder(key))
-            try:
-                lock.acquire(timeout=0)
-            except Exception:  # someone else trains it
-                continue
-            try:
-                if not store.is_done(key):
-                    run_stage(store, key, device="auto")
-                    print(f"{stage.network} {stage.loss} lr {stage.recipe.lr:g}: done", flush=True)
-            finally:
-                lock.release()
-        time.sleep(0.2)
+def _train_all(store: Store, stages: Mapping[str, StageSpec], processes: int = 1) -> None:
+    said = lambda text: print(text, flush=True)  # noqa: E731
+    train_all(store, stages, device="auto", should_stop=lambda: False, say=said, processes=processes)
 
 
-def with_rate(stage: StageSpec, lr: float) -> StageSpec:
-    return replace(stage, recipe=replace(stage.recipe, lr=lr))
+def search(grid: Grid, store: Store, processes: int, images: int | None = None) -> dict[str, object]:
+    """The report: validation accuracies of the whole grid, means over seeds, and what they choose."""
+    dataset = available_datasets()[grid.spec.dataset]
+
+    def made(
+        network: str, seed: int, lr: float, teacher: str = "", t: float = grid.first[0], lam: float = grid.first[1]
+    ):
+        loss = LossSpec("kd", t, lam) if teacher else LossSpec("ce", None, 0.0)
+        above = (made(teacher, seed, grid.teacher_rate).key,) if teacher else ()
+        stage = stage_for(network, above, loss, seed, grid.spec, dataset)
+        stage = replace(stage, recipe=replace(stage.recipe, lr=lr))
+        return replace(stage, data=replace(stage.data, train_images=images)) if images else stage
+
+    def row(network: str, lr: float, teacher: str = "", t: float = grid.first[0], lam: float = grid.first[1]):
+        return tuple(made(network, seed, lr, teacher, t, lam) for seed in grid.seeds)
+
+    def scores(arms: Mapping[str, Row]) -> dict[str, object]:
+        train(store, _by_key(stage for arm in arms.values() for some in arm.values() for stage in some), processes)
+        found = {name: {cell: _validation(store, some) for cell, some in arm.items()} for name, arm in arms.items()}
+        cells = list(next(iter(found.values())))
+        by_seed = {
+            cell: [fmean(at) for at in zip(*(arm[cell] for arm in found.values()), strict=True)] for cell in cells
+        }
+        mean = {cell: fmean(values) for cell, values in by_seed.items()}
+        chosen = max(cells, key=mean.__getitem__)
+        report: dict[str, object] = {
+            "scores": {name: {cell: fmean(values) for cell, values in arm.items()} for name, arm in found.items()},
+            "mean": mean,
+            "chosen": chosen,
+        }
+        if len(grid.seeds) > 1:
+            behind = {cell: [a - b for a, b in zip(by_seed[chosen], by_seed[cell], strict=True)] for cell in cells}
+            report["behind_the_chosen"] = {
+                cell: {"mean": fmean(gaps), "standard_error": stdev(gaps) / len(gaps) ** 0.5}
+                for cell, gaps in behind.items()
+            }
+        return report
+
+    sizes = dict.fromkeys(teacher for teacher, _ in grid.pairs)
+    teachers = _by_key(stage for size in sizes for stage in row(size, grid.teacher_rate))
+    train(store, teachers, processes)
+    rate_arms = {f"scratch {size}": {f"{lr:g}": row(size, lr) for lr in grid.rates} for size in grid.students}
+    for teacher, student in grid.pairs:
+        rate_arms[f"kd {teacher} > {student}"] = {f"{lr:g}": row(student, lr, teacher) for lr in grid.rates}
+    rates = scores(rate_arms)
+    lr = float(str(rates["chosen"]))
+    cells = [(t, lam) for t in grid.temperatures for lam in grid.lams]
+    softening = scores(
+        {
+            f"kd {teacher} > {student}": {f"T={t:g} lam={lam:g}": row(student, lr, teacher, t, lam) for t, lam in cells}
+            for teacher, student in grid.pairs
+        }
+    )
+    first = next(iter(teachers.values()))
+    seeds = "one seed" if len(grid.seeds) == 1 else f"mean of {len(grid.seeds)} seeds"
+    return {
+        "seed": grid.seeds[0],
+        "seeds": len(grid.seeds),
+        "noise": grid.spec.noise,
+        "train_images": first.data.train_images,
+        "selected_on": f"validation accuracy of the last epoch, {seeds} per cell",
+        "recipe": {name: value for name, value in vars(first.recipe).items() if name != "lr"},
+        "rates": rates,
+        "softening": softening,
+        "teachers_trained_at_lr": grid.teacher_rate,
+        "rates_tried_at": {"T": grid.first[0], "lam": grid.first[1]},
+    }
+
+
+def _by_key(stages: Iterable[StageSpec]) -> dict[str, StageSpec]:
+    return {stage.key: stage for stage in stages}
+
+
+def _validation(store: Store, stages: Iterable[StageSpec]) -> list[float]:
+    results = [store.result(stage.key) for stage in stages]
+    return [float(result["val_acc"]) for result in results if result is not None]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description="Choose rate, T and lam.")
+    parser.add_argument("grid", choices=list(GRIDS), nargs="?")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--keys", nargs="*")
+    parser.add_argument("--keys", nargs="*", help=argparse.SUPPRESS)  # what a helper trains
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--images", type=int, help="train on the first N images only (for a trial)")
-    args = parser.parse_args()
-    store = Store(args.store)
-    if args.keys:
-        _work(store, args.keys)
+    asked = parser.parse_args()
+    store = Store(asked.store.absolute())
+    if asked.keys:
+        found = [store.stage(key) for key in asked.keys]
+        _train_all(store, _by_key(stage for stage in found if stage is not None), asked.processes)
         return
-    dataset = available_datasets()["cifar10"]
-    spec = ExperimentSpec(seed=SEED, seeds=1)
-
-    def stage(network: str, teachers: tuple[str, ...] = (), lr: float = RATES[1], t: float = 4.0, lam: float = 0.9):
-        loss = LossSpec("kd", t, lam) if teachers else LossSpec("ce", None, 0.0)
-        made = with_rate(stage_for(network, teachers, loss, SEED, spec, dataset), lr)
-        return replace(made, data=replace(made.data, train_images=args.images)) if args.images else made
-
-    teachers = {name: stage(name) for name in TEACHERS}
-    rate_arms: dict[str, dict[float, StageSpec]] = {}
-    for student in STUDENTS:
-        rate_arms[f"scratch {student}"] = {lr: stage(student, (), lr) for lr in RATES}
-    for name, student in PAIRS:
-        rate_arms[f"kd {name} > {student}"] = {lr: stage(student, (teachers[name].key,), lr) for lr in RATES}
-    train_all(store, [*teachers.values(), *(s for arm in rate_arms.values() for s in arm.values())], args.processes - 1)
-
-    def val(s: StageSpec) -> float:
-        result = store.result(s.key)
-        assert result is not None
-        return float(result["val_acc"])
-
-    rate_scores = {arm: {str(lr): val(s) for lr, s in row.items()} for arm, row in rate_arms.items()}
-    mean_by_rate = {lr: sum(row[str(lr)] for row in rate_scores.values()) / len(rate_scores) for lr in RATES}
-    lr = max(RATES, key=lambda r: mean_by_rate[r])
-    soft_arms = {
-        f"kd {name} > {student}": {
-            (t, lam): stage(student, (teachers[name].key,), lr, t, lam) for t in TEMPERATURES for lam in LAMS
-        }
-        for name, student in PAIRS
-    }
-    train_all(store, [s for arm in soft_arms.values() for s in arm.values()], args.processes - 1)
-    soft_scores = {
-        arm: {f"T={t:g} lam={lam:g}": val(s) for (t, lam), s in row.items()} for arm, row in soft_arms.items()
-    }
-    cells = list(next(iter(soft_scores.values())))
-    mean_by_cell = {cell: sum(row[cell] for row in soft_scores.values()) / len(soft_scores) for cell in cells}
-    report = {
-        "seed": SEED,
-        "train_images": next(iter(teachers.values())).data.train_images,
-        "selected_on": "validation accuracy of the last epoch (5,000 images), one seed per cell",
-        "recipe": {k: v for k, v in vars(next(iter(teachers.values())).recipe).items() if k != "lr"},
-        "rates": {"scores": rate_scores, "mean": {str(k): v for k, v in mean_by_rate.items()}, "chosen": lr},
-        "softening": {"scores": soft_scores, "mean": mean_by_cell, "chosen": max(cells, key=mean_by_cell.__getitem__)},
-        "teachers_trained_at_lr": RATES[1],
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    if asked.grid is None:
+        parser.error("name a grid")
+    report = search(GRIDS[asked.grid], store, asked.processes, asked.images)
+    out: Path = asked.out or PLACE / f"{asked.grid}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 
