@@ -34,8 +34,8 @@ PLACE = Path(__file__).resolve().parents[1] / "cached_runs" / "tuning"
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried. `pairs` are (teacher, student) of direct KD; teachers are trained at `teacher_rate`; `first` is (T,
-    lam) while the rate is chosen."""
+    """What is tried. `pairs` are (teacher, student) of direct KD; teachers are trained at `teacher_rate`;
+    `first` is (T, lam) while the rate is chosen."""
 
     spec: ExperimentSpec
     seeds: tuple[int, ...]
@@ -49,12 +49,13 @@ class Grid:
 
 
 _CIFAR = Grid(
-    ExperimentSpec(), (1000,), (0.01, 0.02, 0.05), 0.02, (4.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9), ("plain-2", "plain-4"),
-    (("plain-10", "plain-2"), ("plain-6", "plain-2"), ("plain-10", "plain-4")),
+    ExperimentSpec(), (1000,), (0.01, 0.02, 0.05), 0.02, (4.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9),
+    ("plain-2", "plain-4"), (("plain-10", "plain-2"), ("plain-6", "plain-2"), ("plain-10", "plain-4")),
 )  # fmt: skip
 _DIGITS = Grid(
-    start_for("digits"), tuple(range(2000, 2020)), (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05, (1.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9),
-    ("mlp-8", "mlp-16"), (("mlp-256", "mlp-8"), ("mlp-16", "mlp-8"), ("mlp-256", "mlp-16")),
+    start_for("digits"), tuple(range(2000, 2020)), (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2), 0.05,
+    (1.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9), ("mlp-8", "mlp-16"),
+    (("mlp-256", "mlp-8"), ("mlp-16", "mlp-8"), ("mlp-256", "mlp-16")),
 )  # fmt: skip
 GRIDS: dict[str, Grid] = {
     "cifar10-plain-standard": _CIFAR,

@@ -113,7 +113,7 @@ def plan(session: Session, **choices: Any) -> None:
 
     sure = "from speeds measured here" if left.calibrated else "a rough guess: see python -m takd doctor --calibrate"
     lines = [f"{count(len(arms), 'arm')}, {count(spec.seeds, 'seed')}, {count(left.total_stages, 'training')}."]
-    if own := own_schedule(spec.epochs, spec.images):
+    if own := own_schedule(spec.epochs, spec.images, spec.lr):
         lines.append(f"Every network: {own[2:]}, in place of the budget's.")
     lines.append(f"{value['trained']} are trained already, {left.new_stages} are new.")
     if left.new_stages:

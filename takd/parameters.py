@@ -35,7 +35,7 @@ class Parameter:
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
-    least: int = 0
+    least: float = 0
     lockable: bool = True
 
     def allowed(self) -> str:
@@ -86,6 +86,9 @@ PARAMETERS: dict[str, Parameter] = {
             low=0,
             high=50_000,
             least=50,
+        ),
+        Parameter(
+            "lr", "lr", "float", "Learning rate", "The largest of every network's training.", low=0, high=10, least=1e-5
         ),
     )
 }

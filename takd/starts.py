@@ -17,8 +17,8 @@ SCOPES = {
 @dataclass(frozen=True)
 class ExperimentSpec:
     """What the user asked: one chain (teacher > assistants > student), a method with its options where they differ from
-    their defaults, a budget, and how many seeds. `epochs` and `images` (training images) take the place of what the
-    budget says of every network; 0 leaves it to the budget.
+    their defaults, a budget, and how many seeds. `epochs`, `images` (training images) and `lr` (learning rate) take
+    the place of what the budget says of every network; 0 leaves it to the budget.
 
     Every seed trains its own teacher, assistants and student: n seeds are n independent chains. Seed numbers are
     `seed`, `seed` + 1, ..., `seed` + `seeds` - 1.
@@ -40,6 +40,7 @@ class ExperimentSpec:
     view: str = "same"
     epochs: int = 0
     images: int = 0
+    lr: float = 0.0
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -166,12 +166,14 @@ def whole_budget(options: Mapping[str, Value], path: tuple[str, ...], spec: Expe
 
 
 def schedule_of(network: str, spec: ExperimentSpec, dataset: Dataset) -> tuple[Recipe, int]:
-    """How a network is trained and on how many images: what the budget says, with the spec's own epochs and images in
-    place of the budget's where it has some. Nothing else of the recipe follows them (a rate schedule spans whatever
-    epochs there are), so that two questions that differ in one of the two differ in nothing besides."""
+    """How a network is trained and on how many images: what the budget says, with the spec's own epochs, images and
+    learning rate in place of the budget's where it has some. Nothing else of the recipe follows them (a rate schedule
+    spans whatever epochs there are), so that two questions that differ in one of them differ in nothing besides."""
     budget = budget_for(family_of(network), spec.budget, dataset.available)
     images = spec.images or budget.train_images or dataset.available
-    return replace(budget.recipe, epochs=spec.epochs or budget.recipe.epochs), min(images, dataset.available)
+    recipe = budget.recipe
+    own = replace(recipe, epochs=spec.epochs or recipe.epochs, lr=spec.lr or recipe.lr)
+    return own, min(images, dataset.available)
 
 
 def stage_for(

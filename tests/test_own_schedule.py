@@ -1,4 +1,5 @@
-"""Epochs and training images of a question's own, from the plan to the page and the numbers that come of it."""
+"""Epochs, training images and learning rate of a question's own, from the plan to the page and the
+numbers that come of it."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ from .pages_support import SMALL, link, open_page, train_here
 
 DIGITS = replace(DATASETS["digits"], fingerprint="0" * 64)
 OWN = replace(SMALL, epochs=2, images=100)
+RATED = replace(SMALL, lr=0.02)
 ROOT = Path(__file__).parents[1]
 GAP = str(ROOT / "pages" / "gap.py")
 CHOICES = ["--data", "digits", "--method", "kd", "--seeds", "1", "--scope", "chain"]
@@ -39,16 +41,17 @@ def test_epochs_and_images_of_ones_own_take_the_place_of_the_budgets(name: str) 
     """In every stage of every method, and nothing else of a stage follows them."""
     asked = {"dataset": "digits", "method": name, "seeds": 1, "scope": "chain"}
     usual = build_plan(read_spec(asked)[0], DIGITS)
-    own = build_plan(read_spec({**asked, "epochs": 7, "images": 100})[0], DIGITS)
+    own = build_plan(read_spec({**asked, "epochs": 7, "images": 100, "lr": 0.003})[0], DIGITS)
     assert not set(usual.stages) & set(own.stages)
     assert {stage.data.train_images for stage in own.stages.values()} == {100}
+    assert {stage.recipe.lr for stage in own.stages.values()} == {0.003}
     longer = {14} if METHODS[name].spends_assistants else set()
     assert {stage.recipe.epochs for stage in own.stages.values()} == {7} | longer
     assert all(stage.recipe.last <= 14 for stage in own.stages.values())
 
     def rest(plan: Plan) -> list[tuple[Any, ...]]:
         return [
-            (s.network, s.loss, s.seed, replace(s.recipe, epochs=0, until=0), replace(s.data, train_images=0))
+            (s.network, s.loss, s.seed, replace(s.recipe, epochs=0, until=0, lr=0), replace(s.data, train_images=0))
             for s in plan.stages.values()
         ]
 
@@ -81,28 +84,30 @@ def test_two_data_parts_share_the_images_that_were_asked_for() -> None:
 def test_what_is_left_to_the_budget_changes_no_key() -> None:
     for preset in PRESETS.values():
         spec, dataset = preset.spec, available_datasets()[preset.spec.dataset]
-        said = require_spec({**to_json(spec), "epochs": 0, "images": 0})
+        said = require_spec({**to_json(spec), "epochs": 0, "images": 0, "lr": 0})
         assert said == spec
         assert set(build_plan(said, dataset).stages) == set(build_plan(spec, dataset).stages)
 
 
 def test_saying_what_the_budget_says_asks_for_the_same_trainings() -> None:
-    """60 epochs of 500 images are a taste of digits."""
+    """60 epochs of 500 images at 0.05 are a taste of digits."""
     spec = require_spec({"dataset": "digits", "seeds": 1})
-    for own, same in (({"epochs": 60, "images": 500}, True), ({"epochs": 61}, False), ({"images": 499}, False)):
+    said = {"epochs": 60, "images": 500, "lr": 0.05}
+    for own, same in ((said, True), ({"epochs": 61}, False), ({"images": 499}, False), ({"lr": 0.01}, False)):
         stages = set(build_plan(require_spec({**to_json(spec), **own}), DIGITS).stages)
         assert (stages == set(build_plan(spec, DIGITS).stages)) is same
         assert same or not stages & set(build_plan(spec, DIGITS).stages)
 
 
 def test_every_path_of_the_ladder_is_looked_up_at_them() -> None:
-    assert (settings_of(OWN).epochs, settings_of(OWN).images) == (2, 100)
+    assert (settings_of(OWN).epochs, settings_of(OWN).images) == (2, 100) and settings_of(RATED).lr == 0.02
     for stage in plan_of_paths(OWN, DIGITS).stages.values():
         assert (stage.recipe.epochs, stage.data.train_images) == (2, 100)
 
 
 def test_arms_of_other_lengths_are_not_paired_by_seed() -> None:
     assert why_apart(OWN, OWN) == ""
+    assert "learning rates" in why_apart(OWN, replace(OWN, lr=0.01))
     assert "epochs" in why_apart(OWN, replace(OWN, epochs=3)) and "images" in why_apart(OWN, replace(OWN, images=0))
 
 
@@ -123,8 +128,8 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     def call(*more: str) -> Any:
         return CliRunner().invoke(cli, ["plan", *CHOICES, *more, "--store", str(tmp_path)])
 
-    told = call("--epochs", "2", "--images", "100").stdout
-    assert "2 epochs, 100 training images, in place of the budget's" in told
+    told = call("--epochs", "2", "--images", "100", "--lr", "0.01").stdout
+    assert "2 epochs, 100 training images, learning rate 0.01, in place of the budget's" in told
     assert "in place of" not in call().stdout
     value = json.loads(call("--epochs", "2", "--images", "100", "--json").stdout.splitlines()[-1])
     assert (value["spec"]["epochs"], value["spec"]["images"]) == (2, 100)
@@ -133,7 +138,8 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     file.write_text(json.dumps(value["spec"]))
     again = CliRunner().invoke(cli, ["plan", "--spec", str(file), "--epochs", "0", "--json"])
     assert "epochs" not in json.loads(again.stdout.splitlines()[-1])["spec"]
-    for wrong, word in ((["--images", "7"], "from 50"), (["--images", "501"], "500"), (["--epochs", "1001"], "1000")):
+    bad = (["--images", "7"], "from 50"), (["--images", "501"], "500"), (["--epochs", "1001"], "1000")
+    for wrong, word in (*bad, (["--lr", "1e-9"], "from 1e-05")):
         refused = call(*wrong)
         assert refused.exit_code == 2 and word in refused.stderr
 
@@ -153,6 +159,7 @@ def test_one_line_names_them_where_they_are_not_the_budgets() -> None:
     assert ", taste, 2 epochs, 100 training images, 3 seeds" in describe(OWN)
     assert ", taste, 1 epoch, 3 seeds" in describe(replace(OWN, epochs=1, images=0))
     assert ", taste, 3 seeds" in describe(SMALL)
+    assert ", taste, learning rate 0.02, 3 seeds" in describe(RATED) and " lr 0.02 " in _in_short(to_json(RATED))
 
 
 def test_the_form_asks_for_them_and_the_link_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +174,9 @@ def test_the_form_asks_for_them_and_the_link_holds_them(monkeypatch: pytest.Monk
     assert not at.exception
     assert (link(at, "ep"), link(at, "im")) == (["2"], ["100"])
     assert (at.number_input(key="w-epochs").value, at.number_input(key="w-images").value) == (2, 100)
+    assert at.number_input(key="w-lr").value is None and "0.05 for mlp-8" in at.number_input(key="w-lr").help
+    at.number_input(key="w-lr").set_value(0.005).run()
+    assert not at.exception and link(at, "lr") == ["0.005"]
     nearest = " ".join(box.value for box in at.info)
     assert "you asked 2" in nearest and "you asked 100" in nearest, "what the stored figures answer instead"
     for nothing in (0, None):

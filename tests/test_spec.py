@@ -157,6 +157,7 @@ def valid_specs(draw: st.DrawFn) -> ExperimentSpec:
         draw(st.sampled_from(["chain", "ladder"])),
         epochs=draw(st.sampled_from([0, 1, 7, 1000])),
         images=draw(st.sampled_from([0, 50, 500])),
+        lr=draw(st.sampled_from([0.0, 1e-5, 0.02])),
     )
 
 
@@ -218,7 +219,7 @@ def test_a_size_between_the_rungs_is_only_ever_chosen() -> None:
 def test_short_names_are_unique() -> None:
     assert len({p.short for p in PARAMETERS.values()}) == len(PARAMETERS)
     asked = to_json(ExperimentSpec())
-    assert set(PARAMETERS) - {"options", "epochs", "images"} == set(asked), "an older file stays the same text"
+    assert set(PARAMETERS) - {"options", "epochs", "images", "lr"} == set(asked), "an older file stays the same text"
     assert to_json(ExperimentSpec(epochs=2, images=100)) == {**asked, "epochs": 2, "images": 100}
 
 

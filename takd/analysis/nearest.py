@@ -3,8 +3,8 @@
 Distance is a weighted sum over the parameters that matter for the wanted method. A parameter that differs costs
 between half its weight (a neighbouring size, a slightly other number) and all of it (nothing alike), so any
 difference is felt and a smaller one is preferred. Another data set outweighs all else together; then student, teacher,
-method, assistants, budget, epochs and images of one's own, noise, T and lam, and last the number of seeds, the scope
-and the first seed, which change how sure an answer is rather than the question.
+method, assistants, budget, epochs, images and rate of one's own, noise, T and lam, and last the number of seeds, the
+scope and the first seed, which change how sure an answer is rather than the question.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ WEIGHTS: dict[str, float] = {
     "budget": 8,
     "epochs": 6,
     "images": 6,
+    "lr": 6,
     "noise": 6,
     "temperature": 4,
     "lam": 4,
@@ -100,7 +101,7 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
         return " > ".join(value) or "none"
     if name == "options":
         return ", ".join(f"{option} {chosen}" for option, chosen in value) or "as usual"
-    if name in ("epochs", "images"):
+    if name in ("epochs", "images", "lr"):
         return f"{value:,}" if value else AS_BUDGET
     if name == "noise":
         return f"{100 * value:g} %"
@@ -142,6 +143,7 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "budget": lambda a, b: 0.0 if "taste" not in (a, b) else 1.0,
     "epochs": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
     "images": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
+    "lr": lambda a, b: _ratio(a, b) if a and b else 1.0,
     "noise": lambda a, b: abs(a - b) / PARAMETERS["noise"].high,
     "temperature": _ratio,
     "lam": lambda a, b: abs(a - b),

@@ -55,8 +55,8 @@ def all_arms(sizes: tuple[str, ...]) -> tuple[Arm, ...]:
 
 
 def pool(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Pool:
-    """Look every path up, at the question's data, budget (with its own epochs and images), seeds, T, lam, noise and
-    view. `dataset` must carry its fingerprint."""
+    """Look every path up, at the question's data, budget (with its own epochs, images and rate), seeds, T, lam,
+    noise and view. `dataset` must carry its fingerprint."""
     plan = plan_of_paths(spec, dataset)
     chains = chain_frame(plan, store)
     return Pool(plan, sizes_of(spec, dataset), chains, arm_frame(chains))
@@ -74,6 +74,7 @@ def settings_of(spec: ExperimentSpec) -> ExperimentSpec:
         dataset=spec.dataset, teacher=start.teacher, assistants=(), student=start.student, method="kd",
         budget=spec.budget, seeds=spec.seeds, temperature=spec.temperature, lam=spec.lam, noise=spec.noise,
         seed=spec.seed, view=spec.view, epochs=spec.epochs, images=spec.images,
+        lr=spec.lr,
     )  # fmt: skip
 
 

@@ -69,6 +69,7 @@ def why_apart(one: ExperimentSpec, other: ExperimentSpec) -> str:
         "noise": "the labels differ",
         "student": "the students differ",
         "epochs": "the numbers of epochs differ",
+        "lr": "the learning rates differ",
     }
     found = [said for name, said in reasons.items() if getattr(one, name) != getattr(other, name)]
     if not found and one.budget != other.budget:  # it says how many images are seen, and in how many epochs

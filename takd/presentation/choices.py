@@ -291,14 +291,19 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 
 def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """The field of a number that is empty while the budget says it; its help names the budget's own."""
-    recipe, images = schedule_of(spec.student, replace(spec, epochs=0, images=0), dataset)
-    epochs = name == "epochs"
-    own = words.count(recipe.epochs, "epoch") if epochs else f"{images:,} images"
+    recipe, images = schedule_of(spec.student, replace(spec, epochs=0, images=0, lr=0.0), dataset)
+    own, high, step = {
+        "epochs": (words.count(recipe.epochs, "epoch"), PARAMETERS["epochs"].high, 1.0),
+        "images": (f"{images:,} images", max(1, dataset.available), 100.0),
+        "lr": (f"{recipe.lr:g}", PARAMETERS["lr"].high, 0.01),
+    }[name]
+    number = int if PARAMETERS[name].kind == "int" else float
     return {
         "help": f"{PARAMETERS[name].help} Empty or 0: {AS_BUDGET}, {own} for {spec.student}.",
-        "min_value": 0,
-        "max_value": int(PARAMETERS[name].high) if epochs else max(1, dataset.available),
-        "step": 1 if epochs else 100,
+        "min_value": number(0),
+        "max_value": number(high),
+        "step": number(step),
+        "format": "%d" if number is int else "%g",
         "value": None,
         "placeholder": AS_BUDGET.capitalize(),
     }

@@ -91,11 +91,12 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def own_schedule(epochs: int, images: int) -> str:
-    """Epochs and training images in place of the budget's, as they follow its name: ", 2 epochs, 100 training images";
-    empty where both (0) are left to the budget."""
+def own_schedule(epochs: int, images: int, lr: float) -> str:
+    """Epochs, training images and learning rate in place of the budget's, as they follow its name: ", 2 epochs, 100
+    training images, learning rate 0.01"; empty where all (0) are left to the budget."""
     said = [count(epochs, "epoch")] if epochs else []
     said += [f"{images:,} training images"] if images else []
+    said += [f"learning rate {lr:g}"] if lr else []
     return "".join(f", {text}" for text in said)
 
 

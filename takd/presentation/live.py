@@ -243,7 +243,7 @@ def describe(spec: ExperimentSpec) -> str:
     ladder = ", whole ladder" if spec.scope == "ladder" and not together else ""
     softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}"
     softening += "" if spec.method == "scratch" or together else f", lam {spec.lam:g}"
-    length = f"{spec.budget}{own_schedule(spec.epochs, spec.images)}"
+    length = f"{spec.budget}{own_schedule(spec.epochs, spec.images, spec.lr)}"
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
     return f"{label}{noise}: {METHODS[spec.method].label}{chosen} {path}{softening}, {length}, {seeds}{ladder}"

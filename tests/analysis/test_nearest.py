@@ -44,8 +44,8 @@ def test_weights_cover_every_parameter_and_the_data_set_outweighs_the_rest() -> 
     assert WEIGHTS["dataset"] > sum(WEIGHTS.values()) - WEIGHTS["dataset"]
     worst = replace(
         ASKED, student="resnet-8", teacher="resnet-110", assistants=(), method="scratch", budget="taste", noise=0.4,
-        epochs=1, images=50, options=(("gate", "drop-one"),), view="own", temperature=100.0, lam=0.0, seeds=100,
-        scope="chain", seed=1,
+        epochs=1, images=50, lr=0.001, options=(("gate", "drop-one"),), view="own", temperature=100.0, lam=0.0,
+        seeds=100, scope="chain", seed=1,
     )  # fmt: skip
     assert distance(ASKED, worst) < distance(ASKED, replace(ASKED, dataset="svhn"))
 
@@ -59,7 +59,7 @@ def test_a_neighbouring_size_is_nearer() -> None:
 
 
 def test_neighbouring_lengths_are_nearer_and_the_budgets_is_far() -> None:
-    for name in ("epochs", "images"):
+    for name in ("epochs", "images", "lr"):
         asked = replace(ASKED, **{name: 100})
         costs = [distance(asked, replace(ASKED, **{name: value})) for value in (100, 200, 800, 0)]
         assert costs == sorted(set(costs)) and costs[0] == 0
