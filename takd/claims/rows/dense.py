@@ -15,7 +15,8 @@ ROWS = (
         "DGKD with the mean of its terms, which keeps KD's step size, along the longest path",
         "DGKD minus the chain. If only the sums win, the gain is that of a higher learning rate.",
         (
-            Trial("cifar10", m.dense()), Trial("digits-noise", m.dense()), Trial("digits-clean", m.dense()),
+            Trial("cifar10", m.dense()), Trial("digits-noise-tuned", m.dense()),
+            Trial("digits-noise", m.dense()), Trial("digits-clean", m.dense()),
             Trial("digits-noise", m.dense(sum="paper"), True, "terms summed as printed"),
             Trial("digits-noise", m.dense(sum="code"), True, "terms summed as released"),
             Trial("cifar10", m.dense_one(), True, "one assistant"),

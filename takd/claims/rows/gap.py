@@ -18,6 +18,7 @@ ROWS = (
         "teachers together, so being the best of several does not flatter it.",
         (
             Trial("cifar10", m.gap, registered=False),
+            Trial("digits-noise-tuned", m.gap), Trial("digits-clean-tuned", m.gap),
             Trial("digits-noise", m.gap), Trial("digits-clean", m.gap), Trial("digits-cnn", m.gap),
             Trial("cifar10-paper", m.gap), Trial("cifar100-paper", m.gap), Trial("resnet-paper", m.gap),
         ),
@@ -30,6 +31,7 @@ ROWS = (
         "The weakest step from one size to the next larger. Where it fails, a gap may be the teachers' own.",
         (
             Trial("cifar10", m.teachers_grow, registered=False),
+            Trial("digits-noise-tuned", m.teachers_grow), Trial("digits-clean-tuned", m.teachers_grow),
             Trial("digits-noise", m.teachers_grow), Trial("digits-clean", m.teachers_grow),
             Trial("digits-cnn", m.teachers_grow), Trial("cifar10-paper", m.teachers_grow),
         ),
@@ -54,6 +56,7 @@ ROWS = (
         "Chain minus direct KD, last epoch, on test images.",
         (
             Trial("cifar10", m.one_assistant, registered=False),
+            Trial("digits-noise-tuned", m.one_assistant), Trial("digits-clean-tuned", m.one_assistant),
             Trial("digits-noise", m.one_assistant), Trial("digits-clean", m.one_assistant),
             Trial("digits-cnn", m.one_assistant),
             Trial("digits-noise", m.one_assistant_published, False, "as published: best epoch on test images"),
@@ -71,6 +74,7 @@ ROWS = (
         "The gain of the weakest assistant.",
         (
             Trial("cifar10", m.any_assistant, registered=False),
+            Trial("digits-noise-tuned", m.any_assistant), Trial("digits-clean-tuned", m.any_assistant),
             Trial("digits-noise", m.any_assistant), Trial("digits-clean", m.any_assistant),
             Trial("cifar10-paper", m.any_assistant), Trial("cifar100-paper", m.any_assistant),
         ),
@@ -85,6 +89,7 @@ ROWS = (
         "rules name the same assistant, nothing can be said.",
         (
             Trial("cifar10", m.midpoint, registered=False),
+            Trial("digits-noise-tuned", m.midpoint), Trial("digits-clean-tuned", m.midpoint),
             Trial("digits-noise", m.midpoint), Trial("digits-clean", m.midpoint), Trial("cifar10-paper", m.midpoint),
         ),
     ),
@@ -95,7 +100,8 @@ ROWS = (
         "All eight paths from the teacher to the student through three assistants",
         "The full path minus the best of the seven shorter ones.",
         (
-            Trial("cifar10", m.full_path), Trial("digits-noise", m.full_path), Trial("digits-clean", m.full_path),
+            Trial("cifar10", m.full_path), Trial("digits-noise-tuned", m.full_path),
+            Trial("digits-noise", m.full_path), Trial("digits-clean", m.full_path),
             Trial("cifar10-paper", m.full_path), Trial("cifar100-paper", m.full_path),
         ),
     ),

@@ -29,7 +29,10 @@ ROWS = (
         "directions",
         "How much the loss rises half a filter's norm away, direct KD's minus the chain's: above zero the chain is "
         "flatter.",
-        (Trial("digits-noise", m.flatter), Trial("digits-clean", m.flatter)),
+        (
+            Trial("digits-noise-tuned", m.flatter),
+            Trial("digits-noise", m.flatter), Trial("digits-clean", m.flatter),
+        ),
     ),
     Claim(
         10, "targets", "Bigger teachers give harder targets, and an assistant is softer than its teacher", "why",
@@ -39,6 +42,7 @@ ROWS = (
         "The weakest of all steps (smaller minus next larger; assistant minus teacher).",
         (
             Trial("cifar10", m.harder_targets, registered=False),
+            Trial("digits-noise-tuned", m.harder_targets),
             Trial("digits-noise", m.harder_targets), Trial("digits-clean", m.harder_targets),
         ),
     ),
@@ -50,6 +54,7 @@ ROWS = (
         "Slope of the student's KL to its teacher on training images, last epoch, per doubling of the teacher's MACs.",
         (
             Trial("cifar10", m.harder_to_follow, registered=False),
+            Trial("digits-noise-tuned", m.harder_to_follow),
             Trial("digits-noise", m.harder_to_follow), Trial("digits-clean", m.harder_to_follow),
         ),
     ),
