@@ -45,6 +45,13 @@ PRESETS: dict[str, Preset] = {
             _DIGITS,
         ),
         Preset(
+            "digits-tuned",
+            "Digits, wrong labels, tuned",
+            "What is left of it at the learning rate that validation chooses?",
+            "How small all differences are: at five times this rate wide teachers memorise the wrong labels.",
+            replace(_DIGITS, lr=0.01, lam=0.5),
+        ),
+        Preset(
             "digits-clean",
             "Digits, clean labels",
             "Does the same happen when every label is right?",

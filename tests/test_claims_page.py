@@ -187,12 +187,12 @@ def test_the_board_is_worked_out_once_and_again_when_a_run_has_ended(monkeypatch
 
 def test_nothing_stored_every_claim_still_says_how_it_is_tested_and_trains() -> None:
     at = claims(claim="one-ta")
-    assert "Nothing is tested yet" in said(at) and "Not run: CIFAR-10; Digits, noisy" in said(at)
+    assert "Nothing is tested yet" in said(at) and "Not run: CIFAR-10; Digits, noisy, tuned" in said(at)
     assert "Chain minus direct KD" in said(at) and f"none of {len(REGIMES)} places has been run" in said(at)
     assert "CIFAR-10, 160 epochs" in said(at) and "python -m takd data prepare cifar10" in said(at)  # not here
     offered = at.selectbox(key="claims-train-one-ta").options
     assert [text.split(":")[0] for text in offered] == sorted(
-        {"Digits, noisy", "Digits, clean", "Digits, CNN"}, key=[text.split(":")[0] for text in offered].index
+        {"Digits, noisy, tuned", "Digits, clean, tuned", "Digits, noisy", "Digits, clean", "Digits, CNN"}, key=[text.split(":")[0] for text in offered].index
     )
     button = at.button(key="claims-run-one-ta")
     assert "missing trainings" in button.label and "~" in button.label

@@ -49,7 +49,9 @@ def claims_page(rows: tuple[Row, ...]) -> str:
         "Claims, measures and margins were written down before the runs that registered tests read. One thing was "
         "changed after the first of them had been seen: how a measure about the best or weakest of several gets "
         "its interval. The first way, choosing by the other seeds' validation images, called equal arms different too "
-        "often in simulations; the present one covers all pairs together (takd/analysis/contrasts.py).\n"
+        "often in simulations; the present one covers all pairs together (takd/analysis/contrasts.py). The tuned "
+        "settings were added after results at the customary values had been seen, and after the grids that chose their "
+        "values (cached_runs/tuning/, validation images of other seeds); their rules are those of the other settings.\n"
     )
 
 

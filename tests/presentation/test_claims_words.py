@@ -69,8 +69,8 @@ def test_a_supported_finding_says_all_it_rests_on() -> None:
     half = 2.7564 * 0.01 / math.sqrt(30)  # t at 99 % and 29 degrees of freedom, from a table
     low, high = 1.8 - 100 * half, 1.8 + 100 * half
     assert words.finding_sentence(GOOD) == (
-        f"Supported: +1.8 points (99 % CI {low:.1f} to {high:.1f}, n = 30 chains; Digits, MLPs, 20 % wrong training "
-        "labels; pre-registered; cached)."
+        f"Supported: +1.8 points (99 % CI {low:.1f} to {high:.1f}, n = 30 chains; {SETTINGS[NOISY].label}; "
+        "pre-registered; cached)."
     )
     assert words.number(GOOD) == f"+1.8 points (99 % CI {low:.1f} to {high:.1f}, n = 30 chains)"
 

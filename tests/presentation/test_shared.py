@@ -28,6 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     found = Clock()
     monkeypatch.setattr(shared, "time", found)
     shared._memory().values.clear()
+    shared._memory().sessions.clear()  # a page that was tested before looks on by another clock
     yield found
     shared._memory().values.clear()
 

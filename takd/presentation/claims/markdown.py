@@ -25,7 +25,7 @@ WITH_NUMBERS = ("one-ta", "any-ta", "rivals", "dense", "more-tas", "dropping", "
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One row per claim, one column per setting in which anything was run."""
+    """One row per claim, one column per setting in which anything was run; below, what signs and settings mean."""
     settings = [
         setting
         for setting in SETTINGS.values()
@@ -40,7 +40,8 @@ def table(rows: Sequence[Row]) -> str:
         cells = [_cell(own.get(setting.name)) for setting in settings]
         title = f"{row.claim.number}. {row.claim.title} ({row.claim.source})"
         lines.append(f"| {' | '.join((title, row.claim.published, *cells))} |")
-    return "\n".join([*lines, "", KEY])
+    where = [f"- {setting.short}: {setting.label}" for setting in settings]
+    return "\n".join([*lines, "", KEY, "", *where])
 
 
 def readme(rows: Sequence[Row]) -> str:
