@@ -18,6 +18,7 @@ _FEW = 4
 _FAMILY, _CLAIM = {False: 30, True: 52}, {False: 23, True: 40}  # pixels of a row, by compact
 _LEGEND = {False: 48, True: 70}  # pixels above the rows: what marks mean
 _HEAD = {False: 32, True: 0}  # and the settings; on phones they stand at every family
+_LINE = 13  # of a setting's name; there is room for two
 
 
 def board_chart(
@@ -71,7 +72,8 @@ def board_chart(
 
 def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """(a row per claim with its pixels, a row per family, the height): top, bottom, at (its middle), mark_at."""
-    here = _LEGEND[compact] + _HEAD[compact]
+    more = _LINE * (max(2, *(name.count(", ") + 1 for name in cells["setting"])) - 2)
+    here = _LEGEND[compact] + _HEAD[compact] + (0 if compact else more)
     claims = cells.drop_duplicates("claim").sort_values("number")
     said = cells.groupby("claim", sort=False).apply(_says, include_groups=False)
     rows: list[dict[str, object]] = []
@@ -81,7 +83,7 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
         if own.empty:
             continue
         families.append({"family": name, "top": here, "at": here + (12 if compact else _FAMILY[compact] - 10)})
-        here += _FAMILY[compact]
+        here += _FAMILY[compact] + (more if compact else 0)
         for claim in own.to_dict("records"):
             step = _CLAIM[compact]
             row = {name: claim[name] for name in ("claim", "number", "title")}
@@ -114,7 +116,7 @@ def _families(
         [{"setting": s, "lines": s.replace(", ", "\n"), "at": float(top)} for s in settings for top in tops]
     )
     text = vega.Chart(heads).mark(
-        "text", baseline="middle", lineBreak="\n", lineHeight=13, dy=-7, color=ground.text,
+        "text", baseline="middle", lineBreak="\n", lineHeight=_LINE, dy=-7, color=ground.text,
         fontSize=10 if small else 12,
     )  # fmt: skip
     layers.append(text.encode(x=x, y=y("at"), text="lines:N"))

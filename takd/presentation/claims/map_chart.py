@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from takd.claims.library import MAP_SETTING
+from takd.claims.settings import SETTINGS, values_of
 from takd.presentation import vega
 from takd.presentation.claims.marks import MARKS, mark_name
 from takd.presentation.claims.words import confidence_words, origin_words, told
@@ -218,5 +220,5 @@ def map_caption(cells: pd.DataFrame, effect: str) -> str:
     origins = listing(sorted(set(own["origin"])))
     return (
         f"Points of accuracy: {WHAT[effect]}. {capital(marks)}. {n} chains a place; marks at {level} "
-        f"(Holm over the places); digits, MLPs; {origins}."
+        f"(Holm over the places); digits, MLPs, {values_of(SETTINGS[MAP_SETTING].spec)}; {origins}."
     )
