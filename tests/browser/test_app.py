@@ -117,12 +117,12 @@ def test_a_cold_deep_link_opens_right(server: Server, visitor: Any, path: str, t
     assert page.locator("[role=dialog]").count() == 0
 
 
-def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(server: Server, visitor: Any) -> None:
+def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(explorer: Server, visitor: Any) -> None:
     """The two ways of looking that test_explorer.py leaves out, and links that say nonsense."""
     for width, theme in ((1280, "dark"), (390, "light")):
         page = visitor(width, theme)
         for path in ("/", "/gap", "/methods?c-gate=bernoulli&c-when=all-at-once", "/?t=nonsense&T=0"):
-            page.goto(server.url + path)
+            page.goto(explorer.url + path)
             settled(page)
             page.locator("h1").wait_for()
             page.wait_for_timeout(700)
@@ -136,9 +136,9 @@ def test_pages_fit_ask_nobody_outside_and_work_in_both_themes(server: Server, vi
         assert page.errors == []
 
 
-def test_clicking_a_box_shows_that_network(visitor: Any, server: Server) -> None:
+def test_clicking_a_box_shows_that_network(visitor: Any, explorer: Server) -> None:
     page = visitor()
-    page.goto(server.url)
+    page.goto(explorer.url)
     settled(page)
     box = page.locator(".st-key-figure-strip canvas, .st-key-figure-strip svg").first
     box.wait_for()
@@ -149,9 +149,9 @@ def test_clicking_a_box_shows_that_network(visitor: Any, server: Server) -> None
     page.get_by_text("How plain-2 learned").wait_for()
 
 
-def test_exports_are_files(visitor: Any, server: Server, tmp_path: Path) -> None:
+def test_exports_are_files(visitor: Any, explorer: Server, tmp_path: Path) -> None:
     page = visitor()
-    page.goto(server.url)
+    page.goto(explorer.url)
     settled(page)
     export = page.get_by_role("button", name="Export").nth(1)
     export.evaluate("button => button.scrollIntoView({block: 'center'})")  # room for what opens below
@@ -164,9 +164,9 @@ def test_exports_are_files(visitor: Any, server: Server, tmp_path: Path) -> None
         assert target.read_bytes().startswith(start)
 
 
-def test_figures_follow_the_width_of_the_window(visitor: Any, server: Server) -> None:
+def test_figures_follow_the_width_of_the_window(visitor: Any, explorer: Server) -> None:
     page = visitor()
-    page.goto(f"{server.url}/?d=digits")
+    page.goto(f"{explorer.url}/?d=digits")
     settled(page)
     strip = page.locator(".st-key-figure-strip svg.marks")
     strip.first.wait_for()

@@ -14,6 +14,7 @@ from .conftest import Server, drawn, opened
 playwright = pytest.importorskip("playwright.sync_api")
 
 
+@pytest.mark.slow  # tests/test_cached_runs.py opens every preset without one
 def test_every_preset_goes_through_its_link_and_back(explorer: Server, visitor: Any) -> None:
     page, other = opened(visitor(), f"{explorer.url}/?n=3"), visitor()
     for preset in PRESETS.values():

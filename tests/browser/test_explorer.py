@@ -95,6 +95,7 @@ def test_every_page_can_be_read_by_everybody(explorer: Server, visitor: Any, wid
     assert page.outside == [] and page.errors == []
 
 
+@pytest.mark.slow  # a server for each page; test_app.py opens three of them so every time
 def test_a_cold_deep_link_opens_every_page(tmp_path: Path, visitor: Any) -> None:
     """Each is the very first visit of a server of its own; the servers start side by side."""
     servers = {
