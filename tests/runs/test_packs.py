@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,8 @@ def test_a_pack_changed_in_place_is_noticed(both: Store, cached: Path) -> None:
     assert both.has_file(KEY, WEIGHTS)
     change(pack_of(cached), "UPDATE sqlar SET data = ? WHERE name = ?", b"x" * 9, f"{KEY}/{WEIGHTS}")
     assert not both.has_file(KEY, WEIGHTS) and both.is_done(KEY)
-    change(pack_of(cached), "UPDATE sqlar SET sz = 5, data = ? WHERE name = ?", b"{}   ", f"{KEY}/result.json")
+    row = f"{KEY}/result.json", b"{}   "  # a member of its own stands before what lies end to end
+    change(pack_of(cached), "INSERT INTO sqlar VALUES (?, 33188, 0, 5, ?)", *row)
     assert not both.is_done(KEY) and both.origin(KEY) is None
     assert both.broken(cached) == [(f"{RUN}.sqlar/{KEY}", "damaged in its pack, so the stage counts as not there")]
     assert place_of(both, KEY) == pack_of(cached) / KEY  # where a check of its numbers finds what is wrong
@@ -234,14 +236,49 @@ def test_packs_are_sqlite_archives_with_equal_bytes_for_equal_members(both: Stor
         name: (mode, size, data) for name, mode, size, data in archive.execute("SELECT name, mode, sz, data FROM sqlar")
     }
     archive.close()
-    assert len(rows) == 4 * len(STAGES)
-    mode, size, data = rows[f"{KEY}/result.json"]
-    assert mode == 0o100644 and len(data) < size == len(
-        files.read_bytes_or_none(both.folder(KEY) / "result.json") or b""
-    )
+    texts = ("events.jsonl", "result.json", "stage.json")
+    assert set(rows) == {"all.json", *(f"all/{name}" for name in texts), *(f"{one.key}/{WEIGHTS}" for one in STAGES)}
+    mode, size, data = rows["all/result.json"]
+    raws = {one.key: files.read_bytes_or_none(both.folder(one.key) / "result.json") or b"" for one in STAGES}
+    assert mode == 0o100644 and len(data) < size == sum(map(len, raws.values()))
+    assert zlib.decompress(data) == b"".join(raws[key] for key in sorted(raws))
     assert rows[f"{KEY}/{WEIGHTS}"][1:] == (9, b"w" * 9)
     with pytest.raises(ValueError, match="pack's member"):
         packs.packed({"../x": b""})
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"[]", b"{", b'{"result.json": 5}', b'{"result.json": {"../x": 1}}', b'{"../x": {"%s": 1}}' % KEY.encode(),
+     b'{"result.json": {"%s": -1}}' % KEY.encode(), b'{"result.json": {"%s": true}}' % KEY.encode()],
+)  # fmt: skip
+def test_a_list_of_texts_that_makes_no_sense_is_named(raw: bytes, both: Store, cached: Path) -> None:
+    change(pack_of(cached), "UPDATE sqlar SET sz = ?, data = ? WHERE name = 'all.json'", len(raw), raw)
+    assert not both.is_done(KEY) and packs.keys(cached) == set()
+    ((name, reason),) = packs.problems(cached)
+    assert name == pack_of(cached).name and "list of texts" in reason
+
+
+def test_texts_that_are_not_as_long_as_the_list_says_are_not_there(both: Store, cached: Path) -> None:
+    change(pack_of(cached), "UPDATE sqlar SET sz = 3, data = ? WHERE name = 'all/result.json'", b"{}\n")
+    assert not any(both.is_done(stage.key) for stage in STAGES)
+    assert both.broken(cached) and packs.problems(cached) == []
+    change(pack_of(cached), "DELETE FROM sqlar WHERE name = 'all/stage.json'")
+    assert both.stage(KEY) is None
+
+
+def test_a_text_that_the_list_does_not_name_is_foreign(both: Store, cached: Path) -> None:
+    change(pack_of(cached), "INSERT INTO sqlar VALUES ('all/other.json', 33188, 0, 2, ?)", b"{}")
+    assert packs.problems(cached) == [(pack_of(cached).name, "holds 'all/other.json', which has no place in a pack")]
+    assert both.is_done(KEY)
+
+
+def test_only_so_many_texts_are_kept(both: Store, cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs._texts.clear()
+    monkeypatch.setattr(packs, "_KEPT_BYTES", 1)
+    for _ in range(2):
+        assert [both.stage(one.key) for one in STAGES] == STAGES and both.is_done(KEY)
+    assert len(packs._texts) == 1
 
 
 def test_many_threads_and_more_packs_than_are_kept_open(
@@ -305,7 +342,8 @@ def test_another_run_packs_only_what_is_new(trained: Store, tmp_path: Path) -> N
 
 def test_a_pack_that_lost_a_stage_gets_it_back(trained: Store, cached: Path) -> None:
     raw = pack_of(cached).read_bytes()
-    change(pack_of(cached), "DELETE FROM sqlar WHERE name = ?", f"{KEY}/result.json")
+    left = {name: raw for name, raw in packs.members(pack_of(cached)).items() if name != f"{KEY}/result.json"}
+    pack_of(cached).write_bytes(packs.packed(left))
     assert publish(trained, RUN, cached) == 1 and pack_of(cached).read_bytes() == raw
     pack_of(cached).write_bytes(b"noise")
     assert publish(trained, RUN, cached) == len(STAGES) and pack_of(cached).read_bytes() == raw
