@@ -10,10 +10,15 @@ from takd.analysis.claims import Row, board
 from takd.data.catalogue import available_datasets
 from takd.presentation.claims import markdown
 from takd.presentation.claims.answers import Reader
+from takd.presentation.measured import measured
+from takd.presentation.study import study
+from takd.presets import PRESETS
 from takd.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- claims -->\n", "<!-- end of claims -->"
+FROM, TO = "<!-- measured -->\n", "<!-- end of measured -->"
+SHOWN = ("cifar-gap", "cifar-student-4", "digits-noise", "digits-tuned", "digits-clean")
 AGAIN = "the stored runs have changed: write it anew with python -m tests.test_readme"
 
 
@@ -33,6 +38,18 @@ def test_the_readme_leads_with_what_was_found(rows: tuple[Row, ...]) -> None:
     block = text.partition(BEGIN)[2].partition(END)[0]
     assert block.strip() == markdown.readme(rows), AGAIN
     assert text.index(BEGIN) < text.index("## Run it")
+
+
+def test_the_readme_has_what_was_measured() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.partition(FROM)[2].partition(TO)[0].strip() == measured_here(), AGAIN
+
+
+def measured_here() -> str:
+    """The ready questions with what is stored for them."""
+    store, datasets = Store(ROOT / "no-store", [ROOT / "cached_runs"]), available_datasets()
+    specs = [PRESETS[name].spec for name in SHOWN]
+    return measured(study(spec, datasets[spec.dataset], store) for spec in specs)
 
 
 def test_the_table_of_claims_is_that_of_the_stored_runs(rows: tuple[Row, ...]) -> None:
@@ -60,4 +77,6 @@ if __name__ == "__main__":
     (ROOT / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}{markdown.readme(found)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    text = f"{before}{BEGIN}{markdown.readme(found)}\n{END}{rest.partition(END)[2]}"
+    before, _, rest = text.partition(FROM)
+    readme.write_text(f"{before}{FROM}{measured_here()}\n{TO}{rest.partition(TO)[2]}", encoding="utf-8")
