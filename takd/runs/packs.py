@@ -312,13 +312,13 @@ def _lengths(pack: _Pack) -> dict[str, dict[str, int]]:
 
 def _text(pack: _Pack, file: str) -> bytes | None:
     """All texts of a file end to end; None where they are not as long as they should be. The guard is held."""
+    if file not in pack.places:
+        ends = accumulate(pack.together[file].values(), initial=0)
+        pack.places[file] = dict(zip(pack.together[file], pairwise(ends), strict=True))
     at = pack.path, pack.version, file
     found = _texts.pop(at, None)
     if found is None:
         found = _member(pack, f"{ALL}/{file}")
-        if file not in pack.places:
-            ends = list(accumulate(pack.together[file].values(), initial=0))
-            pack.places[file] = dict(zip(pack.together[file], pairwise(ends), strict=True))
         if found is None or len(found) != sum(pack.together[file].values()):
             return None
         while _texts and len(found) + sum(map(len, _texts.values())) > _KEPT_BYTES:
