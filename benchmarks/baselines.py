@@ -21,6 +21,7 @@ from torchvision import transforms
 
 from benchmarks.engine import epoch_order, images, initial_network
 from takd.data.loading import TrainingArrays
+from takd.networks.multi import MultiNetwork
 from takd.stage import StageSpec
 
 
@@ -144,11 +145,15 @@ class MemoryLoop:
         batch = self.stage.recipe.batch
         for index in order[: len(order) // batch * batch].split(batch):
             self.optimiser.zero_grad()
-            teacher_answers = None if self.answers is None else self.answers[index]
-            loss = _kd(self.stage, self.student(self.pixels[index]), self.labels[index], teacher_answers)
+            loss = self.loss(index)
             loss.backward()
             self.optimiser.step()
             yield loss.item()
+
+    def loss(self, index: Tensor) -> Tensor:
+        """Of one batch."""
+        teacher_answers = None if self.answers is None else self.answers[index]
+        return _kd(self.stage, self.student(self.pixels[index]), self.labels[index], teacher_answers)
 
     def evaluation(self) -> Iterator[int]:
         self.student.eval()
@@ -165,6 +170,15 @@ def library_problem() -> str | None:
         return f"torchdistill is left out ({error}); install it with: pip install -r requirements-bench.txt"
     assert torchdistill and get_distillation_box
     return None
+
+
+class JointLoop(MemoryLoop):
+    """The same for all sub-models of one network, each taught by the labels: the sum of their losses."""
+
+    def loss(self, index: Tensor) -> Tensor:
+        assert isinstance(self.student, MultiNetwork)
+        answers = self.student.forward_all(self.pixels[index])
+        return torch.stack([F.cross_entropy(logits, self.labels[index]) for logits in answers]).sum()
 
 
 class Library:

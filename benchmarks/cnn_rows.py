@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import baselines, engine
 from benchmarks.clock import NOTHING, Spent, in_turns, spent_on
-from benchmarks.gate import cnn_gate
+from benchmarks.gate import cnn_gate, joint, sub_models_gate
 from benchmarks.images import Source, small_set
 from benchmarks.report import Fact, Gate, Ratio, Row
 from takd.stage import StageSpec
@@ -19,6 +19,7 @@ IMAGES, TESTS = 50_000, 10_000  # per epoch, trained on and evaluated
 EPOCHS = 160  # of the published trainings: a teacher is asked once in so many
 BATCH = 128
 ENGINE, SCRIPT, WORKERS, LIBRARY = "engine", "plain script", "plain script, 2 workers", "torchdistill"
+LOOP = "torch loop"
 PASS = "engine: teacher's answers, once"
 
 COUNTED = (
@@ -160,6 +161,28 @@ def chain_row(options: Options) -> Row:
     ]
     title = "chain plain-10 > plain-4 > plain-2 with the teacher's own training"
     return Row("chain", title, _unit(options) + " of each of the three trainings", times, ratios, [], gate, notes)
+
+
+def sub_models_row(options: Options) -> Row:
+    """All widths of one slimmable network in every step, by the labels alone."""
+    network, batches = "slim-plain-4", 5 if options.quick else 20
+    train = batches * BATCH
+    scale = IMAGES / train
+    gate = sub_models_gate(options.source, network, options.quick)
+    data, what = small_set(options.source, 10, train, train * TESTS // IMAGES)
+
+    def ours() -> Spent:
+        return engine.epoch_cost(lambda epochs: [joint(network, data, epochs)], 1 if options.quick else 3) * scale
+
+    def theirs() -> Spent:
+        one = joint(network, data, 1)
+        rival = baselines.JointLoop(one, None, engine.arrays_of(one))
+        return (_steps(rival.batches(0), batches) + _steps(rival.evaluation(), 1)) * scale
+
+    times = in_turns({ENGINE: ours, LOOP: theirs}, options.rounds)
+    notes = [f"measured on {batches} batches of {what}, evaluated on the largest width"]
+    title = f"all widths of {network}, taught by the labels"
+    return Row("sub-models", title, _unit(options), times, [Ratio(ENGINE, LOOP)], [], gate, notes)
 
 
 def _pass_share(times: dict[str, list[Spent]]) -> Fact:

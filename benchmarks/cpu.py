@@ -34,6 +34,7 @@ ROWS: dict[str, Callable[[Options], Row]] = {
         options, "link-resnet", "resnet-110", "resnet-8", 10, (30.0, 11.0), "counted limits x100 and x35"
     ),
     "chain": cnn_rows.chain_row,
+    "sub-models": cnn_rows.sub_models_row,
     "memory": memory_row.memory_row,
 }
 LEAST_ROUNDS = 5

@@ -15,6 +15,8 @@ from takd.data.table import DATASETS, SPLIT_SEED
 from takd.stage import DataSpec, LossSpec, StageSpec
 
 TOLERANCES = {"fp32": 1e-3, "bf16": 1e-2}
+# Of all widths of a slimmable network: the modules themselves, channels-last or not, differ by up to 2.6e-3 there.
+WIDTHS_TOLERANCE = 1e-2
 STEPS, EPOCHS = 4, 16  # 64 steps, compared as the mean loss of every four
 _LEFT_OVER = 127  # images more than the steps need, so that every epoch sees other ones
 
@@ -39,6 +41,23 @@ def cnn_gate(source: Source, teacher: str, student: str, device: str, quick: boo
     tolerance = TOLERANCES[engine.precision(device)]
     what = f"losses of {STEPS * epochs} steps of {student} from {teacher} against the plain script"
     return judge(what, plain, others, unlike, tolerance)
+
+
+def sub_models_gate(source: Source, network: str, quick: bool) -> Gate:
+    """All sub-models of one network by the labels: the engine against a torch loop."""
+    epochs = 2 if quick else EPOCHS
+    images = STEPS * 128 + _LEFT_OVER
+    data, _ = small_set(source, 10, images, -(-images // 9))
+    one = joint(network, data, epochs)
+    plain = _epoch_losses(baselines.JointLoop(one, None, engine.arrays_of(one)), epochs)
+    what = f"losses of {STEPS * epochs} steps of {network} against a torch loop"
+    unlike = engine.losses(replace(one, seed=1))
+    return judge(what, plain, {"engine": engine.losses(one)}, unlike, WIDTHS_TOLERANCE)
+
+
+def joint(network: str, data: DataSpec, epochs: int) -> StageSpec:
+    """All sub-models of one network, each taught by the labels."""
+    return StageSpec(network, data, LossSpec("joint", None, 0.0), engine.recipe(epochs), 0, ())
 
 
 def mlp_gate(quick: bool) -> Gate:

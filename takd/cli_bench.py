@@ -12,7 +12,7 @@ import click
 from takd.cli_output import Refused
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = ("digits", "sweep", "link-plain", "link-resnet", "chain", "memory")
+ROWS = ("digits", "sweep", "link-plain", "link-resnet", "chain", "sub-models", "memory")
 
 
 @click.command()

@@ -292,7 +292,7 @@ def test_void_row_ends_with_an_error(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits", "link-plain", "link-resnet", "chain", "memory"])
+@pytest.mark.parametrize("name", ["digits", "link-plain", "link-resnet", "chain", "sub-models", "memory"])
 def test_every_quick_row(name: str, tmp_path: Path) -> None:
     assert cpu.main(["--quick", "--row", name, "--json", str(tmp_path / "r.json")]) == 0
     (found,) = json.loads((tmp_path / "r.json").read_text())["rows"]

@@ -40,9 +40,15 @@ class SlimConv2d(nn.Conv2d):
         self.inputs, self.outputs, self.depthwise = tuple(inputs), tuple(outputs), depthwise
 
     def forward_at(self, x: Tensor, sub: int) -> Tensor:
-        inputs, outputs = self.inputs[sub], self.outputs[sub]
-        weight = self.weight[:outputs, : 1 if self.depthwise else inputs]
-        bias = None if self.bias is None else self.bias[:outputs]
+        return self.convolved(x, sub, self.bias_at(sub))
+
+    def bias_at(self, sub: int) -> Tensor | None:
+        return None if self.bias is None else self.bias[: self.outputs[sub]]
+
+    def convolved(self, x: Tensor, sub: int, bias: Tensor | None) -> Tensor:
+        """At one width, with a bias or without."""
+        inputs = self.inputs[sub]
+        weight = self.weight[: self.outputs[sub], : 1 if self.depthwise else inputs]
         groups = inputs if self.depthwise else 1
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 

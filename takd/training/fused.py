@@ -12,7 +12,7 @@ norm has the gradient 0, where the modules find rounding noise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial, reduce
 from types import ModuleType
 from typing import Any, cast
 
@@ -21,9 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from takd.methods.losses.answers import Answers
 from takd.networks.resnet import BasicBlock
+from takd.networks.slimmable import SlimBatchNorm2d, SlimConv2d, SlimLayer, Slimmable
 from takd.networks.staged import Staged
 from takd.training.device import uses_bf16
+from takd.training.trainees import SubModels, Trainee
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -62,6 +65,20 @@ def training_forward(network: nn.Module, bf16: bool, device: torch.device) -> Fo
     return forward
 
 
+def training_answers(trainee: Trainee, bf16: bool, device: torch.device) -> Callable[[Tensor], Answers]:
+    """The same for what trains more than one plain network: widths of a slimmable network are fused one by one."""
+    whole = trainee.whole if isinstance(trainee, SubModels) else None
+    if not isinstance(whole, Slimmable) or device.type != "cpu" or _kernels() is None:
+        return trainee.answers
+    widths = [_steps(list(whole.layers), sub) for sub in range(whole.count)]
+
+    def answers(pixels: Tensor) -> Answers:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return Answers(tuple(reduce(lambda x, step: step(x), steps, pixels) for steps in widths), main=trainee.main)
+
+    return answers
+
+
 def warm_up() -> None:
     """Compile the loops for this machine, or load them from the disk: about 10 seconds once, then well under one."""
     if _kernels() is None:
@@ -74,27 +91,27 @@ def warm_up() -> None:
         training_forward(network, bf16, cpu)(torch.zeros(2, 1, 4, 4)).sum().backward()
 
 
-def _steps(modules: list[nn.Module]) -> list[Forward]:
-    """The layers of a Sequential, runs that can be fused taken together."""
+def _steps(modules: list[nn.Module], sub: int = 0) -> list[Forward]:
+    """The layers of a Sequential, or of a slimmable network at width `sub`, runs that can be fused taken together."""
     steps: list[Forward] = []
     while modules:
         if _fusible(modules[:2]) and len(modules) > 2 and isinstance(modules[2], nn.ReLU):
             pool = len(modules) > 3 and _halves(modules[3])
-            steps.append(_layer(cast(nn.Conv2d, modules[0]), cast(nn.BatchNorm2d, modules[1]), pool))
+            steps.append(_layer(modules[0], modules[1], sub, pool))
             modules = modules[4 if pool else 3 :]
         elif isinstance(modules[0], BasicBlock) and _fusible([modules[0].conv1, modules[0].bn1]):
             steps.append(_block(modules[0]))
             modules = modules[1:]
         else:
-            steps.append(modules[0])
+            steps.append(partial(modules[0].forward_at, sub=sub) if isinstance(modules[0], SlimLayer) else modules[0])
             modules = modules[1:]
     return steps
 
 
 def _fusible(modules: list[nn.Module]) -> bool:
-    if [type(module) for module in modules] != [nn.Conv2d, nn.BatchNorm2d]:
+    if [type(module) for module in modules] not in ([nn.Conv2d, nn.BatchNorm2d], [SlimConv2d, SlimBatchNorm2d]):
         return False
-    convolution, norm = cast(nn.Conv2d, modules[0]), cast(nn.BatchNorm2d, modules[1])
+    convolution, norm = cast(nn.Conv2d, modules[0]), _at_width(modules[1], 0)  # the norms of all widths are alike
     kept = norm.affine and norm.track_running_stats and norm.momentum is not None
     return kept and norm.weight.dtype == torch.float32 and convolution.padding_mode == "zeros"
 
@@ -107,8 +124,16 @@ def _halves(module: nn.Module) -> bool:
     return window == [2, 2, 0, 1] and not module.ceil_mode and not module.return_indices
 
 
-def _layer(convolution: nn.Conv2d, norm: nn.BatchNorm2d, pool: bool) -> Forward:
-    return lambda x: _normalised(convolution, norm, x, None, pool)
+def _at_width(norm: nn.Module, sub: int) -> nn.BatchNorm2d:
+    return cast(nn.BatchNorm2d, norm[sub] if isinstance(norm, SlimBatchNorm2d) else norm)
+
+
+def _layer(convolution: nn.Module, norms: nn.Module, sub: int, pool: bool) -> Forward:
+    norm = _at_width(norms, sub)
+    if isinstance(convolution, SlimConv2d):
+        slim = convolution
+        return lambda x: _normalised_output(slim.convolved(x, sub, None), norm, slim.bias_at(sub), None, pool)
+    return lambda x: _normalised(cast(nn.Conv2d, convolution), norm, x, None, pool)
 
 
 def _block(block: BasicBlock) -> Forward:
@@ -123,7 +148,13 @@ def _normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor, shortcu
     """ReLU(BN(convolution(x)) + shortcut), then max-pooling; the bias is left to the running mean, as it cancels."""
     c = convolution
     z = F.conv2d(x, c.weight, None, c.stride, c.padding, c.dilation, c.groups)
-    answer: Tensor = _BatchNormReLU.apply(z, norm.weight, norm.bias, c.bias, shortcut, norm, pool)
+    return _normalised_output(z, norm, c.bias, shortcut, pool)
+
+
+def _normalised_output(
+    z: Tensor, norm: nn.BatchNorm2d, offset: Tensor | None, shortcut: Tensor | None, pool: bool
+) -> Tensor:
+    answer: Tensor = _BatchNormReLU.apply(z, norm.weight, norm.bias, offset, shortcut, norm, pool)
     return answer
 
 

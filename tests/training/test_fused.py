@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from takd.networks.multi import MultiNetwork
 from takd.networks.resnet import BasicBlock
+from takd.stage import LossSpec
 from takd.training import fused
 from takd.training.device import Images, TrainingData
-from takd.training.fused import training_forward
+from takd.training.fused import training_answers, training_forward
 from takd.training.loop import train
 from takd.training.progress import Hooks
 from takd.training.streams import initial_network
+from takd.training.trainees import Every, SubModels, trainee_for
 
 from .conftest import make_stage
 
@@ -31,10 +35,25 @@ def odd_sizes() -> nn.Sequential:
     )  # fmt: skip
 
 
+def all_widths() -> nn.Module:
+    """Every width of a slimmable network in every step."""
+    return Every(SubModels(cast(MultiNetwork, initial_network("slim-plain-4", 10, 0)), ("1", "2", "3", "4")))
+
+
+def fast(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The way through the network that is tested."""
+    if not isinstance(network, Every):
+        return training_forward(network, False, CPU)
+    answers = training_answers(network.trainee, False, CPU)
+    assert answers != network.trainee.answers
+    return lambda pixels: torch.stack(answers(pixels).logits, dim=1)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "plain-4": (lambda: initial_network("plain-4", 10, 0), 32),
     "resnet-8": (lambda: initial_network("resnet-8", 10, 0), 32),
     "odd": (odd_sizes, 15),
+    "widths": (all_widths, 32),
 }
 
 
@@ -75,7 +94,7 @@ def close(ours: Tensor, theirs: Tensor, share: float) -> bool:
 def test_logits_gradients_and_statistics_are_those_of_the_modules(name: str) -> None:
     network, pixels = start(name)
     exact = copy.deepcopy(network).double()
-    forward = training_forward(network, False, CPU)
+    forward = fast(network)
     assert forward is not network
     logits, to_images = one_step(network, forward, pixels)
     expected, expected_to_images = one_step(exact, exact, pixels.double())
@@ -110,11 +129,12 @@ def test_bf16_is_as_close_to_the_truth_as_the_modules_are(name: str) -> None:
         assert float((ours_.grad.double() - true.grad).norm()) < 2.0 * error + 1e-3 * float(true.grad.norm()) + 1e-6
 
 
-def test_equal_input_gives_equal_bits() -> None:
-    network, pixels = start("resnet-8")
+@pytest.mark.parametrize("name", ["resnet-8", "widths"])
+def test_equal_input_gives_equal_bits(name: str) -> None:
+    network, pixels = start(name)
     twin = copy.deepcopy(network)
     for one in (network, twin):
-        one_step(one, training_forward(one, False, CPU), pixels)
+        one_step(one, fast(one), pixels)
     for a, b in zip(network.parameters(), twin.parameters(), strict=True):
         assert a.grad is not None and b.grad is not None
         assert torch.equal(a.grad, b.grad)
@@ -160,7 +180,16 @@ def test_where_there_is_nothing_to_fuse_the_network_stays(monkeypatch: pytest.Mo
     fused.warm_up()
 
 
-@pytest.mark.parametrize("name", ["plain-4", "resnet-8"])
+def test_other_networks_of_several_answers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits = SubModels(cast(MultiNetwork, initial_network("msdnet-4", 10, 0)), ("1", "2"))
+    widths = cast(Every, all_widths()).trainee
+    assert training_answers(exits, False, CPU) == exits.answers  # whose exits share their way
+    assert training_answers(widths, False, torch.device("cuda")) == widths.answers
+    monkeypatch.setattr(fused, "_kernels", lambda: None)  # as without numba
+    assert training_answers(widths, False, CPU) == widths.answers
+
+
+@pytest.mark.parametrize("name", ["plain-4", "resnet-8", "slim-plain-4"])
 def test_a_training_agrees_with_the_reference_mode(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses to 1e-3 and weights to 1e-2 of their norm over three epochs: a max-pool that chooses another of two
     nearly equal values moves them by about 1e-3."""
@@ -168,11 +197,14 @@ def test_a_training_agrees_with_the_reference_mode(name: str, monkeypatch: pytes
     labels = torch.randint(0, 10, (64,), generator=generator)
     part = Images(torch.randn(64, 32, 32, 3, generator=generator) + labels[:, None, None, None] / 5, labels)
     data = TrainingData(part, part, (0.0,) * 3, (1.0,) * 3, 1.0)
-    stage = make_stage(network=name, epochs=3, batch=16, lr=0.002, augmentation="crop-flip", weight_decay=5e-4)
+    loss = LossSpec("joint" if name.startswith("slim") else "ce", None, 0.0)
+    stage = make_stage(
+        network=name, loss=loss, epochs=3, batch=16, lr=0.002, augmentation="crop-flip", weight_decay=5e-4
+    )
     rows, weights = [], []
     for engine in ("reference", "fast"):
         monkeypatch.setenv("TAKD_ENGINE", engine)
-        network = initial_network(name, 10, stage.seed).to(memory_format=torch.channels_last)
+        network = trainee_for(stage, lambda: nn.Identity(), "").to(memory_format=torch.channels_last)
         rows.append(train(network, stage, data, (), bf16=False, hooks=Hooks()).rows)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
     for plain, fast in zip(*rows, strict=True):
