@@ -18,7 +18,7 @@ from takd.runs.errors import StageStopped
 from takd.stage import StageSpec
 from takd.training.device import TrainingData
 from takd.training.engine import Engine, reference_mode
-from takd.training.fused import training_forward
+from takd.training.fused import training_answers, training_forward
 from takd.training.graphs import Branches, Session, prepare, train_recorded
 from takd.training.objective import Objective, changes
 from takd.training.predicting import accuracy_and_loss
@@ -199,7 +199,7 @@ def _loop(
 def _forward(network: nn.Module, bf16: bool, device: torch.device) -> Callable[[Tensor], Tensor | Answers]:
     """What is called on a batch while training."""
     if isinstance(network, Trainee):
-        return network.answers
+        return network.answers if reference_mode() else training_answers(network, bf16, device)
     return network if reference_mode() else training_forward(network, bf16, device)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -304,9 +305,7 @@ def _hooks(
     return Hooks(should_stop, _reporter(report, job), _keeper(store, job, every))
 
 
-def _log(text: str) -> None:
-    """A line of the run's log."""
-    print(text, flush=True)
+_log = partial(print, flush=True)  # a line of the run's log
 
 
 def _reporter(report: Callable[[str, dict[str, Any]], None], job: Job) -> Callable[[dict[str, Any]], None]:
@@ -364,7 +363,8 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
         "epochs": len(rows),
         **metrics,
         **selected,
-        **({"note": job.progress.note} if job.progress.note else {}),
+        # from the rows again: who resumes from the last epoch's checkpoint has not come past a third of the epochs
+        **({"note": note} if (note := note_on(rows, stage.recipe.epochs, job.data.validation.labels)) else {}),
         **({"memory": job.spared} if job.spared else {}),
         "train_acc": rows[-1]["train_acc"],
         "val_acc": rows[-1]["val_acc"],

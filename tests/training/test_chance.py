@@ -46,6 +46,30 @@ def test_a_constant_loss_is_a_failure() -> None:
     assert note_on(same[:3], 12, LABELS) == ""
 
 
+def test_a_training_killed_before_its_commit_says_the_same(
+    plan: Plan,  # noqa: F811
+    store: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its checkpoint is of the last epoch: no epoch is left after which the note could be made."""
+    teacher, _ = chain(plan)
+    slow = replace(teacher, recipe=replace(teacher.recipe, lr=1e-7))
+    store.ensure(slow)
+    monkeypatch.setattr(chance, "_DEVIATIONS", 100.0)
+    monkeypatch.setattr(run_stage, "CHECKPOINT_SECONDS", 0.0)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_stage, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage.run_stage(store, slow.key, device="cpu")
+    run_stage.run_stage(store, slow.key, device="cpu")
+    result = store.result(slow.key)
+    assert result is not None and "Still at chance level" in result["note"]
+
+
 def test_a_network_that_learns_nothing(
     plan: Plan,  # noqa: F811
     store: Store,  # noqa: F811
