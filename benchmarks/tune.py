@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -79,11 +80,11 @@ def train(store: Store, stages: Mapping[str, StageSpec], processes: int) -> None
 
 
 def _train_all(store: Store, stages: Mapping[str, StageSpec], processes: int = 1) -> None:
-    said = lambda text: print(text, flush=True)  # noqa: E731
-    train_all(store, stages, device="auto", should_stop=lambda: False, say=said, processes=processes)
+    say = partial(print, flush=True)
+    train_all(store, stages, device="auto", should_stop=lambda: False, say=say, processes=processes)
 
 
-def search(grid: Grid, store: Store, processes: int, images: int | None = None) -> dict[str, object]:
+def search(grid: Grid, store: Store, processes: int, images: int = 0) -> dict[str, object]:
     """The report: validation accuracies of the whole grid, means over seeds, and what they choose."""
     dataset = available_datasets()[grid.spec.dataset]
 
@@ -92,9 +93,7 @@ def search(grid: Grid, store: Store, processes: int, images: int | None = None) 
     ):
         loss = LossSpec("kd", t, lam) if teacher else LossSpec("ce", None, 0.0)
         above = (made(teacher, seed, grid.teacher_rate).key,) if teacher else ()
-        stage = stage_for(network, above, loss, seed, grid.spec, dataset)
-        stage = replace(stage, recipe=replace(stage.recipe, lr=lr))
-        return replace(stage, data=replace(stage.data, train_images=images)) if images else stage
+        return stage_for(network, above, loss, seed, replace(grid.spec, lr=lr, images=images), dataset)
 
     def row(network: str, lr: float, teacher: str = "", t: float = grid.first[0], lam: float = grid.first[1]):
         return tuple(made(network, seed, lr, teacher, t, lam) for seed in grid.seeds)
@@ -157,8 +156,14 @@ def _by_key(stages: Iterable[StageSpec]) -> dict[str, StageSpec]:
 
 
 def _validation(store: Store, stages: Iterable[StageSpec]) -> list[float]:
-    results = [store.result(stage.key) for stage in stages]
-    return [float(result["val_acc"]) for result in results if result is not None]
+    """Of the last epoch. Ends the program where one did not finish: a mean of the others would favour what fails."""
+    found = []
+    for stage in stages:
+        if (result := store.result(stage.key)) is None:
+            what = f"{stage.network}, seed {stage.seed}, rate {stage.recipe.lr:g}"
+            raise SystemExit(f"{what} was not trained (see above).")
+        found.append(float(result["val_acc"]))
+    return found
 
 
 def main() -> None:
@@ -168,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keys", nargs="*", help=argparse.SUPPRESS)  # what a helper trains
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--images", type=int, help="train on the first N images only (for a trial)")
+    parser.add_argument("--images", type=int, default=0, help="train on the first N images only (for a trial)")
     asked = parser.parse_args()
     store = Store(asked.store.absolute())
     if asked.keys:

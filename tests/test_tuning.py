@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tune import GRIDS
 from takd.claims.settings import FIRST_FRESH, SETTINGS
 from takd.data.catalogue import available_datasets
 from takd.presets import PRESETS
@@ -34,7 +35,10 @@ def test_every_grid_that_is_stored_chooses_something() -> None:
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_settings_are_what_their_grid_chooses(name: str) -> None:
-    found, spec = grid(name), CHOSEN[name]
+    found, spec, tried = grid(name), CHOSEN[name], GRIDS[name]
+    assert {float(rate) for rate in found["rates"]["mean"]} == set(tried.rates)
+    pairs = {f"T={t:g} lam={lam:g}" for t in tried.temperatures for lam in tried.lams}
+    assert set(found["softening"]["mean"]) == pairs
     for part in ("rates", "softening"):
         mean = found[part]["mean"]
         arms = found[part]["scores"].values()
