@@ -26,7 +26,7 @@ from takd import (
 )
 from takd.answers import answers_rules
 from takd.cli_choices import read_choices, spec_options
-from takd.cli_output import Commands, Meter, Refused, Session, common, plain, table
+from takd.cli_output import INTERRUPTED, Commands, Meter, Refused, Session, common, plain, table
 from takd.data.catalogue import available_datasets, is_ready
 from takd.data.meta import DataError
 from takd.data.table import Dataset
@@ -50,7 +50,7 @@ from takd.spec import to_json as spec_json
 if TYPE_CHECKING:
     from takd.analysis.verdicts import Verdict
 
-CANCELLED, BROKEN, INTERRUPTED = 4, 5, 130
+CANCELLED, BROKEN = 4, 5
 _LOOK = 0.25  # seconds between looks at a run
 _ESTIMATE = 2.0  # seconds between estimates of the time left
 _UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet: nothing can be trained already

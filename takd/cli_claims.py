@@ -48,10 +48,12 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         return
     if chosen is None:
         cells = [
-            [row.claim.number, row.claim.name, row.claim.title, row.status, words.claim_sentence(row)] for row in rows
+            [row.claim.number, row.claim.title, words.status_word(row.leading), row.leading.setting.short]
+            for row in rows
         ]
-        columns = ["", "name", "claim", "status", "why"]
-        session.answer(value, table(columns, cells, right=columns[:1]), words.board_sentence(rows))
+        columns = ["", "claim", "status", "in"]
+        more = "Numbers, intervals and the other settings: python -m takd claims NUMBER"
+        session.answer(value, table(columns, cells, right=columns[:1]), words.board_sentence(rows), more)
         return
     (row,) = rows
     asked = row.claim
@@ -60,8 +62,8 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         f"Source: {asked.source}. Published, not measured here: {asked.published}.",
         f"Experiment: {asked.experiment}.",
         f"Rule: {asked.rule}",
+        f"What counts: {words.counts_words(asked)}.",
         "",
-        words.claim_sentence(row),
         *(f"- {words.finding_sentence(found)}" for found in row.findings),
     ]
     session.answer(value, *lines)

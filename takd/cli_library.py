@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from takd.claims.library import FILE, keys_read, write
-from takd.cli_output import Commands, Meter, Refused, Session, common, quoted, table
+from takd.claims.library import FILE, all_rises, write
+from takd.cli_output import INTERRUPTED, Commands, Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets
 from takd.runs import library as shelves
 from takd.runs.errors import RunError, StoreError
@@ -78,6 +78,8 @@ def list_(session: Session, everything: bool) -> None:
     lines = [
         f"{complete} of {count(len(found), 'question')} are complete; the others take about {duration(left)} here."
     ]
+    if any(s.guessed for s in found):
+        lines.append("Times are rough guesses where no speed was measured here: python -m takd doctor --calibrate")
     lines.append("Train what is missing: python -m takd library next --seconds 600")
     columns = ["question", "read by", "trained", "time left", ""]
     session.answer({"entries": rows, "complete": complete}, table(columns, cells, right=columns[2:4]), *lines)
@@ -105,10 +107,14 @@ def next_(session: Session, seconds: float, longest: float | None, only: str) ->
             meter.show("Training", share, f"{run.stages_done} of {run.stages_total}")
 
         limit = float("inf") if longest is None else longest
-        until, rises = time.monotonic() + seconds, keys_read(datasets).rises
+        until, rises = time.monotonic() + seconds, all_rises(datasets)
         shelves.look_around(store, rises, until)  # first, or trainings would take all the time, every time
         left = max(0.0, until - time.monotonic())
-        done = shelves.train_next(store, datasets, wished, left, session.say, longest=limit, watch=watch)
+        try:
+            done = shelves.train_next(store, datasets, wished, left, session.say, longest=limit, watch=watch)
+        except KeyboardInterrupt:
+            session.say("Stopped. Nothing that was trained is lost; the same command goes on from there.")
+            session.leave(INTERRUPTED)
         shelves.look_around(store, rises, until)
     from takd.presentation.formats import count
 

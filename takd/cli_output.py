@@ -24,6 +24,7 @@ from rich.text import Text
 
 REFUSED = 2  # what was asked cannot be done; the same code as click's for a wrong option
 SYSTEM = 1  # the operating system said no
+INTERRUPTED = 130  # by Ctrl-C
 _WIDTH = 200  # columns where the output goes to a file or another program
 _JSON_ASKED = "takd.json"
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from takd.cli_output import Refused, Session, common, table
+from takd.parameters import LEFT_TO_BUDGET
 from takd.runs.policy import LONG_SECONDS
 from takd.runs.queue import MOVES, Queued, queue
 from takd.runs.queue import move as move_run
@@ -68,7 +69,7 @@ def _in_short(spec: Mapping[str, Any]) -> str:
     among = spec.get("assistants")
     path = [spec.get("teacher"), *(among if isinstance(among, list) else ()), spec.get("student")]
     noise = f" noise {spec.get('noise')}" if spec.get("noise") else ""
-    own = "".join(f" {name} {spec.get(name)}" for name in ("epochs", "images", "lr") if spec.get(name))
+    own = "".join(f" {name} {spec.get(name)}" for name in LEFT_TO_BUDGET if spec.get(name))
     text = f"{spec.get('dataset')} {spec.get('method')} {' > '.join(map(str, path))} {spec.get('budget')}{own}{noise}"
     return f"{text[:100]}, {str(spec.get('seeds'))[:5]} seed(s), {str(spec.get('scope'))[:10]}"
 

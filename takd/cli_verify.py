@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from takd.cli_output import Meter, Refused, Session, common, table
+from takd.cli_output import INTERRUPTED, Meter, Refused, Session, common, table
 from takd.runs.stamps import Stamp, read_stamp
 from takd.runs.store import Store, open_store
 from takd.runs.verification import LOG, Verification, start, stop, verification
 
-DIFFERENT, INTERRUPTED = 1, 130
+DIFFERENT = 1
 _LOOK = 0.1  # seconds between looks at the check
 _MOST_ROWS = 40  # differences shown to people; --json has all
 
@@ -69,7 +69,8 @@ def _report(session: Session, stamp: Stamp) -> None:
     value = stamp.to_json()
     found = stamp.differences
     sentence = stamp_sentence(stamp)
-    shown: list[Any] = [f"{f'Run {stamp.run}' if stamp.run else 'Everything stored'}. {sentence}."]
+    good = "" if found else " No difference was found in what could be checked."
+    shown: list[Any] = [f"{f'Run {stamp.run}' if stamp.run else 'Everything stored'}.{good} {sentence}."]
     if found:
         cells = [[s.key[:8], s.title, d.what, d.stored, d.found] for s, d in found[:_MOST_ROWS]]
         shown.append(table(["stage", "training", "what", "stored", "found"], cells))

@@ -92,3 +92,6 @@ PARAMETERS: dict[str, Parameter] = {
         ),
     )
 }
+
+LEFT_TO_BUDGET = tuple(name for name, parameter in PARAMETERS.items() if parameter.least)
+"""Numbers that take the place of the budget's; 0 leaves them to it."""

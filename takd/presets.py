@@ -41,7 +41,8 @@ PRESETS: dict[str, Preset] = {
             "digits-noise",
             "Digits, wrong labels (live)",
             "With 20 % wrong labels, what does an assistant filter out?",
-            "Do wider teachers score higher and still teach worse? Compare the chain with KD from its assistant.",
+            "Do wider teachers score higher and still teach worse? Compare the chain with KD from its assistant. On 30 "
+            "other seeds the effects are smaller: Claims, 1 and 4.",
             _DIGITS,
         ),
         Preset(

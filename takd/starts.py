@@ -49,9 +49,8 @@ class ExperimentSpec:
 
 
 # Where each data set starts. T and lam of CIFAR-10 are the best of cached_runs/tuning/ on validation images (tuned
-# on direct KD, at another budget); those of digits come from an earlier search on other seeds,
-# and the grids there choose others, see takd/claims/settings.py. A folder of images
-# starts like CIFAR-10.
+# on direct KD, at another budget); those of digits come from an earlier search on other seeds, and the grids there
+# choose others, see takd/claims/settings.py. A folder of images starts like CIFAR-10.
 STARTS: dict[str, ExperimentSpec] = {
     "cifar10": ExperimentSpec(),
     "digits": ExperimentSpec(

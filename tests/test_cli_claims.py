@@ -33,7 +33,7 @@ def cached(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_board_has_every_claim_with_its_status(cached: None) -> None:
     shown = call("claims")
     assert shown.exit_code == 0
-    assert [row.name for row in CLAIMS.values() if row.name not in shown.stdout] == []
+    assert [row.title for row in CLAIMS.values() if row.title not in shown.stdout] == []
     assert "supported" in shown.stdout and "refuted" in shown.stdout
 
 

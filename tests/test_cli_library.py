@@ -10,6 +10,7 @@ import pytest
 from takd import cli_library
 from takd.claims.library import write
 from takd.runs import library
+from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store, open_store
 from tests.runs.conftest import store  # noqa: F401 (a fixture: trains in moments, and its workers are gone afterwards)
 from tests.runs.test_library import CIFAR, DATASETS, LONG, OTHER, READ, SMALL, entry, packs_in, trained
@@ -65,6 +66,22 @@ def test_long_questions_and_images_that_are_not_here_are_passed_over(
     assert (
         "cifar10 is not prepared here, passed over." in call("library", "next", "--seconds", "5", "--only", "im").stderr
     )
+
+
+def test_ctrl_c_says_that_nothing_is_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def interrupted(store: Store, run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "run_info", interrupted)
+        stopped = call("library", "next", "--seconds", "60", "--only", "small")
+    assert stopped.exit_code == 130 and "the same command goes on" in stopped.output
+    (run,) = list_runs(store)
+    while run.look.active:  # until its worker has heard of it
+        run = run_info(store, run.id)
+    assert run.state in ("cancelled", "done")
+    assert call("library", "next", "--seconds", "60", "--only", "small").exit_code == 0
+    assert last_json(call("library", "list", "--json"))["complete"] == 1
 
 
 @pytest.mark.parametrize(

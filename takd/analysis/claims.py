@@ -1,9 +1,9 @@
 """The board: what the stored runs say about each claim, by rules that were fixed beforehand.
 
 A status is read off an interval over seeds (independent chains). All registered trials of one family in one setting are
-corrected together with Holm's step-down (1979): each gets the confidence at which Holm would have tested it, and its
-interval is drawn at that confidence, so the picture and the word agree. Trials that were not run count as tests that
-found nothing; the correction does not loosen while runs come in. Exploratory trials stand at 95 % and say so.
+corrected together with Holm's step-down (1979), the exploratory ones over all of the family: each gets the confidence
+at which Holm would have tested it, and its interval is drawn at that confidence, so the picture and the word agree.
+Trials that were not run count as tests that found nothing: a family is as large before its runs as after them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from takd.data.table import Dataset
 
 Status = Literal["supported", "refuted", "undecided", "not run"]
 ALPHA = 0.05
+NO_DIFFERENCE = "no difference that counts"
+SMALL = "by less than what counts"
 _SAME_PICK = "Both rules name the same assistant at every seed."
 
 
@@ -33,7 +35,7 @@ _SAME_PICK = "Both rules name the same assistant at every seed."
 class Finding:
     """One trial's outcome. values: one number per seed (index), in the unit of the measure; where the measure is about
     the best or weakest of several, those of `pair`. interval: over the seeds, wide enough for that choice, at Holm's
-    confidence where the trial is registered. why: what a status rests on where the interval alone does not say it.
+    confidence. why: what a status rests on where the interval alone does not say it.
     seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. missing: chains.
     """
 
@@ -66,9 +68,19 @@ class Row:
     findings: tuple[Finding, ...]
 
     @property
+    def run(self) -> tuple[Finding, ...]:
+        """The tests that decide, as far as they were run."""
+        return tuple(found for found in self.findings if found.decides and found.interval.n)
+
+    @property
+    def leading(self) -> Finding:
+        """What stands for the claim: the first pre-registered test that was run, else the first that was."""
+        run = self.run
+        return next((found for found in run if found.trial.registered), run[0] if run else self.findings[0])
+
+    @property
     def status(self) -> Status:
-        """That of the first setting of its list in which it was run."""
-        return next((found.status for found in self.findings if found.decides and found.interval.n), "not run")
+        return self.leading.status if self.findings else "not run"
 
     @property
     def elsewhere(self) -> tuple[Finding, ...]:
@@ -105,7 +117,7 @@ def board(
                 SETTINGS[trial.setting],
                 measures[claim.name, trial],
                 values[claim.name, trial],
-                levels.get((claim.name, trial), (ALPHA, math.nan)),
+                levels[claim.name, trial],
                 readings.get(trial.setting),
             )
             for trial in claim.trials
@@ -123,17 +135,18 @@ def _levels(
     measures: Mapping[tuple[str, Trial], Measure],
     values: Mapping[tuple[str, Trial], Sample],
 ) -> dict[tuple[str, Trial], tuple[float, float]]:
-    """(alpha, Holm's p) of every registered trial, by families: one topic in one setting."""
+    """(alpha, Holm's p) of every trial, by families: one topic in one setting. Registered trials are corrected for one
+    another, exploratory ones for all."""
     found: dict[tuple[str, Trial], tuple[float, float]] = {}
     families: dict[tuple[str, str], list[tuple[str, Trial]]] = {}
     for claim, trial in trials:
-        if trial.registered:
-            families.setdefault((claim.family, trial.setting), []).append((claim.name, trial))
+        families.setdefault((claim.family, trial.setting), []).append((claim.name, trial))
+    pvalues = {at: 1.0 if math.isnan(p := t_test(values[at], measures[at])) else p for at in measures}
     for members in families.values():
-        raw = [t_test(values[at], measures[at]) for at in members]
-        safe = [1.0 if math.isnan(p) else p for p in raw]
-        for at, alpha, adjusted in zip(members, holm_levels(safe), holm(safe), strict=True):
-            found[at] = alpha, adjusted
+        for some in (members, [at for at in members if at[1].registered]):  # what is registered is overwritten
+            safe = [pvalues[at] for at in some]
+            for at, alpha, adjusted in zip(some, holm_levels(safe), holm(safe), strict=True):
+                found[at] = alpha, adjusted
     return found
 
 
@@ -153,8 +166,8 @@ def holm_levels(pvalues: Sequence[float], alpha: float = ALPHA) -> list[float]:
 
 
 def t_test(found: Sample, measure: Measure) -> float:
-    """Two-sided p of the measure lying where the claim turns: 0, or -margin for "no worse than"."""
-    return p_of(found, -measure.margin if measure.not_worse else 0.0)
+    """Two-sided p of the measure lying where the claim turns."""
+    return p_of(found, measure.turn)
 
 
 def alone(
@@ -183,7 +196,8 @@ def _finding(
     needed = None
     if status == "undecided" and not why:
         widest = 1 - alpha / max(found.values.shape[1:])
-        needed = max(seeds_needed(values, measure.margin, widest) or LEAST_SEEDS, interval.n + 1, LEAST_SEEDS)
+        needed = seeds_needed(values, settling_half(measure, interval.mean), widest) or LEAST_SEEDS
+        needed = max(needed, interval.n + 1, LEAST_SEEDS)
     origin, missing = None, setting.spec.seeds - interval.n
     if readings is not None and interval.n:
         origin = _origin(readings, measure, set(found.seeds))
@@ -207,24 +221,29 @@ def _finding(
 
 def judged(measure: Measure, found: Sample, interval: Interval) -> tuple[Status, str]:
     """(status, reason where the interval alone does not give one), in this order: fewer than three seeds are undecided;
-    an interval above zero supports; one below refutes; one within the margin refutes, because nothing is there; else
-    undecided. "No worse than" is supported above -margin and refuted below it."""
+    an interval above the turn supports; one within the margin refutes, because nothing is there that counts; one below
+    the turn refutes; else undecided. A claim that turns elsewhere than at zero is only above or below."""
     if not interval.n:
         return "not run", ""
     if interval.n < LEAST_SEEDS:
         return "undecided", ""
     if measure.kind == "midpoint" and not abs(found.values).max() > ROUNDING:
         return "undecided", _SAME_PICK
-    if measure.not_worse:
-        below, above = interval.low + measure.margin, interval.high + measure.margin
-        return ("supported", "") if below > ROUNDING else ("refuted", "") if above < -ROUNDING else ("undecided", "")
+    if measure.turn:
+        low, high = interval.low - measure.turn, interval.high - measure.turn
+        why = NO_DIFFERENCE if measure.turn > 0 else ""
+        return ("supported", "") if low > ROUNDING else ("refuted", why) if high < -ROUNDING else ("undecided", "")
     if interval.low > ROUNDING:
-        return "supported", ""
-    if interval.high < -ROUNDING:
-        return "refuted", "the other way round"
+        return "supported", SMALL if interval.high <= measure.margin + ROUNDING else ""
     if interval.low >= -measure.margin - ROUNDING and interval.high <= measure.margin + ROUNDING:
-        return "refuted", "no difference that counts"
-    return "undecided", ""
+        return "refuted", NO_DIFFERENCE
+    return ("refuted", "the other way round") if interval.high < -ROUNDING else ("undecided", "")
+
+
+def settling_half(measure: Measure, mean: float) -> float:
+    """The half width at which an interval around this mean would settle it: off the turn, or all within the margin."""
+    off = abs(mean - measure.turn)
+    return off if measure.turn else max(off, measure.margin - abs(mean))
 
 
 def _origin(readings: Readings, measure: Measure, seeds: set[int]) -> str | None:

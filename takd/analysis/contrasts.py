@@ -186,8 +186,14 @@ def sample(measure: Measure, readings: Readings) -> Sample:
 
 def named(effect: Effect) -> str:
     """An effect by its arms, as names write them."""
-    parts = [line.arm.name if line.part is None else f"{line.arm.name}, part {line.part + 1}" for _, line in effect]
+    parts = [_told(line) for _, line in effect]
     return parts[0] if len(parts) == 1 else f"{parts[0]} minus {parts[1]}"
+
+
+def _told(line: Line) -> str:
+    lam = dict(line.changes).get("lam")
+    part = "" if line.part is None else f", part {line.part + 1}"
+    return f"{line.arm.name}{part}" + (f" at lam {lam:g}" if isinstance(lam, float) else "")
 
 
 def interval_of(found: Sample, alpha: float = 0.05) -> Interval:

@@ -17,7 +17,7 @@ from typing import Any
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS
-from takd.parameters import AS_BUDGET
+from takd.parameters import AS_BUDGET, LEFT_TO_BUDGET
 from takd.spec import PARAMETERS, ExperimentSpec, size_order
 
 WEIGHTS: dict[str, float] = {
@@ -101,7 +101,7 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
         return " > ".join(value) or "none"
     if name == "options":
         return ", ".join(f"{option} {chosen}" for option, chosen in value) or "as usual"
-    if name in ("epochs", "images", "lr"):
+    if name in LEFT_TO_BUDGET:
         return f"{value:,}" if value else AS_BUDGET
     if name == "noise":
         return f"{100 * value:g} %"
@@ -141,9 +141,7 @@ _UNLIKE: dict[str, Callable[[Any, Any], float]] = {
     "method": lambda a, b: 1.0 if "scratch" in (a, b) else 0.0,
     "assistants": _sets,
     "budget": lambda a, b: 0.0 if "taste" not in (a, b) else 1.0,
-    "epochs": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
-    "images": lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0,
-    "lr": lambda a, b: _ratio(a, b) if a and b else 1.0,
+    **dict.fromkeys(LEFT_TO_BUDGET, lambda a, b: _ratio(float(a), float(b)) if a and b else 1.0),
     "noise": lambda a, b: abs(a - b) / PARAMETERS["noise"].high,
     "temperature": _ratio,
     "lam": lambda a, b: abs(a - b),

@@ -63,7 +63,7 @@ class Measure:
     unit: str = "points"
     margin: float = MARGIN
     alone: tuple[Line, ...] = ()
-    not_worse: bool = False  # the claim is "no worse than", so anything above -margin speaks for it
+    turn: float = 0.0  # above it speaks for the claim; -margin for "no worse than"
 
     def lines(self) -> Iterator[Line]:
         """Every line it reads."""
@@ -76,9 +76,9 @@ class Measure:
 class Trial:
     """A claim in one setting.
 
-    registered: the rule was written down before any of the results existed; else it is exploratory, because somebody
-    had seen results of these seeds before. variant: what is different from the claim's own measure, in words; such a
-    trial is shown beside it and never decides.
+    registered: the rule was written down before anybody had seen results of the setting's seeds in that setting, and
+    has not changed since; else it is exploratory. variant: what is different from the claim's own measure, in words;
+    such a trial is shown beside it and never decides.
     """
 
     setting: str
@@ -87,10 +87,15 @@ class Trial:
     variant: str = ""
 
 
+def exploratory(setting: str, measure: Callable[[Setting], Measure], variant: str = "") -> Trial:
+    """A trial that was not pre-registered."""
+    return Trial(setting, measure, False, variant)
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A row of the board. Trials are in order of weight: the status of the first that was run is the claim's, the
-    others stand beside it.
+    """A row of the board. Trials are in order of weight: the first registered one that was run (without one, the first
+    that was) leads, the others stand beside it.
 
     published: the number of the source, as printed there. experiment: arms and data in words. rule: what is held
     against what, and when the claim falls.

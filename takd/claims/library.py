@@ -145,22 +145,27 @@ def rises_of(trial: Trial, setting: Setting, dataset: Dataset) -> frozenset[str]
     return frozenset(chain.student for plan in plans for chain in plan.chains)
 
 
+def all_rises(datasets: Mapping[str, Dataset]) -> frozenset[str]:
+    """Keys of the stages around which any claim looks at the loss."""
+    places = [(trial, SETTINGS[trial.setting]) for claim in CLAIMS.values() for trial in claim.trials]
+    known = [(trial, setting, datasets[setting.spec.dataset]) for trial, setting in places]
+    return frozenset().union(*(rises_of(*place) for place in known if place[2].fingerprint is not None))
+
+
 @dataclass(frozen=True)
 class Read:
     """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those whose
-    `answers` to single test images are read, those whose rows of epochs (`curves`) are, and those around which the loss
-    is looked at (`rises`)."""
+    `answers` to single test images are read, and those whose rows of epochs (`curves`) are."""
 
     every: frozenset[str]
     mapped: frozenset[str]
     answers: frozenset[str]
     curves: frozenset[str]
-    rises: frozenset[str] = frozenset()
 
 
 def keys_read(datasets: Mapping[str, Dataset]) -> Read:
     """See Read. A question also trains its usual controls, which nobody may ask for."""
-    every, answers, curves, rises = set[str](), set[str](), set[str](), set[str]()
+    every, answers, curves = set[str](), set[str](), set[str]()
     trials = [trial for claim in CLAIMS.values() for trial in claim.trials]
     lines = {(trial.setting, line) for trial in trials for line in trial.measure(SETTINGS[trial.setting]).lines()}
     for name, arm, changes, value in {(name, line.arm, line.changes, line.value) for name, line in lines}:
@@ -173,11 +178,9 @@ def keys_read(datasets: Mapping[str, Dataset]) -> Read:
                 curves.add(chain.student)
             elif value == "shared_errors":
                 answers.update(chain.keys[-2:])  # the student and its predecessor
-            elif value == "rise":
-                rises.add(chain.student)
     dataset = datasets[SETTINGS[MAP_SETTING].spec.dataset]
     mapped = {key for where in REGIMES for key in build_plan(map_spec(where), dataset, map_arms()).stages} - every
-    return Read(frozenset(every | mapped), frozenset(mapped), frozenset(answers), frozenset(curves), frozenset(rises))
+    return Read(frozenset(every | mapped), frozenset(mapped), frozenset(answers), frozenset(curves))
 
 
 def write(entries: Iterable[Entry]) -> bytes:

@@ -21,7 +21,7 @@ from takd.methods.options import Value, read_options
 from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, capacity
-from takd.parameters import AS_BUDGET
+from takd.parameters import AS_BUDGET, LEFT_TO_BUDGET
 from takd.presentation import own_network, ui, view, words
 from takd.presentation.visit import visit
 from takd.presets import PRESETS
@@ -47,7 +47,6 @@ _SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-v
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
 _SUB_MODELS = "One network whose smaller versions share its weights; the smallest is what you want to use."
-LEFT_TO_BUDGET = tuple(name for name, parameter in PARAMETERS.items() if parameter.least)
 IN_MORE = ("temperature", "lam", "noise", *LEFT_TO_BUDGET, "seed", "scope", "view")
 
 

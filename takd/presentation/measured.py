@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from takd.analysis.verdicts import Verdict
+from takd.claims.settings import values_of
 from takd.presentation.claims.words import told
 from takd.presentation.formats import count, known
 from takd.presentation.phrases import arm_label, capital, gain_text, has_interval, interval_text, verdict_label
@@ -23,8 +24,9 @@ def measured(studies: Iterable[Study]) -> str:
 def _block(shown: Study) -> str:
     spec = shown.spec
     recipe, images = schedule_of(spec.student, spec, shown.dataset)
+    last = spec.seed + spec.seeds - 1
     noise = f", {100 * spec.noise:g} % wrong training labels" if spec.noise else ""
-    how = f"{count(recipe.epochs, 'epoch')}, {images:,} images, learning rate {recipe.lr:g}"
+    how = f"{count(recipe.epochs, 'epoch')}, {images:,} images, {values_of(spec)}, seeds {spec.seed} to {last}"
     title = f"**{shown.dataset.label}{noise}, student {spec.student} ({how}).** {gap_sentence(shown.gap_verdict)}"
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     gains = {verdict.arm: verdict for verdict in shown.verdicts if verdict.against == _direct(verdict.arm)}

@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from takd.claims.library import FILE, Entry, keys_read, wanted
+from takd.claims.library import FILE, Entry, all_rises, keys_read, wanted
 from takd.claims.library import read as read_list
 from takd.data.catalogue import is_ready
 from takd.data.table import Dataset
-from takd.plan import Plan
 from takd.runs import looking as looks
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate, reference_seconds
@@ -36,13 +35,15 @@ _RESUMABLE = ("cancelled", "failed", "lost")
 @dataclass(frozen=True)
 class Shelf:
     """What is there of an entry: trainings in all, those that came with the program (or a bundle of it), those trained
-    here, and seconds the rest would take here. `ready`: its data set is prepared on this machine."""
+    here, and seconds the rest would take here, `guessed` where no speed was measured here. `ready`: its data set is
+    prepared on this machine."""
 
     entry: Entry
     total: int
     cached: int
     here: int
     seconds: float
+    guessed: bool
     ready: bool
 
     @property
@@ -79,13 +80,10 @@ def shelves(store: Store, datasets: Mapping[str, Dataset], wished: Iterable[Entr
     for entry in wished:
         plan = entry.plan(datasets)
         places = [own.origin(key) for key in plan.stages if key in read or read.isdisjoint(plan.stages)]
-        left = _seconds(plan, own, datasets[entry.spec.dataset]) if None in places else 0.0
+        left = estimate(plan, own, datasets[entry.spec.dataset].classes) if None in places else None
+        seconds, guessed = (left.seconds, not left.calibrated) if left is not None else (0.0, False)
         ready = is_ready(entry.spec.dataset)
-        yield Shelf(entry, len(places), places.count("cached"), places.count("live"), left, ready)
-
-
-def _seconds(plan: Plan, store: Store, dataset: Dataset) -> float:
-    return estimate(plan, store, dataset.classes).seconds
+        yield Shelf(entry, len(places), places.count("cached"), places.count("live"), seconds, guessed, ready)
 
 
 def train_next(
@@ -201,7 +199,7 @@ def shelve_all(
         if more:
             say(f"{entry.name}: {more} trainings copied.")
         copied += more
-    _shelve_looks(store, needed.rises, destination)
+    _shelve_looks(store, all_rises(datasets), destination)
     return copied
 
 

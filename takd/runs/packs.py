@@ -279,12 +279,12 @@ def _looked_into(path: str, at: Version) -> _Pack:
             elif name not in (ABOUT, _ALL_NAMES):
                 foreign.append(str(name))
         for file, lengths in _lengths(pack).items():
-            pack.together[file], own = lengths, pack.names
+            pack.together[file] = lengths
             for key in lengths:
-                if file not in own.setdefault(key, set()):
-                    own[key].add(file)
-                else:  # a member of its own stands before it
+                own = pack.names.setdefault(key, set())
+                if file in own:  # a member of its own stands before it
                     pack.alone.add((key, file))
+                own.add(file)
         pack.foreign = tuple(sorted(set(foreign) - {f"{ALL}/{file}" for file in pack.together}))
     except (sqlite3.Error, _Unfit, MemoryError) as error:
         return _Pack(path, at, {}, problem=str(error)[:200])

@@ -78,7 +78,7 @@ def test_a_supported_finding_says_all_it_rests_on() -> None:
 def test_refuted_says_which_way() -> None:
     assert words.status_word(NONE) == "refuted, no difference that counts"
     assert words.status_word(BAD) == "refuted, the other way round"
-    worse = finding(around(-0.01, 0.002), measure=Measure("effect", (), not_worse=True))
+    worse = finding(around(-0.01, 0.002), measure=Measure("effect", (), turn=-0.003))
     assert words.status_word(worse) == "refuted, worse by more than the margin"
     assert [mark_name(f.status, f.why) for f in (GOOD, NONE, BAD, worse, OPEN, LEFT)] == [
         "supported", "nothing", "reversed", "reversed", "undecided", "not run",
@@ -132,23 +132,17 @@ def test_a_claim_tells_every_setting() -> None:
     assert "+5.0" not in said  # a variant never decides
 
 
-def test_the_board_is_told_by_its_clearest_findings() -> None:
+def test_the_board_is_told_by_its_sums_and_the_programs_two_questions() -> None:
     weak = finding(around(0.006, 0.01))
     rows = [row(OPEN, weak, LEFT), row(GOOD, name="any-ta"), row(BAD, name="full-path")]
     said = words.board_sentence(rows)
-    assert said.startswith("Of 5 tests of 3 claims, 2 support the claim, 1 refutes it, 1 is undecided, 1 was not run.")
-    assert "Most clearly supported is “An assistant of any size in between helps” (Digits, noisy: +1.8 points" in said
-    assert "most clearly refuted is “The longest path is the best” (Digits, clean: \N{MINUS SIGN}1.0 points" in said
-    assert said.count("n = 30 chains") == 2
-
-
-def test_a_claim_that_another_setting_contradicts_is_not_the_clearest() -> None:
-    rows = [row(finding(around(0.05, 0.01)), BAD), row(GOOD, name="any-ta")]
-    assert words.clearest(rows, "supported") == (rows[1], GOOD)
-    assert words.clearest(rows[:1], "supported") == (rows[0], rows[0].findings[0])  # where there is no other
-    exploratory = finding(around(0.05, 0.001), registered=False)
-    assert words.clearest([row(exploratory), row(GOOD)], "supported") == (row(GOOD), GOOD)
-    assert words.clearest([row(OPEN)], "supported") is None
+    assert said.startswith("Of 5 tests of 3 claims, 2 support the claim, 1 finds the opposite, 0 find no ")
+    assert "difference that counts, 1 is undecided, 1 was not run." in said
+    assert said.endswith(
+        "“One teacher assistant beats direct KD”: supported in 1 of 2 settings; the first pre-registered one says "
+        "+0.6 points (99 % CI 0.1 to 1.1, n = 30 chains; Digits, noisy)."
+    )
+    assert "(1 exploratory)" in words.board_sentence([row(GOOD, finding(around(0.05, 0.01), registered=False))])
 
 
 def test_an_empty_board_promises_nothing() -> None:
@@ -268,3 +262,22 @@ def test_the_best_or_weakest_of_several_is_named() -> None:
     said = words.finding_sentence(finding(around(0.018, 0.01), pair="kd 16>8 against kd 256>8"))
     assert "kd 16>8 against kd 256>8" in said
     assert "()" not in words.finding_sentence(GOOD)
+
+
+def test_the_first_registered_test_that_was_run_leads() -> None:
+    exploratory = finding(around(0.05, 0.01), setting="cifar10", registered=False)
+    assert row(exploratory, LEFT, GOOD).leading == GOOD
+    assert row(LEFT, exploratory).leading == exploratory
+    assert row(LEFT).leading == LEFT
+
+
+def test_what_is_small_says_so() -> None:
+    assert words.status_word(finding(around(0.001, 0.001))) == "supported by less than what counts"
+
+
+def test_what_counts_is_said_in_the_claims_unit() -> None:
+    said = {name: words.counts_words(claim) for name, claim in CLAIMS.items()}
+    assert said["one-ta"] == "0.3 points" and said["more-tas"] == "0.1 points per further assistant"
+    assert said["earlier"] == "0.3 points; the claim turns at \N{MINUS SIGN}0.3"
+    assert said["optimism"] == "0.1 points; the claim turns at 0.1"
+    assert said["mimic"] == "0.001 nats per doubling" and said["avalanche"] == "0.01 kappa"

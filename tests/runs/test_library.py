@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from takd.claims.library import FILE, Entry, Read, keys_read, questions_of, rises_of, wanted, write
+from takd.claims.library import FILE, Entry, Read, all_rises, keys_read, questions_of, rises_of, wanted, write
 from takd.claims.library import read as read_list
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
@@ -413,7 +413,7 @@ def test_a_look_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_looks_go_into_the_library_once(
     tmp_path: Path, claims_read: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "keys_read", lambda _: replace(READ, rises=keys(SMALL, "student")))
+    monkeypatch.setattr(library, "all_rises", lambda _: keys(SMALL, "student"))
     lib, place = finish(Store(tmp_path / "own"), SMALL), tmp_path / "cached"
     looked_at(lib, monkeypatch)
     library.look_around(lib, keys(SMALL, "student", "teacher"))
@@ -428,5 +428,5 @@ def test_looks_go_into_the_library_once(
 def test_the_claim_about_flatness_reads_looks_of_its_students() -> None:
     trial = CLAIMS["flatness"].trials[0]
     found = rises_of(trial, SETTINGS[trial.setting], DATASETS["digits"])
-    assert len(found) == 60 and found <= keys_read(DATASETS).rises
+    assert len(found) == 60 and found <= all_rises(DATASETS)
     assert rises_of(CLAIMS["one-ta"].trials[0], SETTINGS["cifar10"], DATASETS["cifar10"]) == frozenset()

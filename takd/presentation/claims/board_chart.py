@@ -30,7 +30,7 @@ def board_chart(
         return message_chart("There are no claims", dark, width)
     ground = palette(dark)
     rows, families, height = placed(cells, compact)
-    settings = [name for name in dict.fromkeys(cells["setting"]) if name]
+    settings = list(dict.fromkeys(cells["setting"]))
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
     wide = _LESS if len(settings) > _FEW else _WIDE
     left = 0 if compact else -wide

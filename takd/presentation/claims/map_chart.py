@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from takd.claims.library import MAP_SETTING
+from takd.claims.library import MAP_SETTING, map_arms
 from takd.claims.settings import SETTINGS, values_of
 from takd.presentation import vega
 from takd.presentation.claims.marks import MARKS, mark_name
@@ -22,7 +22,7 @@ WHAT = {
     "gap": "direct KD from the assistant's size minus direct KD from the largest teacher",
     "assistant": "the chain through the assistant minus direct KD from the largest teacher",
 }
-_LOSS, _GAIN = {False: "#c2a5cf", True: "#664273"}, {False: "#9fd49a", True: "#2c6b3d"}  # as the map of chains
+_LOSS, _GAIN = {False: "#f0b38a", True: "#8a4413"}, {False: "#9fd49a", True: "#2c6b3d"}  # as the marks, paler
 _LEAST_SPAN = 1.0  # points each way that the colours span at least
 _ROW, _GAP_ROW = 34, 58  # pixels of a row, and of what stands above each block of them
 _SEEN = {"supported": "seen", "reversed": "the opposite", "nothing": "no difference", "undecided": "undecided"}
@@ -218,7 +218,9 @@ def map_caption(cells: pd.DataFrame, effect: str) -> str:
     sure = [confidence_words(float(c)) for c in (own["confidence"].min(), own["confidence"].max())]
     level = sure[0] if sure[0] == sure[1] else f"{sure[0].removesuffix(' CI')} to {sure[1]}"
     origins = listing(sorted(set(own["origin"])))
+    path = " > ".join(map_arms()[1].path)
     return (
-        f"Points of accuracy: {WHAT[effect]}. {capital(marks)}. {n} chains a place; marks at {level} "
-        f"(Holm over the places); digits, MLPs, {values_of(SETTINGS[MAP_SETTING].spec)}; {origins}."
+        f"{path}, points of accuracy: {WHAT[effect]}. {capital(marks)}. {n} chains a place; marks at {level} "
+        "(Holm over the places; a little surer than they should be, as seeds were doubled after a first look); "
+        f"digits, MLPs, {values_of(SETTINGS[MAP_SETTING].spec)}; {origins}."
     )

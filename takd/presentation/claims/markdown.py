@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from takd.analysis.claims import Finding, Row
+from takd.analysis.claims import SMALL, Finding, Row
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
 from takd.presentation.claims.words import claim_sentence, number
@@ -17,9 +17,12 @@ SIGNS: dict[str, str] = {
     "not run": "·",
 }
 KEY = (
-    "✓ supported, ✗ refuted, ≈ refuted: no difference that counts, ? undecided, · not run; * exploratory: somebody had "
-    "seen results of these seeds before the rule was written down. Above zero speaks for the claim; n counts "
-    "independent chains; intervals are corrected (Holm) within a topic and setting."
+    "✓ supported (small: by less than what counts), ✗ refuted, ≈ refuted: no difference that counts, ? undecided, "
+    "· not run; * exploratory: somebody had seen results of these seeds in this setting before the rule was written "
+    "down, or the rule was changed since. Above zero speaks for the claim; claim 22 says “no worse” and turns at "
+    "−0.3 points, claim 25 at 0.1. What counts: 0.3 points, 0.1 per doubling or further assistant, 0.02 nats (0.001 "
+    "per doubling), kappa 0.01. n counts independent chains; intervals are corrected (Holm) within a topic and "
+    "setting (exploratory ones over all its tests), and those about the best of several allow for the choice."
 )
 WITH_NUMBERS = ("one-ta", "any-ta", "rivals", "dense", "more-tas", "dropping", "flat-slope")  # printed by their sources
 
@@ -57,4 +60,5 @@ def _cell(finding: Finding | None) -> str:
     sign = SIGNS[mark_name(finding.status, finding.why)]
     if not finding.interval.n:
         return sign
-    return f"{sign}{'' if finding.trial.registered else ' *'} {number(finding)}"
+    small = " small" if finding.why == SMALL else ""
+    return f"{sign}{small}{'' if finding.trial.registered else ' *'} {number(finding)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from takd.analysis.claims import Finding
+from takd.analysis.claims import NO_DIFFERENCE, Finding
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ MARKS: dict[str, Mark] = {
     "undecided": Mark("undecided", "circle", "●", ":material/help:", "#5f6b7c", "#a9b2c1", 105),
     "not run": Mark("not run", "stroke", "–", ":material/hourglass_empty:", "#8a94a6", "#7d8797", 70),
 }
-NO_DIFFERENCE = "no difference that counts"
 
 
 def mark_name(status: str, why: str = "") -> str:

@@ -105,7 +105,8 @@ def about(claim: Claim) -> None:
         f"**Source** {ui.plain(claim.source)}  \n"
         f"**Published, not measured here** {ui.plain(claim.published)}  \n"
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
-        f"**Rule** {ui.plain(claim.rule)}"
+        f"**Rule** {ui.plain(claim.rule)}  \n"
+        f"**What counts** {ui.plain(words.counts_words(claim))}"
     )
 
 
@@ -130,16 +131,15 @@ def one(row: Row | None, store: Store) -> None:
 
 
 def _status(row: Row) -> None:
-    first = row.findings[0]
+    first = row.leading
     mark = mark_of(first)
     kinds = {finding.trial.registered for finding in row.findings if finding.decides}
-    rule = "Pre-registered: the rule was written down before any of its runs."
+    rule = "Pre-registered: the rule was written down before results of these seeds were seen."
     if False in kinds:
-        rule = "Exploratory in settings whose results had been seen before the rule was written"
-        rule += ", pre-registered in the others." if True in kinds else "."
+        rule = "Exploratory where results had been seen before the rule was written, or it was changed since"
+        rule += "; pre-registered in the others." if True in kinds else "."
     st.markdown(
-        f"{mark.icon} **{ui.plain(capital(words.status_word(first)))}** in {ui.plain(first.setting.short)}, "
-        f"the claim's first setting. {rule}"
+        f"{mark.icon} **{ui.plain(capital(words.status_word(first)))}** in {ui.plain(first.setting.short)}. {rule}"
     )
 
 
@@ -164,15 +164,15 @@ def _figure(row: Row) -> None:
         depends=(dots,),
         title=row.claim.title,
         caption=ui.plain(
-            f"Dots: seeds, each a chain of its own; mark and line: mean and t interval ({listing(levels)}; Holm where "
-            f"pre-registered, else 95 %). Grey: differences that count as none. {capital(_origins(done))}."
+            f"Dots: seeds, each a chain of its own; mark and line: mean and interval ({listing(levels)}, by Holm). "
+            f"Grey: differences that count as none. {capital(_origins(done))}."
         ),
     )
 
 
 def regimes(known: data.Known) -> None:
     """Where two effects appear and where they do not."""
-    st.subheader("Where do they appear?", anchor=False)
+    st.subheader("Where do the gap and the assistant's gain appear?", anchor=False)
     if known.regimes is None:
         st.caption("The map needs the digits, which have no fingerprint on this machine.")
         return
@@ -200,5 +200,5 @@ def table(known: data.Known) -> None:
     box = st.expander("All findings", icon=":material/table_chart:", key="numbers-claims", on_change="rerun")
     if box.open:
         with box:
-            st.dataframe(known.frame.drop(columns=["claim"]), hide_index=True)
+            st.dataframe(known.frame.drop(columns=["claim", "family"]), hide_index=True)
             figure_menu.table_button("claims", known.frame, icon=":material/download:")

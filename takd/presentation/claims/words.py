@@ -6,22 +6,25 @@ Accuracies are told in points (100 x fraction), nats and kappa as they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from takd.analysis.claims import Finding, Row
-from takd.claims.claim import FAMILIES, Measure
-from takd.presentation.claims.marks import NO_DIFFERENCE, mark_name
+from takd.claims.claim import FAMILIES, Claim, Measure
+from takd.claims.settings import SETTINGS
+from takd.presentation.claims.marks import mark_name
 from takd.presentation.formats import MINUS, count, known, listing
 from takd.presentation.phrases import capital
 
 METHOD = (
-    "A status follows from a rule that was fixed beforehand and the interval over independent chains (n), at the "
-    "confidence of Holm's correction over all pre-registered tests of a topic in a setting: above zero is supported, "
-    "below zero or wholly within the margin is refuted, anything else is undecided."
+    "A status follows from a rule and the interval over independent chains (n): above zero is supported, below zero or "
+    "wholly within the margin is refuted, anything else is undecided. Claims of “no worse” and of “counts” turn at the "
+    "margin instead. Intervals stand at the confidence of Holm's correction: pre-registered tests over those of a "
+    "topic in a setting, exploratory ones (the rule came after results of these seeds in that setting, or was changed) "
+    "over all of it."
 )
+ASKED = ("gap", "one-ta")  # what this program is about
 _WORSE = "worse by more than the margin"
 _MOST_DIGITS = 5
 _ENOUGH = 0.003  # a margin of 0.3 points is told with one decimal, a smaller one needs two
@@ -93,10 +96,22 @@ def _parts(finding: Finding) -> tuple[str, str]:
 
 
 def status_word(finding: Finding) -> str:
-    """`supported`, `refuted, no difference that counts`, `undecided`, `not run`."""
+    """`supported`, `supported by less than what counts`, `refuted, no difference that counts`, `undecided`,
+    `not run`."""
+    if finding.status == "supported" and finding.why:
+        return f"supported {finding.why}"
     if finding.status != "refuted":
         return finding.status
     return f"refuted, {finding.why or _WORSE}"
+
+
+def counts_words(claim: Claim) -> str:
+    """How large a difference has to be to count: `0.3 points`, `0.1 points per doubling`."""
+    trial = claim.trials[0]
+    measure = trial.measure(SETTINGS[trial.setting])
+    turn = measure.turn * factor(measure)
+    where = f"; the claim turns at {told(turn, 1)}" if turn else ""
+    return f"{told(measure.margin * factor(measure), 3).rstrip('0')} {unit_words(measure)}{where}"
 
 
 def registered_word(finding: Finding) -> str:
@@ -137,7 +152,7 @@ def claim_sentence(row: Row) -> str:
     title = row.claim.title
     deciding = [row.findings[0], *row.elsewhere]
     done = [found for found in deciding if found.interval.n]
-    said = [f"{status_word(found)} in {found.setting.short} ({', '.join(_parts(found))})" for found in done]
+    said = [f"{status_word(found)} in {_briefly(found)}" for found in done]
     left = [found.setting.short for found in deciding if not found.interval.n]
     if left:
         said.append(f"not run in {listing(left)}")
@@ -149,41 +164,8 @@ def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
     return [(row, found) for row in rows for found in row.findings if found.decides]
 
 
-def clearness(finding: Finding) -> float:
-    """How far an interval is from where its status would turn, in half widths of the interval; -inf where it decides
-    nothing."""
-    interval, margin = finding.interval, finding.measure.margin
-    if finding.status not in ("supported", "refuted") or not known(interval.half):
-        return -math.inf
-    shift = margin if finding.measure.not_worse else 0.0
-    if finding.status == "supported":
-        slack = interval.low + shift
-    elif finding.why == NO_DIFFERENCE:
-        slack = margin - max(abs(interval.low), abs(interval.high))
-    else:
-        slack = -(interval.high + shift)
-    return slack / interval.half if interval.half > 0 else math.inf
-
-
-def clearest(rows: Sequence[Row], status: str) -> tuple[Row, Finding] | None:
-    """The finding of a status that is furthest from turning: among the pre-registered ones where there are any, and of
-    claims that no other setting contradicts where there are such."""
-    opposite = "refuted" if status == "supported" else "supported"
-    found = [pair for pair in deciding(rows) if pair[1].status == status and clearness(pair[1]) > -math.inf]
-    for narrower in (
-        [pair for pair in found if pair[1].trial.registered],
-        [pair for pair in found if pair[1].trial.registered and not _says(pair[0], opposite)],
-    ):
-        found = narrower or found
-    return max(found, key=lambda pair: clearness(pair[1]), default=None)
-
-
-def _says(row: Row, status: str) -> bool:
-    return any(finding.status == status for finding in row.findings if finding.decides)
-
-
 def board_sentence(rows: Sequence[Row]) -> str:
-    """The board in two sentences: how many tests say what, and the clearest finding for and against a claim."""
+    """The board in a few sentences: how many tests say what, and what they say of the two questions of this program."""
     tests = [found for _, found in deciding(rows)]
     sums = {status: sum(found.status == status for found in tests) for status in _STATUSES}
     if sums["not run"] == len(tests):
@@ -192,18 +174,33 @@ def board_sentence(rows: Sequence[Row]) -> str:
             f"Nothing is tested yet: {count(len(rows), 'claim')}, {count(len(tests), 'test')} in "
             f"{count(settings, 'setting')}, none of which has been run."
         )
+    reversed_ = sum(mark_name(found.status, found.why) == "reversed" for found in tests)
     total = (
         f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, "
-        f"{_verb(sums['supported'], 'supports', 'support')} the claim, "
-        f"{_verb(sums['refuted'], 'refutes', 'refute')} it, {_verb(sums['undecided'], 'is', 'are')} undecided, "
-        f"{_verb(sums['not run'], 'was', 'were')} not run."
+        f"{_verb(sums['supported'], 'supports', 'support')} the claim{_of_them(tests, 'supported')}, "
+        f"{_verb(reversed_, 'finds', 'find')} the opposite, "
+        f"{_verb(sums['refuted'] - reversed_, 'finds', 'find')} no difference that counts, "
+        f"{_verb(sums['undecided'], 'is', 'are')} undecided, {_verb(sums['not run'], 'was', 'were')} not run."
     )
-    ends = [
-        f"{status} is “{pair[0].claim.title}” ({_briefly(pair[1])})"
-        for status in ("supported", "refuted")
-        if (pair := clearest(rows, status)) is not None
-    ]
-    return f"{total} Most clearly {'; most clearly '.join(ends)}." if ends else total
+    asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
+    return " ".join([total, *asked])
+
+
+def _in_its_settings(row: Row) -> str:
+    """In how many settings a claim is supported, and the number of the one that leads."""
+    supported = sum(found.status == "supported" for found in row.run)
+    lead, (mean, around) = row.leading, _parts(row.leading)
+    first = "first pre-registered one" if lead.trial.registered else "first"
+    return (
+        f"“{row.claim.title}”: supported in {supported} of {count(len(row.run), 'setting')}; the {first} says {mean} "
+        f"({around}; {lead.setting.short})."
+    )
+
+
+def _of_them(tests: Sequence[Finding], status: str) -> str:
+    """How many of a status are exploratory."""
+    number = sum(found.status == status and not found.trial.registered for found in tests)
+    return f" ({number} exploratory)" if number else ""
 
 
 def _verb(number: int, one: str, many: str) -> str:
@@ -214,8 +211,8 @@ _STATUSES = ("supported", "refuted", "undecided", "not run")
 
 
 def _briefly(finding: Finding) -> str:
-    rule = "" if finding.trial.registered else ", exploratory"
-    return f"{finding.setting.short}{rule}: {', '.join(_parts(finding))}"
+    rule = () if finding.trial.registered else ("exploratory",)
+    return f"{finding.setting.short} ({', '.join((*rule, *_parts(finding)))})"
 
 
 def not_run(findings: Iterable[Finding]) -> str:

@@ -10,8 +10,9 @@ import streamlit as st
 from takd.analysis.verdicts import LEAST_SEEDS
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
+from takd.parameters import LEFT_TO_BUDGET
 from takd.presentation import live, words
-from takd.presentation.choices import LEFT_TO_BUDGET, SEED_CHOICES, adopt
+from takd.presentation.choices import SEED_CHOICES, adopt
 from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import (
