@@ -77,6 +77,25 @@ def test_slow_motion_stops_where_a_hop_ends() -> None:
     assert at.session_state["replay-playing"] is False
 
 
+def test_what_a_slow_browser_still_sends_does_not_stop_a_replay() -> None:
+    """The slider goes when it plays, and the browser's last word about it may come after the click on Play."""
+    at = at_epoch("3")
+    at.button(key="replay-play").click()
+    at.slider(key="replay-tick").set_value(5)
+    at.run()
+    assert at.session_state["replay-playing"] is True and not at.slider
+    assert [b.label for b in at.button if b.key in ("replay-play", "replay-pause")] == ["Pause"]
+
+
+def test_a_click_taken_twice_does_what_it_said() -> None:
+    at = at_epoch("3")
+    at.button(key="replay-play").click().run()
+    pause = at.button(key="replay-pause")
+    for _ in range(2):
+        pause.click().run()
+        assert at.session_state["replay-playing"] is False
+
+
 @pytest.mark.parametrize("tick", ["-3", "999999999", "soon"])
 def test_bad_ticks_end_in_a_sentence(tick: str) -> None:
     at = at_epoch(tick)

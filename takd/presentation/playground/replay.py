@@ -7,7 +7,7 @@ of its own: the replay stops where it ends and says what happened.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import streamlit as st
 
@@ -56,12 +56,19 @@ def end() -> None:
 
 def player(shown: Study, store: Store, results: Callable[[Study, Store], None]) -> None:
     """Scrubber, buttons and figures as they were at its tick. `results` draws everything under the form."""
-    playing = bool(st.session_state.get(_PLAYING))
-    period = SLOW if st.session_state.get(_SLOW) else NORMAL
-    st.fragment(_played, run_every=period if playing else None)(shown, store, results)
+    st.fragment(_played, run_every=_period())(shown, store, results, _period())
 
 
-def _played(shown: Study, store: Store, results: Callable[[Study, Store], None]) -> None:
+def _period() -> float | None:
+    """Seconds between ticks; None while it stands still."""
+    if not st.session_state.get(_PLAYING):
+        return None
+    return SLOW if st.session_state.get(_SLOW) else NORMAL
+
+
+def _played(shown: Study, store: Store, results: Callable[[Study, Store], None], timer: float | None) -> None:
+    if timer != _period():
+        st.rerun()  # the whole page, which sets the timer anew
     clock = _clock(shown)
     tick = min(int(view.get("e")), clock.length)
     if st.session_state.get(_PLAYING):
@@ -122,17 +129,12 @@ def _controls(clock: Timeline, tick: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         _step("Hop back", "skip_previous", max(before, 1), None)
         _step("Back", "chevron_left", max(tick - 1, 1), "Left")
-        if st.button(
-            "Pause" if playing else "Play",
-            key="replay-play",
-            icon=f":material/{'pause' if playing else 'play_arrow'}:",
-            type="primary",
-            shortcut="Space",
-        ):
-            st.session_state[_PLAYING] = not playing
-            if not playing and tick >= clock.length:
-                view.put("e", 1)
-            st.rerun()
+        # Two buttons, not one that toggles: a click that a busy server takes twice pauses twice.
+        if playing:
+            st.button("Pause", key="replay-pause", icon=":material/pause:", on_click=_pause, **_MAIN)
+        else:
+            start = 1 if tick >= clock.length else tick
+            st.button("Play", key="replay-play", icon=":material/play_arrow:", on_click=_play, args=(start,), **_MAIN)
         _step("Step", "chevron_right", min(tick + 1, clock.length), "Right")
         _step("Next hop", "skip_next", following, None)
         st.session_state["replay-slow-toggle"] = bool(st.session_state.get(_SLOW))
@@ -147,6 +149,18 @@ def _controls(clock: Timeline, tick: int) -> None:
         st.slider("Epoch", 1, clock.length, key="replay-tick", on_change=_scrubbed, label_visibility="collapsed")
 
 
+_MAIN: dict[str, Any] = {"type": "primary", "shortcut": "Space"}
+
+
+def _play(start: int) -> None:
+    view.put("e", start)
+    st.session_state[_PLAYING] = True
+
+
+def _pause() -> None:
+    st.session_state[_PLAYING] = False
+
+
 def _step(label: str, icon: str, target: int, shortcut: str | None) -> None:
     if st.button(label, key=f"replay-{icon}", icon=f":material/{icon}:", shortcut=shortcut, type="tertiary"):
         view.put("e", target)
@@ -159,6 +173,8 @@ def _slowed() -> None:
 
 
 def _scrubbed() -> None:
+    if st.session_state.get(_PLAYING):
+        return  # nobody moved it: while it plays there is no slider, and a slow browser still sends the one it had
     view.put("e", int(st.session_state["replay-tick"]))
     st.session_state[_PLAYING] = False
 
