@@ -41,7 +41,6 @@ class Beside(Protocol):
         """How steep the training loss is around it, in nats; NaN where nobody has looked."""
 
 
-
 class Readings:
     """What every line of a setting reads, by seed. Values that are not stored are left out."""
 

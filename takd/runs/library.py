@@ -172,7 +172,7 @@ def look_around(store: Store, keys: Collection[str], until: float = float("inf")
     todo = [key for key in sorted(keys) if own.has_file(key, WEIGHTS) and looks.read_look(own, key, "rise") is None]
     done = 0
     while todo and time.monotonic() < until:
-        some, todo = todo[:looks.MOST_RISES], todo[looks.MOST_RISES:]
+        some, todo = todo[: looks.MOST_RISES], todo[looks.MOST_RISES :]
         looks.start(own, "rise", some)
         while (now := looks.looking(own)) is not None and now.active:
             time.sleep(_LOOK)

@@ -410,9 +410,7 @@ def test_a_look_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         library.look_around(lib, keys(SMALL, "student"))
 
 
-def test_looks_go_into_the_library_once(
-    tmp_path: Path, claims_read: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_go_into_the_library_once(tmp_path: Path, claims_read: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "all_rises", lambda _: keys(SMALL, "student"))
     lib, place = finish(Store(tmp_path / "own"), SMALL), tmp_path / "cached"
     looked_at(lib, monkeypatch)
