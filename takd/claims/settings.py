@@ -96,6 +96,10 @@ SETTINGS: dict[str, Setting] = {
             "cnn8-32 cnn8-16 cnn8-8 cnn8-4 cnn8-2", "cnn8-16 cnn8-8 cnn8-4", "",
         ),
         _setting(
+            "cifar100", "CIFAR-100, plain CNNs, 6 epochs", "CIFAR-100", start_for("cifar100"),
+            "plain-10 plain-4 plain-2", "plain-4", "",
+        ),
+        _setting(
             "cifar10-paper", "CIFAR-10, plain CNNs, 160 epochs as published", "CIFAR-10, 160 epochs",
             replace(start_for("cifar10"), budget="paper"), *_PLAIN,
         ),
