@@ -34,7 +34,8 @@ ROWS = (
             exploratory("cifar10", m.teachers_grow),
             Trial("digits-noise-tuned", m.teachers_grow), Trial("digits-clean-tuned", m.teachers_grow),
             Trial("digits-noise", m.teachers_grow), Trial("digits-clean", m.teachers_grow),
-            Trial("digits-cnn", m.teachers_grow), Trial("cifar100", m.teachers_grow), Trial("cifar10-paper", m.teachers_grow),
+            Trial("digits-cnn", m.teachers_grow), Trial("cifar100", m.teachers_grow),
+            Trial("cifar10-paper", m.teachers_grow),
         ),
     ),
     Claim(

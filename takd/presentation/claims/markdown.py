@@ -47,11 +47,14 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", KEY, "", *where])
 
 
-def readme(rows: Sequence[Row]) -> str:
-    """What the README leads with: what was found about one assistant, and published numbers beside those measured."""
-    some = [row for row in rows if row.claim.name in WITH_NUMBERS]
-    lead = next(claim_sentence(row) for row in rows if row.claim.name == "one-ta")
-    return f"**{lead}**\n\n{table(some)}"
+def lead(rows: Sequence[Row]) -> str:
+    """What the README leads with: what was found about one assistant."""
+    return f"**{next(claim_sentence(row) for row in rows if row.claim.name == 'one-ta')}**"
+
+
+def beside_published(rows: Sequence[Row]) -> str:
+    """Published numbers beside those measured."""
+    return table([row for row in rows if row.claim.name in WITH_NUMBERS])
 
 
 def _cell(finding: Finding | None) -> str:

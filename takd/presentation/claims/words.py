@@ -14,7 +14,7 @@ from takd.analysis.claims import Finding, Row
 from takd.claims.claim import FAMILIES, Claim, Measure
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
-from takd.presentation.formats import MINUS, count, known, listing
+from takd.presentation.formats import MINUS, count, known
 from takd.presentation.phrases import capital
 
 METHOD = (
@@ -148,15 +148,17 @@ def finding_sentence(finding: Finding) -> str:
 
 
 def claim_sentence(row: Row) -> str:
-    """A claim and what every setting says of it, each with its number; settings without runs together at the end."""
-    title = row.claim.title
-    deciding = [row.findings[0], *row.elsewhere]
-    done = [found for found in deciding if found.interval.n]
-    said = [f"{status_word(found)} in {_briefly(found)}" for found in done]
-    left = [found.setting.short for found in deciding if not found.interval.n]
-    if left:
-        said.append(f"not run in {listing(left)}")
-    return f"{title}: {'; '.join(said)}."
+    """A claim in one sentence: in which settings it came out how, with the number of the one that leads."""
+    groups: dict[str, list[str]] = {}
+    for found in (row.leading, *(found for found in row.run if found is not row.leading)):
+        number = f" ({', '.join(_parts(found))})" if found is row.leading else ""
+        groups.setdefault(status_word(found), []).append(f"{found.setting.short}{number}")
+    of = f" of {count(len(row.run), 'setting')}"
+    said = [
+        f"{status} in {len(where)}{'' if at else of} ({'; '.join(where)})"
+        for at, (status, where) in enumerate(groups.items())
+    ]
+    return f"{row.claim.title}: {'; '.join(said)}." if row.run else f"{row.claim.title}: not run."
 
 
 def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
@@ -208,11 +210,6 @@ def _verb(number: int, one: str, many: str) -> str:
 
 
 _STATUSES = ("supported", "refuted", "undecided", "not run")
-
-
-def _briefly(finding: Finding) -> str:
-    rule = () if finding.trial.registered else ("exploratory",)
-    return f"{finding.setting.short} ({', '.join((*rule, *_parts(finding)))})"
 
 
 def not_run(findings: Iterable[Finding]) -> str:
