@@ -12,7 +12,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
 | | check trains it again in moments |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
-| heads on a large network | events.jsonl alone, and `verify` says so: their answers would be larger than all else |
+| that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: heads on a large network, networks |
+| | of 100 classes. A handful of them would be larger than all else |
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from pathlib import Path
 from takd import __version__
 from takd.claims.library import Entry, Read
 from takd.commit import commit
-from takd.methods.table import form_of
 from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
@@ -37,6 +37,7 @@ from takd.spec import to_json
 from takd.stage import StageSpec, canonical_json
 
 _LONGEST_NAME = 50
+HEAVY = 250_000
 LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
 
 
@@ -74,7 +75,7 @@ def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[s
     if trained_again(stage):
         light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
         return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]
-    return [EVENTS] if form_of(stage.loss) == "heads" else [EVENTS, *smaller(stage, listed)]
+    return [EVENTS, *(name for name in smaller(stage, listed) if listed[name]["bytes"] <= HEAVY)]
 
 
 def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:

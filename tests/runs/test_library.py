@@ -23,7 +23,7 @@ from takd.runs import library, looking, packs
 from takd.runs.errors import RunError
 from takd.runs.estimates import reference_seconds
 from takd.runs.library import Shelf, shelve_all, shelves, train_next
-from takd.runs.shelf import shelve
+from takd.runs.shelf import HEAVY, shelve
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store
 from takd.runs.submit import submit
@@ -242,17 +242,19 @@ def test_a_run_that_fails_is_named_and_the_next_one_is_trained(store: Store, mon
 # Into the library
 
 
-def finish(store: Store, question: Entry, words: tuple[str, ...] = ("teacher", "student", "control")) -> Store:
-    """Train the named stages of a question in no time."""
+def finish(
+    store: Store, question: Entry, words: tuple[str, ...] = ("teacher", "student", "control"), size: int = 0
+) -> Store:
+    """Train the named stages of a question in no time; weights and answers have `size` bytes if it is said."""
     for key in keys(question, *words):
         stage = question.plan(DATASETS).stages[key]
         store.ensure(stage, own=True)
         store.append_events(key, [{"epoch": 1, "val_acc": 0.5}])
         env = {"device_name": store.root.name, "platform": "p", "python": "3", "torch": "2"}
-        size = 2_400 if stage.network == "mlp-8" else 5_000
+        weights = size or (2_400 if stage.network == "mlp-8" else 5_000)
         end = f"2026-01-0{1 + (store.root.name == 'b')}T00:00:00+00:00"
         result = {"test_acc": 0.75, "seconds": 1.5, "env": env, "finished": end}
-        store.commit(key, result, {WEIGHTS: b"w" * size, PREDICTIONS: b"answers" * 20})
+        store.commit(key, result, {WEIGHTS: b"w" * weights, PREDICTIONS: b"answers" * (size or 20)})
     return store
 
 
@@ -278,6 +280,19 @@ def test_exactly_what_is_read_is_packed_with_the_files_of_the_table(tmp_path: Pa
             assert raw == (store.own_folder(key) / file).read_bytes()
     assert found == wished and set(found) == READ.every
     assert packs.problems(place) == [] and Store(tmp_path / "own", [place]).broken(place) == []
+
+
+@pytest.mark.parametrize(("size", "kept"), [(HEAVY, {WEIGHTS}), (HEAVY + 1, set())])
+def test_what_would_outweigh_all_else_goes_without_weights_and_answers(
+    size: int, kept: set[str], tmp_path: Path
+) -> None:
+    question = entry("photographs", dataset="cifar10", teacher="plain-4", student="plain-2", seeds=1)
+    read, store = Read(keys(question, "student"), *[frozenset()] * 3), Store(tmp_path / "a")
+    finish(store, question, size=size)
+    assert shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read) == 1
+    (path,) = packs_in(tmp_path / "cached")
+    files = {name.partition("/")[2] for name in packs.members(path)} - {""}
+    assert files == {STAGE, RESULT, EVENTS, *kept}
 
 
 def test_a_pack_says_where_its_numbers_come_from(tmp_path: Path) -> None:
