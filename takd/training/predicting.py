@@ -25,13 +25,17 @@ def as_they_are(_: Tensor, batch: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: Images, bf16: bool, view: View = as_they_are) -> Tensor:
-    """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode."""
+    """Logits (N, classes) in fp32 of a network in evaluation mode; leaves the network in evaluation mode.
+
+    Without `bf16` it works in fp32, also where the images are kept in half the bits for training.
+    """
     network.eval()
     device = images.pixels.device
 
     def ask(start: int, end: int) -> Tensor:
         batch = images.pixels[start:end].permute(0, 3, 1, 2)
-        answers: Tensor = network(view(torch.arange(start, end, device=device), batch))
+        shown = view(torch.arange(start, end, device=device), batch)
+        answers: Tensor = network(shown if bf16 else shown.float())
         return answers.float()
 
     starts = range(0, len(images), EVALUATION_BATCH)
