@@ -14,6 +14,7 @@ from takd.plan import build_plan
 from takd.runs.loop import train_all
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, start_for, to_json
+from takd.training import device, run_stage, teachers
 
 
 def spec_for(method: str, **options: object) -> ExperimentSpec:
@@ -68,3 +69,22 @@ def test_a_method_trains_from_end_to_end(method: str, options: dict[str, object]
     parts = (store.result(student.key) or {}).get("parts", [])
     assert len(parts) == {"sub-models": 4, "cohort": 2}.get(METHODS[method].wiring, 0)
     assert all(0.3 < part["test_acc"] < 1 and 0.3 < part["val_acc"] < 1 for part in parts)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_to_the_end_where_the_hardware_has_bf16(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, emulated: images are kept in bf16, and final numbers are taken in fp32."""
+    for module in (run_stage, teachers, device):
+        monkeypatch.setattr(module, "uses_bf16", lambda device, precision: True)
+    spec = replace(spec_for(method), epochs=3, images=125)
+    if METHODS[method].wiring != "sub-models":
+        path = ("cnn8-8", *["cnn8-4"] * len(spec.assistants), "cnn8-2")
+        spec = replace(spec, teacher=path[0], assistants=path[1:-1], student=path[-1])
+    plan, store = build_plan(spec, available_datasets()["digits"]), Store(tmp_path)
+    assert train_all(store, plan.stages, device="cpu", should_stop=lambda: False, say=print)
+    for key, stage in plan.stages.items():
+        result = store.result(key)
+        assert result is not None and result["env"]["precision"] == "bf16", stage
+        assert 0 < result["test_acc"] < 1 and all(0 < part["val_acc"] < 1 for part in result.get("parts", []))
