@@ -37,6 +37,7 @@ class Finding:
     the best or weakest of several, those of `pair`. interval: over the seeds, wide enough for that choice, at Holm's
     confidence. why: what a status rests on where the interval alone does not say it.
     seeds_needed: in all, an estimate; only where undecided. origin: live, cached or imported. missing: chains.
+    precisions: what its networks were trained in (fp32, bf16), which follows the machine and is no part of a question.
     """
 
     claim: str
@@ -53,6 +54,7 @@ class Finding:
     why: str
     origin: str | None
     missing: int
+    precisions: tuple[str, ...] = ()
 
     @property
     def decides(self) -> bool:
@@ -198,9 +200,11 @@ def _finding(
         widest = 1 - alpha / max(found.values.shape[1:])
         needed = seeds_needed(values, settling_half(measure, interval.mean), widest) or LEAST_SEEDS
         needed = max(needed, interval.n + 1, LEAST_SEEDS)
-    origin, missing = None, setting.spec.seeds - interval.n
+    origin, precisions, missing = None, set[str](), setting.spec.seeds - interval.n
     if readings is not None and interval.n:
-        origin = _origin(readings, measure, set(found.seeds))
+        students = _students(readings, measure, set(found.seeds))
+        origin = origin_of_all(readings.origin(key) for key in students)
+        precisions = {said for key in students if (said := readings.precision(key))}
     return Finding(
         claim=claim.name,
         setting=setting,
@@ -216,6 +220,7 @@ def _finding(
         why=why,
         origin=origin,
         missing=missing,
+        precisions=tuple(sorted(precisions)),
     )
 
 
@@ -246,10 +251,7 @@ def settling_half(measure: Measure, mean: float) -> float:
     return off if measure.turn else max(off, measure.margin - abs(mean))
 
 
-def _origin(readings: Readings, measure: Measure, seeds: set[int]) -> str | None:
-    return origin_of_all(
-        readings.origin(chain.student)
-        for line in dict.fromkeys(measure.lines())
-        for chain in readings.chains(line)
-        if chain.seed in seeds
-    )
+def _students(readings: Readings, measure: Measure, seeds: set[int]) -> list[str]:
+    """Keys of all students that it compares."""
+    lines = dict.fromkeys(measure.lines())
+    return [chain.student for line in lines for chain in readings.chains(line) if chain.seed in seeds]

@@ -58,6 +58,12 @@ class Readings:
         """Where a stage's numbers come from."""
         return self._store.origin(key)
 
+    def precision(self, key: str) -> str:
+        """What a stage was trained in; empty where its result does not say."""
+        env = (self._store.result(key) or {}).get("env")
+        said = env.get("precision") if isinstance(env, dict) else None
+        return said if isinstance(said, str) else ""
+
     def chains(self, line: Line) -> tuple[Chain, ...]:
         """The line's arm at every seed."""
         return self._plans[line.changes].chains_of(line.arm)

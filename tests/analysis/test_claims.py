@@ -345,7 +345,8 @@ class Stored:
     def result(self, key: str) -> dict[str, Any]:
         rng = RNG(int(key[:12], 16))
         accuracy = 0.7 + 0.01 * float(rng.standard_normal()) + self.gain(key)
-        row = {"test_acc": accuracy, "val_acc": accuracy, "entropy": 0.5}
+        row: dict[str, Any] = {"test_acc": accuracy, "val_acc": accuracy, "entropy": 0.5}
+        row["env"] = {"precision": "bf16" if self.gain(key) else "fp32"}
         return row | {"parts": [row] * 8, "selected_on_test": {"last_test_acc": accuracy}}
 
     def read_events(self, key: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -399,6 +400,7 @@ def test_an_effect_that_is_there_reaches_the_board(monkeypatch: pytest.MonkeyPat
     finding = next(f for f in row.findings if f.setting is setting and f.decides)
     assert (finding.status, finding.interval.n, finding.origin) == ("supported", 30, "live")
     assert finding.interval.mean == pytest.approx(0.02, abs=0.008)
+    assert finding.precisions == ("bf16", "fp32")
 
 
 def test_exploratory_trials_are_corrected_for_all_of_their_topic() -> None:

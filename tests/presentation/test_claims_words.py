@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import altair as alt
 import pandas as pd
@@ -92,6 +93,12 @@ def test_undecided_says_what_may_settle_it_and_how_many_chains_are_missing() -> 
     lone = finding([0.02], missing=29, origin="live+cached")
     assert words.number(lone) == "+2.0 points (no interval yet, n = 1 of 30 chains)"
     assert "partly live, partly cached" in words.finding_sentence(lone)
+
+
+def test_arms_of_unlike_precision_are_named() -> None:
+    text = words.finding_sentence(replace(GOOD, precisions=("bf16", "fp32")))
+    assert text.endswith("; cached; trained partly in bf16 and partly in fp32).")
+    assert words.finding_sentence(replace(GOOD, precisions=("fp32",))) == words.finding_sentence(GOOD)
 
 
 def test_not_run_names_the_setting_and_no_number() -> None:

@@ -124,6 +124,11 @@ def origin_words(origin: str | None) -> str:
     return origin or "" if len(parts) == 1 else ", ".join(f"partly {part}" for part in parts)
 
 
+def precision_words(finding: Finding) -> str:
+    """Said where what is compared was not all trained in the same precision; else empty."""
+    return f"trained partly in {' and partly in '.join(finding.precisions)}" if len(finding.precisions) > 1 else ""
+
+
 def place(finding: Finding) -> str:
     """The setting in words, with what is different in a variant."""
     variant = f", {finding.trial.variant}" if finding.trial.variant else ""
@@ -137,6 +142,7 @@ def finding_sentence(finding: Finding) -> str:
         return f"Not run: {place(finding)} ({registered_word(finding)}, {wanted})."
     mean, around = _parts(finding)
     parts = [around, finding.pair, place(finding), registered_word(finding), origin_words(finding.origin)]
+    parts.append(precision_words(finding))
     said = f"{capital(status_word(finding))}: {mean} ({'; '.join(part for part in parts if part)})."
     if finding.status != "undecided":
         return said
