@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -355,7 +356,17 @@ def _is_rate(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
+@cache
 def host_key() -> str:
-    """This machine without its name: kind, cores, and eight digits that tell machines apart."""
-    digest = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """This machine without its name: kind, cores, and eight digits that tell machines apart. A virtual machine that
+    has moved to another processor under its old name is another one: what the processor can do is in the digits."""
+    digest = hashlib.sha256(f"{platform.node()}{_processor()}".encode()).hexdigest()[:8]
     return f"{platform.machine()}-{os.cpu_count()}-{digest}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        return platform.processor()

@@ -11,6 +11,7 @@ from takd.budgets import budget_for
 from takd.data.table import DATASETS
 from takd.networks.table import NETWORKS, ladder
 from takd.plan import Plan, build_plan
+from takd.runs import estimates
 from takd.runs.estimates import (
     default_processes,
     estimate,
@@ -156,6 +157,24 @@ def test_measured_speeds_are_used_scaled_and_averaged(store: Store) -> None:
     assert estimate(PLAN, store, 10, 1).seconds < estimate(PLAN, store, 10, 1, "cpu").seconds
     assert rate_name("plain-4", 100) == "plain-4/large"
     record_rate(store, "cpu", "plain-4/large", 50.0)
+
+
+def test_speeds_of_another_processor_under_the_same_name_are_not_believed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine that was moved."""
+    store.root.mkdir()
+    before = estimate(PLAN, store, 10, 1)
+    for stage in PLAN.stages.values():
+        record_rate(store, "cpu", rate_name(stage.network, 10), 9_000.0)
+    here = estimate(PLAN, store, 10, 1)
+    assert here.seconds < before.seconds
+    monkeypatch.setattr(estimates, "_processor", lambda: "another")
+    host_key.cache_clear()
+    assert estimate(PLAN, store, 10, 1).seconds == before.seconds
+    monkeypatch.undo()
+    host_key.cache_clear()
+    assert estimate(PLAN, store, 10, 1).seconds == here.seconds
 
 
 def test_nonsense_is_neither_kept_nor_believed(store: Store) -> None:
