@@ -11,17 +11,21 @@ from collections import Counter
 from collections.abc import Mapping
 
 from takd.methods.table import form_of
-from takd.stage import DataSpec, StageSpec
+from takd.stage import StageSpec
 
 MOST_BYTES = 256 * 2**20  # of one teacher's answers on random views
 _BYTES = 2  # float16
 
 
-def answers_file(data: DataSpec, view: str = "") -> str:
-    """Name of a teacher's stored answers on one set of training images, as they are or in one `view` of each. Label
-    noise is not in it, as it does not change images."""
+def answers_file(pupil: StageSpec, teacher: StageSpec | None, view: str = "") -> str:
+    """Name of a teacher's stored answers on its pupil's training images, as they are or in one `view` of each. Label
+    noise is not in it, as it does not change images. A pupil that is trained in another precision than its teacher has
+    its images, and so the answers, rounded in another way: those have a name of their own."""
+    data = pupil.data
     images = f"{data.train_images}+{data.skip}" if data.skip else f"{data.train_images}"
     text = f"{data.fingerprint}/{images}/{data.split_seed}" + (f"/{view}" if view else "")
+    if teacher is not None and teacher.recipe.precision != pupil.recipe.precision:
+        text += f"/for {pupil.recipe.precision}"
     return f"logits-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
 
 

@@ -18,7 +18,7 @@ from takd.methods.rows.chains import ALONE, PUBLISHED
 from takd.methods.scale import Training, anchor_epochs, equal_cost_epochs, stopping_epoch
 from takd.methods.shapes import head_params
 from takd.methods.table import METHODS, heads_recipe, recipe_at
-from takd.networks.table import capacity, family_of, stage_shapes
+from takd.networks.table import OWN, capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 
@@ -136,7 +136,10 @@ def _cohort(way: Way) -> tuple[str, ...]:
     """The student and its peers in one stage; the stage belongs to the student."""
     copies = read_options(way.row.options, way.options)["peers"] == "copies"
     peers = way.path[-1:] if copies else way.path[:-1]
-    return (way.add(replace(way.stage(way.path[-1], way.loss(len(way.path) - 1)), peers=peers)),)
+    stage = replace(way.stage(way.path[-1], way.loss(len(way.path) - 1)), peers=peers)
+    if any(family_of(peer) == OWN for peer in peers):  # a user's code is tried in nothing else
+        stage = replace(stage, recipe=replace(stage.recipe, precision="fp32"))
+    return (way.add(stage),)
 
 
 _WIRINGS: dict[str, Callable[[Way], tuple[str, ...]]] = {

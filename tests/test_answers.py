@@ -34,9 +34,17 @@ def test_random_views_are_kept_for_others_and_within_bounds() -> None:
 
 def test_names_of_present_stores_stay_and_views_have_their_own() -> None:
     data = replace(STAGE.data, fingerprint="0" * 64, train_images=500, split_seed=0)
-    names = [answers_file(data), answers_file(data, "mirrored"), answers_file(data, "crop-flip/0/1")]
+    pupil = replace(STAGE, data=data)
+    names = [answers_file(pupil, STAGE, view) for view in ("", "mirrored", "crop-flip/0/1")]
     assert len(set(names)) == 3
-    assert names[0] == answers_file(replace(data, noise=0.4))
+    assert names[0] == answers_file(replace(pupil, data=replace(data, noise=0.4)), STAGE) == answers_file(pupil, None)
+
+
+def test_answers_to_images_of_another_precision_have_a_name_of_their_own() -> None:
+    """Else what a student hears would depend on which student asked first."""
+    half, full = (replace(STAGE, recipe=replace(STAGE.recipe, precision=name)) for name in ("mixed", "fp32"))
+    assert answers_file(half, half) == answers_file(full, full)
+    assert len({answers_file(half, half), answers_file(half, full), answers_file(full, half)}) == 3
 
 
 def test_a_plan_says_each_rule_once() -> None:

@@ -144,6 +144,17 @@ def test_the_ladder_of_own_networks() -> None:
     assert f"takd {big}>{middle}>mlp-8" in arms
 
 
+def test_peers_of_an_own_network_are_trained_as_it_was_tried() -> None:
+    """Its code has seen fp32 only, and a cohort has one recipe."""
+    peer = keep("peer.py", 20_000_000, shape=RGB)
+    dataset = replace(DATASETS["cifar10"], fingerprint="f" * 64)
+    for teacher, precision in ((peer.name, "fp32"), ("plain-10", "mixed")):
+        spec = require_spec({"dataset": "cifar10", "method": "dml", "teacher": teacher, "student": "plain-2",
+                             "assistants": [], "seeds": 1, "scope": "chain"})  # fmt: skip
+        plan = build_plan(spec, dataset)
+        assert plan.stages[plan.chains_of(plan.chosen)[0].student].recipe.precision == precision
+
+
 def test_arms_of_own_networks_alone_have_names_of_their_own() -> None:
     big, small = keep("big.py", 1_000_000).name, keep("small.py", 100).name
     plan = build_plan(require_spec(digits(teacher=big, student=small, method="kd", assistants=[])), DATASETS["digits"])

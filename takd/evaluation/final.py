@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from takd.data.test_part import load_test
 from takd.evaluation.metrics import agreement, prediction_metrics
 from takd.stage import DataSpec, StageSpec
-from takd.training.device import Images, TrainingData, normalise
+from takd.training.device import Images, TrainingData, normalise, validation_data
 from takd.training.predicting import predict
 from takd.training.trainees import Every, Trainee
 
@@ -36,13 +36,16 @@ def evaluate(
     labels = images.labels.cpu()
     if isinstance(network, Trainee) and network.parts:
         every = predict(Every(network), images, bf16=False).cpu()
-        checked = predict(Every(network), data.validation, bf16=False)
+        validation = data.validation
+        if validation.pixels.dtype != torch.float32:  # kept for training in bf16
+            validation = validation_data(replace(stage.data, noise=0.0), validation.pixels.device).validation
+        checked = predict(Every(network), validation, bf16=False)
         logits = every[:, network.main].contiguous()
         result = prediction_metrics(logits, labels, stage.data.classes)
         result["parts"] = [
             {
                 "name": name,
-                "val_acc": float((checked[:, k].argmax(1) == data.validation.labels).double().mean()),
+                "val_acc": float((checked[:, k].argmax(1) == validation.labels).double().mean()),
                 **prediction_metrics(every[:, k].contiguous(), labels, stage.data.classes),
             }
             for k, name in enumerate(network.parts)

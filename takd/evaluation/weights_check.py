@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from takd.data.loading import load_training
 from takd.data.meta import DataError
 from takd.data.test_part import load_test
 from takd.evaluation.answers_check import Stored
@@ -31,12 +30,14 @@ from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.store import Store
 from takd.stage import DataSpec, StageSpec
 from takd.training.checkpoints import load_weights
-from takd.training.device import Images, TrainingData, normalise, on_device, pick_device
+from takd.training.device import TrainingData, on_device, pick_device, validation_data
 from takd.training.predicting import predict
 from takd.training.teachers import load_teacher
 from takd.training.trainees import Every, Trainee, kept, trainee_for
 
 MACHINE, ON_GPU = 2e-4, 1e-2
+IN_BF16 = 2e-3  # of the largest logit: what images in bf16 make of it, with which val_acc of parts was once measured
+_CPU = torch.device("cpu")
 LOGITS = "logits from the weights"
 _LARGEST = 65_504.0  # of float16
 
@@ -53,7 +54,7 @@ class Material:
 
     def images(self, device: torch.device) -> TrainingData:
         """Validation images with what normalises them. The training images stay on the disk: nothing is trained."""
-        return _images(self.data, device)
+        return validation_data(self.data, device)
 
 
 def material(data: DataSpec) -> Material:
@@ -64,15 +65,6 @@ def material(data: DataSpec) -> Material:
 @lru_cache(maxsize=2)
 def _labels(data: DataSpec) -> np.ndarray:
     return load_test(data)[1]
-
-
-@lru_cache(maxsize=1)
-def _images(data: DataSpec, device: torch.device) -> TrainingData:
-    arrays = load_training(data, seed=0)
-    pixels = torch.from_numpy(np.ascontiguousarray(arrays.val_x)).to(device)
-    numbers = (arrays.mean, arrays.std, arrays.scale)
-    validation = Images(normalise(pixels, *numbers, torch.float32), torch.from_numpy(arrays.val_y).to(device))
-    return TrainingData(Images(validation.pixels[:0], validation.labels[:0]), validation, *numbers)
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def ask_weights(
         return None
     device = torch.device("cpu") if is_tiny(stage.network) else pick_device()
     try:
-        network = stored_network(store, stage, raw).to(device)
+        network = stored_network(store, stage, raw, device)
     except ValueError as error:
         notes.differs("weights.safetensors", f"weights of {stage.network}", str(error)[:300])
         return None
@@ -129,7 +121,7 @@ def ask_weights(
         checked = predict(network, data.validation, bf16=False).double().cpu().numpy()
     finally:
         torch.backends.cudnn.allow_tf32 = exact
-    allowed = ON_GPU if _trained_on(result) == "cuda" else MACHINE
+    allowed = ON_GPU if _env(result).get("device") == "cuda" else MACHINE
     labels = data.validation.labels.cpu().numpy()
     if answers.ndim == 2:
         answers, checked = answers[:, None], checked[:, None]
@@ -147,6 +139,7 @@ def check_weights(
     rows = _part_rows(result)
     accuracies = [f"{row.get('name')}: val_acc" for row in rows]
     answers, checked, labels, allowed = asked.answers, asked.checked, asked.labels, asked.allowed
+    rounded = max(allowed, IN_BF16) if _env(result).get("precision") != "fp32" else allowed
     if stored is None:
         notes.skip(LOGITS, "its test answers (predictions.npz) cannot be read")
     elif stored.again is not None:  # the metrics are theirs
@@ -157,9 +150,9 @@ def check_weights(
         notes.weights = _compare(notes, each, answers, allowed)
     if rows and len(rows) == checked.shape[1]:
         for k, (name, row) in enumerate(zip(accuracies, rows, strict=True)):
-            _validation(notes, name, row.get("val_acc"), checked[:, k], labels, allowed)
+            _validation(notes, name, row.get("val_acc"), checked[:, k], labels, rounded)
     elif rows:  # of a cohort the student's weights are kept
-        _validation(notes, accuracies[0], rows[0].get("val_acc"), checked[:, 0], labels, allowed)
+        _validation(notes, accuracies[0], rows[0].get("val_acc"), checked[:, 0], labels, rounded)
         notes.skip_all(accuracies[1:], "the weights of peers are not stored")
     else:
         _own_validation(notes, stage, result, checked[:, 0], labels, allowed)
@@ -192,24 +185,25 @@ def teacher_answers(store: Store, key: str) -> torch.Tensor:
     return unpack_logits(store.read_file(key, PREDICTIONS))
 
 
-def stored_network(store: Store, stage: StageSpec, raw: bytes) -> nn.Module:
+def stored_network(store: Store, stage: StageSpec, raw: bytes, device: torch.device = _CPU) -> nn.Module:
     """The network of a finished stage with its stored weights: all answers of one with several, where they are stored.
 
     Raises ValueError where the weights are not this network's.
     """
-    form, cpu = form_of(stage.loss), torch.device("cpu")
+    form = form_of(stage.loss)
     network: nn.Module
     if form in ("heads", "sub-models"):
-        network = trainee_for(stage, lambda: load_teacher(store, stage.teachers[0], cpu), stage.network)
+        network = trainee_for(stage, lambda: load_teacher(store, stage.teachers[0], device), stage.network)
     else:
         network = build(stage.network, stage.data.classes)
     load_weights(kept(network), raw)
-    return on_device(Every(network) if isinstance(network, Trainee) else network, cpu).eval()
+    return on_device(Every(network) if isinstance(network, Trainee) else network, device).eval()
 
 
-def _trained_on(result: Mapping[str, Any]) -> object:
+def _env(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a stage was trained on, as far as its result says."""
     env = result.get("env")
-    return env.get("device") if isinstance(env, dict) else None
+    return env if isinstance(env, dict) else {}
 
 
 def _compare(notes: Notes, each: tuple[Stored, ...], answers: np.ndarray, allowed: float) -> bool:
@@ -236,10 +230,10 @@ def _own_validation(
     notes: Notes, stage: StageSpec, result: Mapping[str, Any], logits: np.ndarray, labels: np.ndarray, allowed: float
 ) -> None:
     """val_acc of the last epoch, where the stored weights are those of the last epoch and it was measured in fp32."""
-    what, env = "val_acc from the weights", result.get("env")
+    what = "val_acc from the weights"
     if stage.recipe.selection:
         notes.skip(what, "the stored weights are not those of the last epoch")
-    elif not isinstance(env, dict) or env.get("precision") != "fp32":
+    elif _env(result).get("precision") != "fp32":
         notes.skip(what, "it was measured in bf16 while training")
     else:
         _validation(notes, what, result.get("val_acc"), logits, labels, allowed)

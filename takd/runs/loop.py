@@ -81,7 +81,7 @@ def can_teach(store: Store, key: str, pupil: StageSpec) -> bool:
     stage = store.stage(key)
     if store.has_file(key, WEIGHTS):
         return store.has_file(key, PREDICTIONS) or (stage is not None and form_of(stage.loss) != "heads")
-    answers = answers_suffice(pupil) and store.has_extra(key, answers_file(pupil.data))
+    answers = answers_suffice(pupil) and store.has_extra(key, answers_file(pupil, stage))
     return answers and store.has_file(key, PREDICTIONS)
 
 

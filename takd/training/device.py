@@ -128,6 +128,17 @@ def _prepared(data: DataSpec, device: torch.device, dtype: torch.dtype) -> _Prep
     return _Prepared(train, validation, arrays.clean_y, arrays.val_y, arrays.mean, arrays.std, arrays.scale)
 
 
+@lru_cache(maxsize=1)
+def validation_data(data: DataSpec, device: torch.device) -> TrainingData:
+    """The validation images in fp32, whatever training keeps its images in, with what normalises them; no training
+    images. `data` without label noise."""
+    arrays = load_training(data, seed=0)
+    pixels = torch.from_numpy(np.ascontiguousarray(arrays.val_x)).to(device)
+    numbers = (arrays.mean, arrays.std, arrays.scale)
+    validation = Images(normalise(pixels, *numbers, torch.float32), torch.from_numpy(arrays.val_y).to(device))
+    return TrainingData(Images(validation.pixels[:0], validation.labels[:0]), validation, *numbers)
+
+
 def training_data(data: DataSpec, seed: int, device: torch.device, bf16: bool) -> TrainingData:
     """Load, normalise and keep a stage's images on the device; label noise is drawn from the stage's seed.
 

@@ -27,7 +27,7 @@ from takd.training.recording import Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
 from takd.training.spare_memory import SparingStep
 from takd.training.step import Step, epoch_row, sgd_, zero_momenta
-from takd.training.streams import epoch_order, seed_layers, stream_seed
+from takd.training.streams import draws_in_layers, epoch_order, seed_layers, stream_seed
 from takd.training.teachers import Teacher, TeacherLogits, begin_epoch
 from takd.training.trainees import Trainee, parts
 
@@ -79,6 +79,8 @@ def why_step_by_step(network: nn.Module, stage: StageSpec) -> str:
         return "it trains more than one plain network"
     if isinstance(network, Own):
         return "nobody knows what its code does between two steps"
+    if draws_in_layers(network):
+        return "its layers draw, which has to follow from the epoch"
     return "its loss is not the same in every step" if changes(stage.loss) else ""
 
 

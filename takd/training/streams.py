@@ -35,6 +35,11 @@ def seed_layers(seed: int, network: str, epoch: int, device: torch.device) -> No
         torch.cuda.manual_seed(root)
 
 
+def draws_in_layers(network: nn.Module) -> bool:
+    """Whether its layers draw while they train."""
+    return any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in network.modules())
+
+
 def epoch_order(images: int, seed: int, network: str, epoch: int) -> torch.Tensor:
     """The order in which an epoch visits the training images, (images,) int64."""
     generator = torch.Generator().manual_seed(stream_seed(seed, network, "order", epoch))

@@ -159,11 +159,11 @@ class _Source:
     network: nn.Module | None = None
 
     def on_images(self) -> Tensor:
-        return self._stored(answers_file(self.stage.data))
+        return self._stored()
 
     def mirrored_or_not(self) -> Callable[[int], Tensor]:
         plain, mirrored = (
-            self._stored(answers_file(self.stage.data, name), view)
+            self._stored(name, view)
             for name, view in (("", as_they_are), ("mirrored", lambda _, batch: batch.flip(-1)))
         )
         wide = (-1, *[1] * (plain.dim() - 1))
@@ -178,13 +178,14 @@ class _Source:
 
         if not keep:
             return torch.from_numpy(self._ask(view).astype(np.float32)).to(self.device)
-        return self._stored(answers_file(self.stage.data, f"{kind}/{self.stage.seed}/{epoch}"), view)
+        return self._stored(f"{kind}/{self.stage.seed}/{epoch}", view)
 
     def _draws(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         everything = torch.arange(len(self.data.train), device=self.device)
         return draws(stream_seed(self.stage.seed, "shared", "augment"), epoch, everything)
 
-    def _stored(self, name: str, view: View = as_they_are) -> Tensor:
+    def _stored(self, kind: str = "", view: View = as_they_are) -> Tensor:
+        name = answers_file(self.stage, self.store.stage(self.key), kind)
         raw = self.store.read_extra(self.key, name)
         if raw is None:
             buffer = io.BytesIO()
@@ -198,7 +199,7 @@ class _Source:
             self.network = load_teacher(self.store, self.key, self.device, fold=True)
         asked = self.store.stage(self.key)
         precision = asked.recipe.precision if asked is not None else self.stage.recipe.precision
-        bf16 = self.bf16 and uses_bf16(self.device, precision)  # its own, so that it says the same to every student
+        bf16 = self.bf16 and uses_bf16(self.device, precision)  # its own where the student has it too
         return predict(self.network, self.data.train, bf16, view).cpu().numpy().astype(np.float16)
 
 

@@ -245,9 +245,10 @@ def test_selection_on_test_images_is_recomputed(copy: Path) -> None:
 
 def test_without_its_data_set_a_stage_is_not_called_checked(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from takd.evaluation import weights_check
+    from takd.training import device
 
     weights_check._labels.cache_clear()
-    weights_check._images.cache_clear()
+    device.validation_data.cache_clear()
     store, key, folder = student(copy)
     monkeypatch.setattr("takd.evaluation.weights_check.load_test", _not_here)
     with_result(folder, test_acc=0.5)

@@ -47,7 +47,7 @@ def test_split_gives_the_teacher_other_images_than_everybody_else() -> None:
     assert alone.network == "mlp-8" and alone.data == student.data, "the student alone learns from the same images"
     first, second, all_of_them = (load_training(data, 0) for data in (teacher.data, student.data, whole().data))
     assert np.array_equal(np.concatenate([first.train_x, second.train_x]), all_of_them.train_x)
-    assert answers_file(teacher.data) != answers_file(student.data)
+    assert answers_file(teacher, None) != answers_file(student, teacher)
     heads = next(s for s in plan_for("split", "dih").stages.values() if s.loss.name == "heads")
     assert heads.data == teacher.data
 

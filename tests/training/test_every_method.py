@@ -9,6 +9,7 @@ import pytest
 
 from takd.analysis.frames import arm_frame, chain_frame
 from takd.data.catalogue import available_datasets
+from takd.evaluation.verify import verify_stage
 from takd.methods.table import METHODS
 from takd.plan import build_plan
 from takd.runs.loop import train_all
@@ -88,3 +89,4 @@ def test_a_method_trains_to_the_end_where_the_hardware_has_bf16(
         result = store.result(key)
         assert result is not None and result["env"]["precision"] == "bf16", stage
         assert 0 < result["test_acc"] < 1 and all(0 < part["val_acc"] < 1 for part in result.get("parts", []))
+        assert verify_stage(store, key).differences == ()

@@ -107,7 +107,7 @@ def test_the_teachers_answers_are_kept_and_used_again(plan: Plan, store: Store) 
     for stage in (teacher, pupil):
         store.ensure(stage)
         run_stage(store, stage.key, device="cpu")
-    assert store.read_extra(teacher.key, answers_file(pupil.data)) is not None
+    assert store.read_extra(teacher.key, answers_file(pupil, teacher)) is not None
     other = replace(pupil, loss=replace(pupil.loss, temperature=2.0))
     store.ensure(other)
     (store.folder(teacher.key) / "weights.safetensors").unlink()  # the answers are enough
@@ -219,7 +219,7 @@ def test_the_reference_mode_agrees_with_the_fast_one(
             store.ensure(stage)
             run_stage(store, stage.key, device="cpu")
     assert (reference.result(pupil.key) or {})["env"]["engine"] == "reference"
-    assert reference.read_extra(teacher.key, answers_file(pupil.data)) is None
+    assert reference.read_extra(teacher.key, answers_file(pupil, teacher)) is None
     for stage in (teacher, pupil):
         rows = zip(fast.read_events(stage.key)[0], reference.read_events(stage.key)[0], strict=True)
         for ours, plain in rows:

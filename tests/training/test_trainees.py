@@ -13,6 +13,7 @@ from torch import nn
 
 from takd.data.catalogue import available_datasets
 from takd.evaluation.final import unpack_logits
+from takd.evaluation.weights_check import stored_network
 from takd.methods.losses.heads import Heads
 from takd.networks.table import build
 from takd.plan import Plan, build_plan
@@ -75,6 +76,17 @@ def test_heads_are_a_stage_of_their_own_and_shared(store: Store) -> None:
     assert store.read_file(heads.teachers[0], "weights.safetensors") == teacher_before, "the teacher stays as it was"
     chain = plan.chains_of(plan.chosen)[0]
     assert chain.beside == (heads.key,) and plan.stages[chain.student].teachers == (chain.keys[0], heads.key)
+
+
+def test_stored_heads_stand_with_their_network_on_the_device_they_are_asked_on(store: Store) -> None:
+    plan = plan_for("dih")
+    run(store, plan)
+    (heads,) = stages_of(plan, "heads")
+    meta = torch.device("meta")  # in place of a GPU
+    network = stored_network(store, heads, store.read_file(heads.key, "weights.safetensors"), meta)
+    assert isinstance(network, Every) and isinstance(network.trainee, Headed)
+    below = network.trainee._network[0]
+    assert {p.device for p in (*network.parameters(), *below.parameters(), *below.buffers())} == {meta}
 
 
 def test_heads_really_load_and_teach(store: Store) -> None:
@@ -320,4 +332,6 @@ def test_special_trainings_are_never_recorded() -> None:
     for stage in SPECIAL.values():
         assert why_step_by_step(trainee_for(stage, nobody, ""), stage)
     assert why_step_by_step(initial_network("mlp-8", 10, 0), make_stage()) == ""
+    mobile = initial_network("imagenet-mobilenet-50", 10, 0)  # with dropout, drawn anew for every epoch
+    assert "draw" in why_step_by_step(mobile, make_stage(network="imagenet-mobilenet-50"))
     assert not isinstance(Every(Headed(build("mlp-8", 10), Heads([(8,)], 10))), Headed)
