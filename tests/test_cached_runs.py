@@ -114,14 +114,15 @@ def test_cached_cifar_covers_both_students_over_the_whole_ladder(store: Store) -
         assert stage.data.train_images == 45_000
 
 
-def test_large_teachers_can_still_teach(store: Store) -> None:
-    """A pupil that is not cached needs its cached teacher's answers or weights. Those of size 8 were left out,
-    to keep the library small: no question's teacher is one of them."""
+def test_teachers_can_still_teach(store: Store) -> None:
+    """A pupil that is not cached needs its cached teacher's answers or weights. To keep the library small, those of
+    size 8 were left out, as no question's teacher is one of them, and those of size 6 at two of five seeds."""
     spec = PRESETS["cifar-gap"].spec
     plan = build_plan(spec, available_datasets()["cifar10"])
     pairs = [(plan.stages[t], pupil) for pupil in plan.stages.values() for t in pupil.teachers]
-    able = {(teacher.network, can_teach(store, teacher.key, pupil)) for teacher, pupil in pairs}
-    assert able == {("plain-10", True), ("plain-8", False), ("plain-6", True), ("plain-4", True)}
+    able = {(teacher.network, teacher.seed) for teacher, pupil in pairs if can_teach(store, teacher.key, pupil)}
+    sizes = {"plain-10": range(5), "plain-6": range(3), "plain-4": range(5)}
+    assert able == {(network, seed) for network, seeds in sizes.items() for seed in seeds}
 
 
 def test_it_all_stays_small() -> None:
