@@ -35,7 +35,9 @@ def predict(network: nn.Module, images: Images, bf16: bool, view: View = as_they
     def ask(start: int, end: int) -> Tensor:
         batch = images.pixels[start:end].permute(0, 3, 1, 2)
         shown = view(torch.arange(start, end, device=device), batch)
-        answers: Tensor = network(shown if bf16 else shown.float())
+        if not bf16 and shown.dtype == torch.bfloat16:
+            shown = shown.float()
+        answers: Tensor = network(shown)
         return answers.float()
 
     starts = range(0, len(images), EVALUATION_BATCH)
