@@ -26,6 +26,7 @@ from takd.training.objective import changes
 from takd.training.progress import Hooks, Progress
 from takd.training.recording import Capture, CaptureFailed, CudaCapture, Unrecorded
 from takd.training.step import sgd_, sgd_of_many_
+from takd.training.streams import draws_in_layers
 from takd.training.teachers import TeacherLogits
 
 WAYS = ("grouped", "bmm", "branches")
@@ -94,6 +95,12 @@ class Member:
     teachers: Sequence[TeacherLogits]
     hooks: Hooks
     progress: Progress
+
+
+def side_by_side(networks: Sequence[nn.Module], device: torch.device) -> bool:
+    """Whether these are trained together: several, on a GPU, none of which needs the device's generator for itself."""
+    together = device.type == "cuda" and len(networks) > 1 and not reference_mode()
+    return together and not any(map(draws_in_layers, networks))
 
 
 def train_many(

@@ -29,11 +29,10 @@ from takd.training.checkpoints import checkpoint_bytes, load_checkpoint, peak_me
 from takd.training.device import TrainingData, environment, on_device, pick_device, training_data, uses_bf16
 from takd.training.engine import Engine, reference_mode
 from takd.training.loop import train
-from takd.training.many import Member, train_many
+from takd.training.many import Member, side_by_side, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
 from takd.training.progress import Hooks, Progress
 from takd.training.spare_memory import or_in_less_memory, way_to_spare
-from takd.training.streams import draws_in_layers
 from takd.training.teachers import (
     Teacher,
     TeacherLogits,
@@ -105,8 +104,7 @@ def run_stages(
     together = [job for job in jobs if not reference_mode() and mlp_batch.fits(job.stage, target.type)]
     failed |= _run_mlps(store, together, should_stop, report)
     jobs = [job for job in jobs if job not in together]
-    drawing = any(draws_in_layers(job.network) for job in jobs)  # each then needs the generator for itself
-    if target.type == "cuda" and len(jobs) > 1 and not reference_mode() and not drawing:
+    if side_by_side([job.network for job in jobs], target):
         failed |= _run_many(store, jobs, should_stop, report, pupils)
     else:
         for stage in [job.stage for job in jobs]:

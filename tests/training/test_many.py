@@ -19,7 +19,7 @@ from takd.training.device import Images, TrainingData
 from takd.training.engine import Engine
 from takd.training.graphs import Session, prepare
 from takd.training.loop import train
-from takd.training.many import WAYS, Folded, Member, autotune, learners, train_many
+from takd.training.many import WAYS, Folded, Member, autotune, learners, side_by_side, train_many
 from takd.training.many_layers import CannotBeFolded, takes_shared_images
 from takd.training.progress import Hooks, Progress
 from takd.training.recording import Capture, CaptureFailed, Recording, Unrecorded
@@ -60,6 +60,15 @@ def stages_of(name: str, **changes: object) -> list[StageSpec]:
     return [
         make_stage(network=name, seed=k, loss=loss, **{"lr": rates[k], **settings}) for k, loss in enumerate(LOSSES)
     ]
+
+
+def test_networks_that_draw_are_not_trained_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAKD_ENGINE", raising=False)
+    plain, mobile = (initial_network(name, 10, 0) for name in ("plain-2", "imagenet-mobilenet-50"))
+    gpu = torch.device("cuda")
+    assert side_by_side([plain, plain], gpu)
+    assert not side_by_side([plain], gpu) and not side_by_side([plain, plain], torch.device("cpu"))
+    assert not side_by_side([mobile, mobile], gpu)
 
 
 def teachers_of(k: int, dtype: torch.dtype, device: str = "cpu") -> list[TeacherLogits]:
