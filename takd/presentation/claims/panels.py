@@ -57,7 +57,8 @@ def texts() -> None:
     """Every claim by its family, while nothing is known of them."""
     for family, name in FAMILIES.items():
         own = [claim for claim in CLAIMS.values() if claim.family == family]
-        lines = "\n".join(f"{claim.number}. {ui.plain(claim.title)}" for claim in own)
+        # no Markdown list: that would count on from its first number
+        lines = "  \n".join(f"{claim.number} · {ui.plain(claim.title)}" for claim in own)
         st.markdown(f"**{name}**\n\n{lines}")
 
 
