@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -158,6 +158,10 @@ class _Source:
     bf16: bool
     network: nn.Module | None = None
 
+    @cached_property
+    def _teacher(self) -> StageSpec | None:
+        return self.store.stage(self.key)
+
     def on_images(self) -> Tensor:
         return self._stored()
 
@@ -185,7 +189,7 @@ class _Source:
         return draws(stream_seed(self.stage.seed, "shared", "augment"), epoch, everything)
 
     def _stored(self, kind: str = "", view: View = as_they_are) -> Tensor:
-        name = answers_file(self.stage, self.store.stage(self.key), kind)
+        name = answers_file(self.stage, self._teacher, kind)
         raw = self.store.read_extra(self.key, name)
         if raw is None:
             buffer = io.BytesIO()
@@ -197,8 +201,7 @@ class _Source:
     def _ask(self, view: View) -> np.ndarray:
         if self.network is None:
             self.network = load_teacher(self.store, self.key, self.device, fold=True)
-        asked = self.store.stage(self.key)
-        precision = asked.recipe.precision if asked is not None else self.stage.recipe.precision
+        precision = (self._teacher or self.stage).recipe.precision
         bf16 = self.bf16 and uses_bf16(self.device, precision)  # its own where the student has it too
         return predict(self.network, self.data.train, bf16, view).cpu().numpy().astype(np.float16)
 

@@ -14,6 +14,7 @@ from takd.data.meta import DataError
 from takd.plan import Plan
 from takd.runs.errors import StageFailed
 from takd.runs.store import Store
+from takd.stage import StageSpec
 from takd.training import chance, device, run_stage
 from takd.training.chance import note_on
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint
@@ -46,15 +47,21 @@ def test_a_constant_loss_is_a_failure() -> None:
     assert note_on(same[:3], 12, LABELS) == ""
 
 
+def at_rate(lr: float, plan: Plan, store: Store) -> StageSpec:  # noqa: F811
+    """The plan's teacher at another learning rate, ready to be trained."""
+    teacher, _ = chain(plan)
+    stage = replace(teacher, recipe=replace(teacher.recipe, lr=lr))
+    store.ensure(stage)
+    return stage
+
+
 def test_a_training_killed_before_its_commit_says_the_same(
     plan: Plan,  # noqa: F811
     store: Store,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its checkpoint is of the last epoch: no epoch is left after which the note could be made."""
-    teacher, _ = chain(plan)
-    slow = replace(teacher, recipe=replace(teacher.recipe, lr=1e-7))
-    store.ensure(slow)
+    slow = at_rate(1e-7, plan, store)
     monkeypatch.setattr(chance, "_DEVIATIONS", 100.0)
     monkeypatch.setattr(run_stage, "CHECKPOINT_SECONDS", 0.0)
 
@@ -76,10 +83,7 @@ def test_a_network_that_learns_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    teacher, _ = chain(plan)
-    slow, stuck = (replace(teacher, recipe=replace(teacher.recipe, lr=lr)) for lr in (1e-7, 0.0))
-    for stage in (slow, stuck):
-        store.ensure(stage)
+    slow, stuck = (at_rate(lr, plan, store) for lr in (1e-7, 0.0))
     monkeypatch.setattr(chance, "_DEVIATIONS", 100.0)  # all is chance
     run_stage.run_stage(store, slow.key, device="cpu")
     result = store.result(slow.key)

@@ -141,8 +141,8 @@ def finding_sentence(finding: Finding) -> str:
         wanted = count(finding.setting.spec.seeds, "chain")
         return f"Not run: {place(finding)} ({registered_word(finding)}, {wanted})."
     mean, around = _parts(finding)
-    parts = [around, finding.pair, place(finding), registered_word(finding), origin_words(finding.origin)]
-    parts.append(precision_words(finding))
+    kind, origin, precision = registered_word(finding), origin_words(finding.origin), precision_words(finding)
+    parts = [around, finding.pair, place(finding), kind, origin, precision]
     said = f"{capital(status_word(finding))}: {mean} ({'; '.join(part for part in parts if part)})."
     if finding.status != "undecided":
         return said
@@ -155,6 +155,8 @@ def finding_sentence(finding: Finding) -> str:
 
 def claim_sentence(row: Row) -> str:
     """A claim in one sentence: in which settings it came out how, with the number of the one that leads."""
+    if not row.run:
+        return f"{row.claim.title}: not run."
     groups: dict[str, list[str]] = {}
     for found in (row.leading, *(found for found in row.run if found is not row.leading)):
         number = f" ({', '.join(_parts(found))})" if found is row.leading else ""
@@ -164,7 +166,7 @@ def claim_sentence(row: Row) -> str:
         f"{status} in {len(where)}{'' if at else of} ({'; '.join(where)})"
         for at, (status, where) in enumerate(groups.items())
     ]
-    return f"{row.claim.title}: {'; '.join(said)}." if row.run else f"{row.claim.title}: not run."
+    return f"{row.claim.title}: {'; '.join(said)}."
 
 
 def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
