@@ -99,6 +99,15 @@ SETTINGS: dict[str, Setting] = {
             "cifar100", "CIFAR-100, plain CNNs, 6 epochs", "CIFAR-100", start_for("cifar100"),
             "plain-10 plain-4 plain-2", "plain-4", "",
         ),
+        # Small enough for a CPU: the published schedule, cut short.
+        _setting(
+            "resnet", "CIFAR-10, ResNets 32 > 14 > 8, 4 epochs of the published schedule", "ResNets",
+            replace(
+                start_for("cifar10"), budget="paper", epochs=4, teacher="resnet-32", assistants=("resnet-14",),
+                student="resnet-8",
+            ),
+            "resnet-32 resnet-14 resnet-8", "resnet-14", "",
+        ),
         _setting(
             "cifar10-paper", "CIFAR-10, plain CNNs, 160 epochs as published", "CIFAR-10, 160 epochs",
             replace(start_for("cifar10"), budget="paper"), *_PLAIN,
