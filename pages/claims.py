@@ -25,3 +25,4 @@ if known is not None:
     if window.narrow():  # the claim that was picked comes right after the board there
         claim_panels.regimes(known)
     claim_panels.table(known)
+claim_panels.changed()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from takd.budgets import BUDGETS
+from takd.claims import amendments
 from takd.claims.claim import Claim, Trial
 from takd.claims.library import Entry, rises_of, trial_questions
 from takd.claims.settings import SETTINGS, Setting
@@ -29,7 +30,7 @@ DIFFERENT = 1
 
 @click.command()
 @click.argument("claim", required=False)
-@click.option("--markdown", is_flag=True, help="All of them as a table in Markdown: docs/claims.md.")
+@click.option("--markdown", is_flag=True, help="All of them in Markdown: docs/claims.md.")
 @common
 def claims(session: Session, claim: str | None, markdown: bool) -> None:
     """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
@@ -42,9 +43,9 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
     rows = board(store, datasets, Reader(store), chosen)
     value = {"claims": words.board_frame(rows).to_dict("records")}
     if markdown:
-        from takd.presentation.claims.markdown import table as as_markdown
+        from takd.presentation.claims.markdown import page
 
-        session.answer(value, as_markdown(rows))
+        session.answer(value, page(rows).rstrip())
         return
     if chosen is None:
         cells = [
@@ -63,6 +64,7 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         f"Experiment: {asked.experiment}.",
         f"Rule: {asked.rule}",
         f"What counts: {words.counts_words(asked)}.",
+        *(f"Changed since: {row.text}" for row in amendments.of(asked.name)),
         "",
         *(f"- {words.finding_sentence(found)}" for found in row.findings),
     ]

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from takd.analysis.claims import board
 from takd.analysis.regimes import regime_frame
+from takd.claims import amendments
 from takd.claims.library import REGIMES, questions_of
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
@@ -123,6 +124,16 @@ def test_a_claim_is_picked_in_the_board_and_stays_in_the_link() -> None:
     at.query_params["claim"] = "nonsense"
     at.run()
     assert not at.exception and "Claim cannot be 'nonsense'" in said(at)
+
+
+@pytest.mark.usefixtures("cached")
+def test_what_was_changed_after_rules_were_written_stands_beside_them() -> None:
+    at = claims(claim="rivals")
+    (own,) = amendments.of("rivals")
+    assert f"Changed since {own.text}" in said(at).replace("*", "")
+    box = next(box for box in at.expander if "Changed since" in box.label)
+    shown = " ".join(text.value for text in box.markdown).replace("\\", "")
+    assert [row.text for row in amendments.AMENDMENTS if row.text not in shown] == []
 
 
 @pytest.mark.usefixtures("cached")

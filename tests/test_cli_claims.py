@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from takd import cli_claims
+from takd.claims import amendments
 from takd.claims.library import Entry, questions_of
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
@@ -44,6 +45,13 @@ def test_one_claim_by_its_number(cached: None) -> None:
     assert lines[0] == f"4. {claim.title}" and claim.source in shown and "not measured here" in shown
     assert f"Rule: {claim.rule}" in shown
     assert sum(line.startswith("- ") for line in lines) == len(claim.trials)
+
+
+@pytest.mark.parametrize(("name", "changes"), [("rivals", 1), ("gap", 2), ("dense", 0)])
+def test_a_claim_says_what_was_changed_since_its_rule(cached: None, name: str, changes: int) -> None:
+    shown = call("claims", name).stdout
+    assert shown.count("Changed since: ") == changes
+    assert all(f"Changed since: {row.text}" in shown for row in amendments.of(name))
 
 
 def test_one_claim_by_its_name_as_json(cached: None) -> None:

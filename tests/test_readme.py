@@ -71,34 +71,11 @@ def test_thirty_seeds_say_less_than_the_eight_of_the_ready_question(rows: tuple[
 
 def test_the_table_of_claims_is_that_of_the_stored_runs(rows: tuple[Row, ...]) -> None:
     text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
-    assert text == claims_page(rows), AGAIN
-
-
-def claims_page(rows: tuple[Row, ...]) -> str:
-    """docs/claims.md."""
-    return (
-        "# The field's claims, and what the stored runs say\n\nWritten by `python -m tests.test_readme` from "
-        "`cached_runs/`. Rules, experiments and every interval: `python -m takd claims NUMBER`, or the Claims page.\n\n"
-        f"{markdown.table(rows)}\n\n"
-        "Claims, measures and margins were written down before the runs that registered tests read. What was changed "
-        "or added later: (1) How a measure about the best or weakest of several gets its interval. The first way, "
-        "choosing by the other seeds' validation images, called equal arms different too often in simulations; the "
-        "present one covers all pairs together (takd/analysis/contrasts.py). (2) The tuned settings came after "
-        "results at the first values had been seen, and after the grids that chose their values "
-        "(cached_runs/tuning/, validation images of other seeds); their rules are those of the other settings. (3) "
-        "Claim 9 was given a measure after all other results. (4) A review after the results found three rules wrong, "
-        "and those claims are exploratory everywhere since: 8 had no direct KD among the rivals, so a chain could win "
-        "against losses that do worse than none; 24 took step and balance with their signs and called a step that "
-        "explains nearly all a refutation; 25 turned at zero, where its measure cannot be, and now turns at 0.1 "
-        "points. (5) The same review found that titles said more than their tests (1, 6, 21, 22, 23, 25), that no "
-        "CIFAR-10 test is registered by the definition above, and that exploratory tests were not corrected; all three "
-        "are mended. (6) CIFAR-100 at 6 epochs was added when results of all other settings had been seen, and before "
-        "any run of its own.\n"
-    )
+    assert text == markdown.page(rows), AGAIN
 
 
 if __name__ == "__main__":
     found = stored()
-    (ROOT / "docs" / "claims.md").write_text(claims_page(found), encoding="utf-8")
+    (ROOT / "docs" / "claims.md").write_text(markdown.page(found), encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(filled(readme.read_text(encoding="utf-8"), found), encoding="utf-8")

@@ -25,6 +25,7 @@ from takd.claims.settings import Setting
 from takd.data.table import Dataset
 from takd.networks.table import capacity
 from takd.plan import Arm, Chain, Plan, build_plan
+from takd.runs.layout import environment_of
 
 Series = dict[int, float]
 """Seed -> value."""
@@ -60,8 +61,7 @@ class Readings:
 
     def precision(self, key: str) -> str:
         """What a stage was trained in; empty where its result does not say."""
-        env = (self._store.result(key) or {}).get("env")
-        said = env.get("precision") if isinstance(env, dict) else None
+        said = environment_of(self._store.result(key)).get("precision")
         return said if isinstance(said, str) else ""
 
     def chains(self, line: Line) -> tuple[Chain, ...]:

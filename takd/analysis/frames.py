@@ -18,6 +18,7 @@ from takd.analysis.statistics import t_interval
 from takd.costs import looking_macs, step_macs
 from takd.networks.table import NETWORKS, capacity
 from takd.plan import Arm, Chain, Plan
+from takd.runs.layout import environment_of
 from takd.spec import size_order
 from takd.stage import StageSpec
 
@@ -143,7 +144,7 @@ def stage_frame(plan: Plan, store: Store) -> pd.DataFrame:
 def _numbers(stage: StageSpec, result: Mapping[str, Any]) -> dict[str, Any]:
     names = ("test_acc", "val_acc", "train_acc", "entropy", "ece", "seconds", "images_per_second")
     direct = stage.teachers[-1] if stage.teachers else ""
-    env = result.get("env") or {}
+    env = environment_of(result)
     return {name: _number(result.get(name)) for name in names} | {
         "agreement": _number((result.get("agreement") or {}).get(direct)),
         "kl": _number((result.get("kl") or {}).get(direct)),

@@ -26,6 +26,7 @@ from takd.methods.parts import part_names
 from takd.methods.table import form_of
 from takd.networks.table import NetworkError, build, is_tiny
 from takd.runs.errors import StageFailed, StoreError
+from takd.runs.layout import environment_of
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.store import Store
 from takd.stage import DataSpec, StageSpec
@@ -121,7 +122,7 @@ def ask_weights(
         checked = predict(network, data.validation, bf16=False).double().cpu().numpy()
     finally:
         torch.backends.cudnn.allow_tf32 = exact
-    allowed = ON_GPU if _env(result).get("device") == "cuda" else MACHINE
+    allowed = ON_GPU if environment_of(result).get("device") == "cuda" else MACHINE
     labels = data.validation.labels.cpu().numpy()
     if answers.ndim == 2:
         answers, checked = answers[:, None], checked[:, None]
@@ -139,7 +140,7 @@ def check_weights(
     rows = _part_rows(result)
     accuracies = [f"{row.get('name')}: val_acc" for row in rows]
     answers, checked, labels, allowed = asked.answers, asked.checked, asked.labels, asked.allowed
-    rounded = max(allowed, IN_BF16) if _env(result).get("precision") != "fp32" else allowed
+    rounded = max(allowed, IN_BF16) if environment_of(result).get("precision") != "fp32" else allowed
     if stored is None:
         notes.skip(LOGITS, "its test answers (predictions.npz) cannot be read")
     elif stored.again is not None:  # the metrics are theirs
@@ -200,12 +201,6 @@ def stored_network(store: Store, stage: StageSpec, raw: bytes, device: torch.dev
     return on_device(Every(network) if isinstance(network, Trainee) else network, device).eval()
 
 
-def _env(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a stage was trained on, as far as its result says."""
-    env = result.get("env")
-    return env if isinstance(env, dict) else {}
-
-
 def _compare(notes: Notes, each: tuple[Stored, ...], answers: np.ndarray, allowed: float) -> bool:
     """Whether they could be compared."""
     count = answers.shape[1]
@@ -233,7 +228,7 @@ def _own_validation(
     what = "val_acc from the weights"
     if stage.recipe.selection:
         notes.skip(what, "the stored weights are not those of the last epoch")
-    elif _env(result).get("precision") != "fp32":
+    elif environment_of(result).get("precision") != "fp32":
         notes.skip(what, "it was measured in bf16 while training")
     else:
         _validation(notes, what, result.get("val_acc"), logits, labels, allowed)

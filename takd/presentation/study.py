@@ -18,6 +18,7 @@ from takd.data.table import Dataset
 from takd.networks.table import SubModel, sub_models
 from takd.plan import Arm, Plan, build_plan, chosen_arm
 from takd.presentation import sub_words, words
+from takd.runs.layout import environment_of
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
 
@@ -269,6 +270,6 @@ def origin_of(shown: Study, store: Store) -> tuple[str | None, str | None, str |
         return None, None, None
     results = [store.result(str(key)) or {} for key in done["key"]]
     date = max((str(r.get("finished", ""))[:10] for r in results), default="")
-    devices = sorted({str((r.get("env") or {}).get("device_name", "")) for r in results} - {""})
+    devices = sorted({str(environment_of(r).get("device_name", "")) for r in results} - {""})
     origin = "+".join(sorted(set(done["origin"].astype(str)), key="live cached imported".find))
     return origin, date or None, " and ".join(devices) or None

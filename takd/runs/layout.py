@@ -98,6 +98,13 @@ def parse_result(raw: bytes, key: str) -> dict[str, Any] | None:
     return value if isinstance(accuracy, (int, float)) and not isinstance(accuracy, bool) else None
 
 
+def environment_of(result: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a stage was trained on (machine, versions, precision), as far as its result says: files of others may say
+    anything."""
+    env = (result or {}).get("env")
+    return env if isinstance(env, dict) else {}
+
+
 def is_sum_of_the_rest(said: Any, raw: bytes) -> bool:
     """Whether this is the SHA-256 of a canonical result's bytes without the line of its sum, which are the canonical
     JSON of the rest: a twentieth of the work of writing the value again, which only another spelling needs."""

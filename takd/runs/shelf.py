@@ -28,7 +28,7 @@ from takd.commit import commit
 from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
-from takd.runs.layout import EVENTS, sha256
+from takd.runs.layout import EVENTS, environment_of, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.policy import require_changes_allowed
 from takd.runs.publish import contents_of, smaller, stage_alone
@@ -85,7 +85,7 @@ def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:
     machines = {
         ", ".join(str(env.get(name)) for name in ("device_name", "platform", "python", "torch"))
         for result in results
-        if isinstance(env := result.get("env"), dict)
+        if (env := environment_of(result))
     }
     return canonical_json(
         {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from takd.runs.files import parse_object
-from takd.runs.layout import is_sum_of_the_rest, parse_result, with_sum
+from takd.runs.layout import environment_of, is_sum_of_the_rest, parse_result, with_sum
 from takd.stage import canonical_json
 
 KEY = "ab" * 16
@@ -75,3 +76,12 @@ def test_canonical_json_refuses_what_is_not_finite(value: object) -> None:
 def test_numbers_that_parse_as_infinity_are_refused(text: str) -> None:
     assert parse_object(b'{"x": ' + text.encode() + b"}") is None
     assert parse_object(b'{"x": ' + text.replace("e400", "e40").replace("e999", "e99").encode() + b"}") is not None
+
+
+@pytest.mark.parametrize("said", [None, {}, {"env": None}, {"env": "a machine"}, {"env": ["cuda"]}, {"env": 3}])
+def test_what_foreign_results_call_their_machine_is_no_machine(said: dict[str, Any] | None) -> None:
+    assert environment_of(said) == {}
+
+
+def test_a_result_says_what_it_was_trained_on() -> None:
+    assert environment_of({"env": {"precision": "bf16"}}) == {"precision": "bf16"}

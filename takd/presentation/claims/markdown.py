@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from takd.analysis.claims import SMALL, Finding, Row
+from takd.claims.amendments import AMENDMENTS
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
-from takd.presentation.claims.words import claim_sentence, number
+from takd.presentation.claims.words import CHANGED, claim_sentence, number
 
 SIGNS: dict[str, str] = {
     "supported": "✓",
@@ -25,6 +26,16 @@ KEY = (
     "setting (exploratory ones over all its tests), and those about the best of several allow for the choice."
 )
 WITH_NUMBERS = ("one-ta", "any-ta", "rivals", "dense", "more-tas", "dropping", "flat-slope")  # printed by their sources
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/claims.md."""
+    changed = "\n".join(f"{k}. {row.text}" for k, row in enumerate(AMENDMENTS, 1))
+    return (
+        "# The field's claims, and what the stored runs say\n\nWritten by `python -m tests.test_readme` from "
+        "`cached_runs/`. Rules, experiments and every interval: `python -m takd claims NUMBER`, or the Claims page."
+        f"\n\n{table(rows)}\n\n## Changed since\n\n{CHANGED}\n\n{changed}\n"
+    )
 
 
 def table(rows: Sequence[Row]) -> str:

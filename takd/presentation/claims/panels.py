@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.analysis.claims import Finding, Row
+from takd.claims import amendments
 from takd.claims.claim import FAMILIES, Claim
 from takd.claims.table import CLAIMS
 from takd.presentation import figure_menu, ui, view
@@ -108,6 +109,7 @@ def about(claim: Claim) -> None:
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
         f"**Rule** {ui.plain(claim.rule)}  \n"
         f"**What counts** {ui.plain(words.counts_words(claim))}"
+        + "".join(f"  \n**Changed since** {ui.plain(row.text)}" for row in amendments.of(claim.name))
     )
 
 
@@ -203,3 +205,10 @@ def table(known: data.Known) -> None:
         with box:
             st.dataframe(known.frame.drop(columns=["claim", "family"]), hide_index=True)
             figure_menu.table_button("claims", known.frame, icon=":material/download:")
+
+
+def changed() -> None:
+    """What was changed after the rules were written down, whichever claim it is about."""
+    with st.expander("Changed since the rules were written down", icon=":material/history:"):
+        st.markdown(words.CHANGED)
+        st.markdown("\n".join(f"1. {ui.plain(row.text)}" for row in amendments.AMENDMENTS))

@@ -17,6 +17,10 @@ from takd.presentation.claims.marks import mark_name
 from takd.presentation.formats import MINUS, count, known
 from takd.presentation.phrases import capital
 
+CHANGED = (
+    "Claims, measures and margins were written down before the runs that registered tests read. What was changed or "
+    "added later:"
+)
 METHOD = (
     "A status follows from a rule and the interval over independent chains (n): above zero is supported, below zero or "
     "wholly within the margin is refuted, anything else is undecided. Claims of “no worse” and of “counts” turn at the "
