@@ -28,10 +28,12 @@ import torch
 
 from takd.evaluation.metrics import CALIBRATION_BINS, agreement, prediction_metrics
 from takd.evaluation.notes import Notes
+from takd.runs.copies import other_copies
 from takd.runs.errors import StoreError
 from takd.runs.store import Store
 from takd.stage import StageSpec
 
+ANOTHER_COPY = "another copy of this teacher is stored here than the one that taught it"
 SIGMAS = 6.0
 _FLOOR = 1e-6  # fp32 on another machine
 
@@ -176,8 +178,12 @@ def check_teachers(
 ) -> None:
     """Compare agreement and kl with each teacher. Its answers are those the student was compared with: float16 too.
     `ask` has them from the weights of a teacher (by its key) whose answers are not stored, None where it cannot."""
+    others = other_copies(store, result)
     for key in stage.teachers:
         names = [f"{what} with {key[:8]}" for what in ("agreement", "kl")]
+        if key in others:
+            notes.skip_all(names, ANOTHER_COPY)
+            continue
         told, far = ((result.get(what) or {}).get(key) for what in ("agreement", "kl"))
         try:
             teacher: Stored | None = read_stored(store.read_file(key, "predictions.npz"))

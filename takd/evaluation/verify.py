@@ -23,7 +23,7 @@ from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
 from takd.methods.parts import part_names
 from takd.runs import files
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, sha256
+from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.shelf import trained_again
 from takd.runs.stamps import StageReport, files_of, place_of
@@ -248,6 +248,10 @@ def _test_numbers(
     names = [*_METRICS, *(["parts"] if result.get("parts") else [])]
     taught = [f"{what} with {key[:8]}" for key in stage.teachers for what in ("agreement", "kl")]
     listed = {what: result.get(what) for what in ("agreement", "kl")}
+    if TAUGHT_BY in result:
+        listed[TAUGHT_BY] = result[TAUGHT_BY]
+        losses = list(result[TAUGHT_BY].values())
+        notes.same(TAUGHT_BY, losses, losses, equal=all(loss is None or _number(loss) for loss in losses))
     for what, row in listed.items():
         told = sorted(row) if isinstance(row, dict) else row
         notes.same(f"teachers of {what}", told, sorted(set(stage.teachers)))

@@ -17,7 +17,7 @@ from takd.networks.own import is_own
 from takd.networks.table import NETWORKS, capacity
 from takd.runs.arrays import check_answers, check_weights
 from takd.runs.bundle import LARGEST, OPTIONAL, PREDICTIONS, WEIGHTS
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, is_key, parse_result, sha256
+from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, is_key, parse_result, sha256
 from takd.runs.memory import SPARED
 from takd.runs.strict import Unfit, is_number, is_plain_text, strict_object
 from takd.stage import STAGE_SCHEMA, StageSpec
@@ -222,6 +222,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "agreement": partial(_by_key, _share),
     "kl": partial(_by_key, _loss),
     "env": _flat,
+    TAUGHT_BY: partial(_by_key, lambda loss: loss is None or _loss(loss)),
     "correct_classes": _counts,
     "parts": _parts,
     "selected_on_test": _flat,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,19 @@ class Progress:
     @property
     def seconds(self) -> float:
         return self.rows[-1]["seconds"] if self.rows else 0.0
+
+
+def numbers_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What a result says of its epochs: the last accuracies, the best on validation images with its epoch, the median
+    speed."""
+    best = max(rows, key=lambda row: row["val_acc"])
+    speeds = sorted(row["images_per_second"] for row in rows)
+    return {
+        **{name: rows[-1][name] for name in ("train_acc", "val_acc")},
+        "val_best": best["val_acc"],
+        "val_best_epoch": best["epoch"],
+        "images_per_second": speeds[len(speeds) // 2],
+    }
 
 
 @dataclass(frozen=True)

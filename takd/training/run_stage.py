@@ -19,6 +19,7 @@ from takd.evaluation.final import evaluate
 from takd.evaluation.weights_check import teacher_answers
 from takd.methods.table import form_of
 from takd.networks.table import NetworkError, family_of
+from takd.runs.copies import taught_by
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.memory import SPARED
 from takd.runs.store import Store
@@ -31,7 +32,7 @@ from takd.training.engine import Engine, reference_mode
 from takd.training.loop import train
 from takd.training.many import Member, side_by_side, train_many
 from takd.training.mlp_batch import Pupil, train_mlps
-from takd.training.progress import Hooks, Progress
+from takd.training.progress import Hooks, Progress, numbers_of
 from takd.training.spare_memory import or_in_less_memory, way_to_spare
 from takd.training.teachers import (
     Teacher,
@@ -350,28 +351,22 @@ def _look_for_chance(job: Job, progress: Progress) -> None:
 def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Evaluate on the test part: the result and the files of a trained stage."""
     stage, rows = job.stage, job.progress.rows
-    selected = {}
+    said = taught_by(store, stage)
     if stage.recipe.selection:
-        selected = {"selected_on_test": selection.take_best(store, stage, job.network, job.progress)}
-    teachers = {key: teacher_answers(store, key) for key in stage.teachers}
-    metrics, predictions = evaluate(job.network, stage, job.data, teachers)
+        said["selected_on_test"] = selection.take_best(store, stage, job.network, job.progress)
+    heard = {key: teacher_answers(store, key) for key in stage.teachers}
+    metrics, predictions = evaluate(job.network, stage, job.data, heard)
     if stage.recipe.until:
         store.write_extra(stage.key, _GOES_ON, checkpoint_bytes(job.network, job.progress))
-    best = max(rows, key=lambda row: row["val_acc"])
-    speeds = sorted(row["images_per_second"] for row in rows)
     result = {
         "epochs": len(rows),
         **metrics,
-        **selected,
+        **said,
         # from the rows again: who resumes from the last epoch's checkpoint has not come past a third of the epochs
         **({"note": note} if (note := note_on(rows, stage.recipe.epochs, job.data.validation.labels)) else {}),
         **({"memory": job.spared} if job.spared else {}),
-        "train_acc": rows[-1]["train_acc"],
-        "val_acc": rows[-1]["val_acc"],
-        "val_best": best["val_acc"],
-        "val_best_epoch": best["epoch"],
+        **numbers_of(rows),
         "seconds": job.progress.seconds,
-        "images_per_second": speeds[len(speeds) // 2],
         "peak_memory_mb": peak_memory_mb(job.device),
         "env": {**environment(job.device, job.bf16), "engine": engine},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from takd.data.catalogue import available_datasets
-from takd.evaluation.answers_check import Stored, check_metrics, read_stored
+from takd.evaluation.answers_check import ANOTHER_COPY, Stored, check_metrics, read_stored
 from takd.evaluation.metrics import prediction_metrics
 from takd.evaluation.notes import Notes
 from takd.evaluation.verify import verify_stage
@@ -148,6 +148,7 @@ HARM: dict[str, tuple[Callable[[Path], None], str]] = {
     "entropy": (lambda f: with_result(f, entropy=1.987), "entropy"),
     "classes": (lambda f: with_result(f, correct_classes=[36] * 10), "correct_classes"),
     "agreement": (lambda f: with_result(f, agreement={}), "teachers of agreement"),
+    "taught by": (lambda f: with_result(f, taught_by={}), "teachers of taught_by"),
     "val_best": (lambda f: with_result(f, val_best=0.99), "val_best"),
     "val_best_epoch": (lambda f: with_result(f, val_best_epoch=1), "val_best_epoch"),
     "selected": (lambda f: with_result(f, selected_on_test={"epoch": 1}), "selected_on_test"),
@@ -218,6 +219,20 @@ def test_a_changed_teacher_shows_in_its_student_too(copy: Path) -> None:
         f"agreement with {teacher[:8]}",
         f"kl with {teacher[:8]}",
     }
+
+
+@pytest.mark.parametrize("said", [0.5, None], ids=["its loss", "nothing known of it"])
+def test_agreement_with_a_copy_that_is_not_here_is_named_and_not_called_checked(said: float | None, copy: Path) -> None:
+    store, key, folder = student(copy)
+    (teacher,) = stages_of("kd")[key].teachers
+    taught, names = store.result(key), {f"agreement with {teacher[:8]}", f"kl with {teacher[:8]}"}
+    assert taught is not None
+    assert taught["taught_by"] == {teacher: (store.result(teacher) or {})["test_loss"]}
+    assert names <= set(verify_stage(store, key).checked)
+    with_result(folder, taught_by={teacher: said}, agreement={teacher: 0.5})
+    report = verify_stage(Store(copy), key)
+    assert not report.differences, told(report)
+    assert {report.skipped[name] for name in names} == {ANOTHER_COPY} and not names & set(report.checked)
 
 
 @pytest.mark.parametrize("name", ["dih", "ipkd-ta", "dml"])
