@@ -17,6 +17,7 @@ from takd.runs.errors import RunError, StoreError
 from takd.runs.policy import require_changes_allowed
 from takd.runs.states import RunInfo
 from takd.runs.store import REPO, open_store
+from takd.runs.sums import renew_sums
 
 _MOST_ROWS = 60
 
@@ -131,6 +132,7 @@ def publish(session: Session, to: str | None) -> None:
     store, datasets = open_store(session.store), available_datasets()
     place = Path(to) if to else REPO / "cached_runs"
     copied = shelves.shelve_all(store, datasets, shelves.entries(datasets), place, session.say)
+    renew_sums(place)
     session.answer({"copied": copied, "to": str(place)}, f"{copied} trainings copied to {place}.")
 
 
@@ -145,6 +147,7 @@ def plan(session: Session, keep: bool) -> None:
     found = shelves.made_anew(datasets)
     if keep:
         FILE.write_bytes(write(found))
+        renew_sums(FILE.parent)
     cells = [[e.name, ", ".join(e.claims), f"{e.value:g}", f"{e.seconds:,.1f}"] for e in found]
     columns = ["question", "read by", "value", "seconds it adds"]
     session.answer({"entries": [e.name for e in found]}, table(columns, cells, right=columns[2:]))

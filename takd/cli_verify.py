@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from takd.cli_output import INTERRUPTED, Meter, Refused, Session, common, table
 from takd.runs.stamps import Stamp, read_stamp
 from takd.runs.store import Store, open_store
+from takd.runs.sums import wrong_files
 from takd.runs.verification import LOG, Verification, start, stop, verification
 
 DIFFERENT = 1
@@ -43,8 +45,9 @@ def verify(session: Session, run_id: str | None, everything: bool) -> None:
     if stamp is None:
         log = store.root / "verified" / LOG
         raise Refused([f"The check did not come to an end ({ended.text or ended.state}); see {log}."])
-    _report(session, stamp)
-    session.leave(DIFFERENT if stamp.differences else 0)
+    changed = {path: pair for root in store.cached for path, pair in wrong_files(root).items()} if everything else {}
+    _report(session, stamp, changed)
+    session.leave(DIFFERENT if stamp.differences or changed else 0)
 
 
 def _follow(store: Store, number: str) -> Verification:
@@ -63,18 +66,22 @@ def _follow(store: Store, number: str) -> Verification:
             time.sleep(_LOOK)
 
 
-def _report(session: Session, stamp: Stamp) -> None:
+def _report(session: Session, stamp: Stamp, changed: Mapping[str, tuple[str, str]]) -> None:
     from takd.presentation.runs.stamp_words import skipped_sentences, stamp_sentence, ties_sentence
 
     value = stamp.to_json()
     found = stamp.differences
     sentence = stamp_sentence(stamp)
-    good = "" if found else " No difference was found in what could be checked."
+    good = "" if found or changed else " No difference was found in what could be checked."
     shown: list[Any] = [f"{f'Run {stamp.run}' if stamp.run else 'Everything stored'}.{good} {sentence}."]
     if found:
         cells = [[s.key[:8], s.title, d.what, d.stored, d.found] for s, d in found[:_MOST_ROWS]]
         shown.append(table(["stage", "training", "what", "stored", "found"], cells))
     if len(found) > _MOST_ROWS:
         shown.append(f"and {len(found) - _MOST_ROWS} more; --json shows all.")
+    if changed:
+        shown.append("Files that came with the program and are not as its list of sums says:")
+        shown += [f"- {path}: {listed[:12]}, found {now[:12]}" for path, (listed, now) in changed.items()]
     shown += [f"- {text}" for text in (*skipped_sentences(stamp), ties_sentence(stamp)) if text]
-    session.answer(value | {"equal": not found, "sentence": sentence}, *shown)
+    more = {"equal": not (found or changed), "sentence": sentence, "changed_files": sorted(changed)}
+    session.answer(value | more, *shown)

@@ -13,6 +13,7 @@ from takd.data.catalogue import available_datasets
 from takd.data.meta import DataError
 from takd.data.sources import import_npz
 from takd.data.test_part import load_test
+from takd.evaluation.verify import verify_stage
 from takd.plan import build_plan
 from takd.presentation.study import study
 from takd.presets import PRESETS
@@ -20,7 +21,9 @@ from takd.runs import files, packs
 from takd.runs.loop import can_teach
 from takd.runs.states import list_runs
 from takd.runs.store import Store
+from takd.runs.sums import SUMS, wrong_files
 from takd.spec import require_spec
+from takd.stage import DataSpec
 
 CACHED = Path(__file__).parents[1] / "cached_runs"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -129,25 +132,18 @@ def test_it_all_stays_small() -> None:
     assert sum(f.stat().st_size for f in CACHED.rglob("*") if f.is_file()) < 60e6
 
 
-@pytest.mark.shared_data
-def test_accuracies_recompute_from_the_stored_answers(tmp_path: Path) -> None:
-    """Test labels are not in the repository; where CIFAR-10 is at hand, every stored accuracy is computed again."""
+def test_every_file_is_as_the_list_of_sums_says() -> None:
+    """Written anew with python -m takd.runs.sums cached_runs."""
+    assert wrong_files(CACHED) == {}
+    listed = json.loads((CACHED / SUMS).read_bytes())
+    assert {path.split("/")[0] for path in listed} >= {"packs", "stages", "runs", "extra-looks", "labels", "tuning"}
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with CIFAR-10."""
     if not (SHARED / "cifar10").is_dir():
         pytest.skip("CIFAR-10 is not beside the repository")
-    labels = _shared_labels(tmp_path)
-    checked = 0
-    for folder in STAGES:
-        stage = json.loads((folder / "stage.json").read_text())
-        if stage["data"]["name"] == "cifar10" and (folder / "predictions.npz").exists():
-            logits = np.load(folder / "predictions.npz", allow_pickle=False)["logits"]
-            accuracy = float((logits.argmax(1) == labels).mean())
-            stored = json.loads((folder / "result.json").read_text())["test_acc"]
-            assert accuracy == pytest.approx(stored, abs=5e-4)  # half precision can break a tie the other way
-            checked += 1
-    assert checked > 50
-
-
-def _shared_labels(tmp_path: Path) -> np.ndarray:
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("shared_cifar", SHARED / "cifar.py")
@@ -155,13 +151,51 @@ def _shared_labels(tmp_path: Path) -> np.ndarray:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.export_npz("cifar10", tmp_path)
-    try:
-        import_npz(tmp_path / "cifar10.npz", "cifar10")
-    except DataError as error:
-        pytest.fail(str(error))
-    dataset = available_datasets()["cifar10"]
-    from takd.stage import DataSpec
+    place = tmp_path_factory.mktemp("cifar")
+    module.export_npz("cifar10", place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAKD_DATA", str(place / "data"))
+        try:
+            import_npz(place / "cifar10.npz", "cifar10")
+        except DataError as error:
+            pytest.fail(str(error))
+    return place / "data"
 
-    data = DataSpec("cifar10", str(dataset.fingerprint), 10, 45_000, 0.0, 0)
+
+@pytest.fixture
+def cifar_labels(cifar: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Its test labels; it is prepared for this test."""
+    monkeypatch.setenv("TAKD_DATA", str(cifar))
+    data = DataSpec("cifar10", str(available_datasets()["cifar10"].fingerprint), 10, 45_000, 0.0, 0)
     return np.asarray(load_test(data)[1])
+
+
+@pytest.mark.shared_data
+def test_accuracies_recompute_from_the_stored_answers(cifar_labels: np.ndarray) -> None:
+    """Test labels are not in the repository; where CIFAR-10 is at hand, every stored accuracy is computed again."""
+    checked = 0
+    for folder in STAGES:
+        stage = json.loads((folder / "stage.json").read_text())
+        if stage["data"]["name"] == "cifar10" and (folder / "predictions.npz").exists():
+            logits = np.load(folder / "predictions.npz", allow_pickle=False)["logits"]
+            accuracy = float((logits.argmax(1) == cifar_labels).mean())
+            stored = json.loads((folder / "result.json").read_text())["test_acc"]
+            assert accuracy == pytest.approx(stored, abs=5e-4)  # half precision can break a tie the other way
+            checked += 1
+    assert checked > 50
+
+
+@pytest.mark.shared_data
+@pytest.mark.usefixtures("cifar_labels")
+def test_a_network_of_every_third_cifar_pack_is_recomputed(store: Store) -> None:
+    """From its weights: its test numbers, and its agreement with each teacher of which the library holds the copy that
+    taught it. `python -m takd verify --all` asks all of them."""
+    asked = 0
+    for path in sorted((CACHED / packs.PACKS).glob("cifar10-*"))[::3]:
+        keys = [name.partition("/")[0] for name in packs.members(path) if name.endswith("/weights.safetensors")]
+        for key in keys[-1:]:
+            report = verify_stage(store, key)
+            assert not report.differences, (report.title, path.name, report.differences)
+            assert "test_acc" in report.checked
+            asked += 1
+    assert asked > 8

@@ -28,6 +28,7 @@ from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.shelf import trained_again
 from takd.runs.stamps import StageReport, files_of, place_of
 from takd.runs.store import Store
+from takd.runs.sums import MISSING, SUMS, wrong_of_stage
 from takd.stage import StageSpec, canonical_json
 from takd.training.schedules import learning_rate
 
@@ -61,6 +62,7 @@ def _contents(
 ) -> None:
     left_out = (EVENTS,) if package and stage is not None and trained_again(stage) else ()
     raws = _files(notes, folder, result, package, (*_MAY_BE_LEFT_OUT, *left_out))
+    _library(notes, store, folder, result["key"])
     if stage is not None:
         _events(notes, stage, result, raws.get(EVENTS))
         _test_numbers(notes, store, stage, result, raws)
@@ -131,6 +133,17 @@ def _files(
             notes.same(name, _sum(row), f"SHA-256 {sha256(raw)[:12]}..., {len(raw)} bytes", equal=_is(row, raw))
             found[name] = raw
     return found
+
+
+def _library(notes: Notes, store: Store, folder: Path, key: str) -> None:
+    """Where it came with the program: the files it is in against the library's list of sums."""
+    library = next((root for root in store.cached if folder.is_relative_to(root)), None)
+    if library is not None and (library / SUMS).exists():
+        wrong = wrong_of_stage(library, folder, key)
+        for path, (listed, found) in wrong.items():
+            notes.differs(path, f"SHA-256 {listed[:12]}...", found if found == MISSING else f"SHA-256 {found[:12]}...")
+        if not wrong:
+            notes.checked(SUMS)
 
 
 def os_safe(name: str) -> bool:

@@ -29,6 +29,7 @@ from takd.runs.layout import EVENTS, RESULT, STAGE
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.states import plan_keys, run_folder, run_info
 from takd.runs.store import Store, stage_folder
+from takd.runs.sums import renew_sums
 from takd.stage import StageSpec
 
 MOST_WEIGHT_BYTES = 1_000_000
@@ -75,6 +76,7 @@ def publish(
         target.mkdir(parents=True, exist_ok=True)
         files.write_together({target / name: raw for name, raw in contents.items()})
     _write_run(source, destination / "runs" / run_id)
+    renew_sums(destination)
     return len(keys)
 
 
