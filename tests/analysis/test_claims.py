@@ -422,3 +422,45 @@ def test_exploratory_trials_are_corrected_for_all_of_their_topic() -> None:
     worse = values | {("one-ta", registered): open_["one-ta", seen]}
     assert board_module._levels(trials, measures, worse)["one-ta", seen][0] == 0.025
     assert board_module._levels(trials, measures, open_)["one-ta", registered][0] == 0.05
+
+
+def test_a_trial_that_was_not_run_counts_as_one_that_found_nothing() -> None:
+    claim = CLAIMS["one-ta"]
+    run, left = (Trial("digits-noise", lambda _: PLAIN, variant=name) for name in ("", "not run"))
+    values = {
+        ("one-ta", run): several(0.01 + 0.001 * np.array([-1.0, 1.0, -1.0, 1.0])),
+        ("one-ta", left): several(np.empty(0)),
+    }
+    levels = board_module._levels([(claim, run), (claim, left)], dict.fromkeys(values, PLAIN), values)
+    assert levels["one-ta", run][0] == 0.025  # one of two, whatever came of the other
+    assert levels["one-ta", left] == (0.05, 1.0)
+
+
+def test_what_an_open_test_needs_is_worked_out_from_its_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a point with an sd of 2.11 points (ten seeds, one above and one below): (t * 2.11 / 0.5)**2 chains at 95 %,
+    by hand 71: t(70) = 1.9944, (1.9944 * 4.216)**2 = 70.7."""
+    claim, setting = CLAIMS["one-ta"], SETTINGS["digits-noise"]
+    values = 0.005 + 0.02 * np.tile([1.0, -1.0], 5)
+    found = board_module._finding(claim, claim.trials[3], setting, PLAIN, several(values), (0.05, math.nan), None)
+    assert float(values.std(ddof=1)) == pytest.approx(0.02108, abs=1e-5)
+    assert (found.status, found.seeds_needed) == ("undecided", 71)
+
+
+def test_the_assistant_in_the_middle_is_picked_on_validation_images() -> None:
+    """The middle by validation accuracy is mlp-16; by test accuracy it would be mlp-32. By size it is mlp-64: of
+    19,210 and 610 parameters the geometric mean is 3,423; 4,810 is 1.41 times that, 2,410 1/1.42."""
+    setting = SETTINGS["digits-noise"]
+    measure = CLAIMS["midpoint"].trials[-1].measure(setting)
+    sizes = [line.arm.path[-1] for line in measure.alone]
+    validation = dict(zip(sizes, (0.90, 0.89, 0.88, 0.87, 0.80, 0.70), strict=True))
+    test = dict(zip(sizes, (0.90, 0.89, 0.88, 0.80, 0.72, 0.70), strict=True))
+    known = {}
+    for row in measure.alone:
+        known[row.arm.name, "val_acc"] = {0: validation[row.arm.path[-1]]}
+        known[row.arm.name, "test_acc"] = {0: test[row.arm.path[-1]]}
+    gains = {"mlp-128": 0.1, "mlp-64": 0.2, "mlp-32": 0.3, "mlp-16": 0.5}
+    for effect in measure.effects:
+        known[effect[0][1].arm.name, "test_acc"] = {0: gains[effect[0][1].arm.path[1]]}
+    plans = tuple(plans_of(setting, available_datasets()["digits"], list(measure.lines())).values())
+    found = sample(measure, Values(known, plans))  # type: ignore[arg-type]
+    assert found.series().tolist() == [pytest.approx(0.5 - 0.2)]

@@ -52,7 +52,8 @@ ROWS = (
         f"{_DGKD}, table 6 and figure 7",
         "+1.23 (CIFAR-100) and +0.64 (CIFAR-10), best at p = 0.75",
         "DGKD whose teachers are each heard with probability 0.75 in a step, and DGKD that hears all",
-        "DGKD with dropping minus DGKD without.",
+        "DGKD with dropping minus DGKD without. Other probabilities, and whether a weaker KD term would do the same, "
+        "are not tested.",
         (
             Trial("digits-noise", m.dropping(long=True)), Trial("digits-clean", m.dropping(long=True)),
             exploratory("cifar10", m.dropping(long=False), "one assistant"),
@@ -63,7 +64,8 @@ ROWS = (
         f"{_DGKD}, table 4",
         "numbers not verified",
         "DGKD against the averaged answers of networks of the same sizes, each trained alone",
-        "DGKD minus the student of the averaged answers.",
+        "DGKD minus the student of the averaged answers. Networks trained alone are also less accurate than "
+        "assistants; the average of several large teachers, the sharper control, is not tested.",
         (
             exploratory("cifar10", m.graded),
             Trial("digits-noise", m.graded),
@@ -111,7 +113,7 @@ ROWS = (
         "Asadian and Salehi-Abari 2021, premise",
         "premise without numbers",
         "Linear heads after every stage of the frozen teacher, and the teacher itself",
-        "The weakest step in accuracy from a head to the next deeper.",
+        "The weakest step in accuracy from a head to the next deeper. Whether they grow more certain is not tested.",
         (exploratory("cifar10", m.heads_ladder), exploratory("digits-cnn", m.heads_ladder)),
     ),
 )  # fmt: skip

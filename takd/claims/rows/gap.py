@@ -43,7 +43,8 @@ ROWS = (
         f"{_TAKD}, figure 3",
         "the gain of KD peaks inside the range of student sizes (a figure without numbers)",
         "Direct KD from the largest size to every smaller one, and each of them alone",
-        "The largest gain of students in the middle minus the larger gain at the two ends.",
+        "The largest gain of students in the middle minus the larger gain at the two ends, in points; gains relative "
+        "to the student alone are not tested.",
         (
             exploratory("cifar10", m.middle_students),
             Trial("digits-noise", m.middle_students), Trial("digits-clean", m.middle_students),

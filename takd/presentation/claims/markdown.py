@@ -25,7 +25,9 @@ KEY = (
     "per doubling), kappa 0.01. n counts independent chains; intervals are corrected (Holm) within a topic and "
     "setting (exploratory ones over all its tests), and those about the best of several allow for the choice."
 )
-WITH_NUMBERS = ("one-ta", "any-ta", "rivals", "dense", "more-tas", "dropping", "flat-slope")  # printed by their sources
+WITH_NUMBERS = (  # printed by their sources
+    *("one-ta", "any-ta", "full-path", "rivals", "dense", "more-tas", "dropping", "early-stop", "flat-slope"),
+)
 
 
 def page(rows: Sequence[Row]) -> str:
