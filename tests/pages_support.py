@@ -44,8 +44,9 @@ def train_here(spec: ExperimentSpec, root: Path) -> Store:
 
 
 def open_page(query: dict[str, list[str]] | ExperimentSpec | None = None, page: str | None = None) -> AppTest:
-    """Run the app as a visitor with this URL would."""
+    """Run the app as a visitor with this URL would, with the box of further choices open."""
     at = AppTest.from_file(FRAME, default_timeout=60)
+    at.session_state["more"] = True
     values = to_query(query, full=True) if isinstance(query, ExperimentSpec) else query or {}
     for name, items in values.items():
         at.query_params[name] = items

@@ -44,6 +44,7 @@ ROWS = (
 PAGE = """
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file("takd/presentation/frame.py", default_timeout=60)
+at.session_state['more'] = True
 at.query_params.update({"d": "digits", "m": "brier", "o": "sharpness:2"})
 at.run()
 assert not at.exception, at.exception

@@ -7,7 +7,7 @@ when it differs from what was last written, which makes links, back and forward 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -271,21 +271,31 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     second[2].segmented_control(options=list(BUDGETS), width="stretch", **change("budget"))
     seeds = sorted({*SEED_CHOICES, spec.seeds})
     second[3].selectbox(options=seeds, **change("seeds"))
-    for name in IN_MORE:  # the browser builds a popover's widgets when it opens, and then asks what they stand at
-        value = getattr(spec, name)
-        st.session_state[f"w-{name}"] = None if name in LEFT_TO_BUDGET and not value else value
-    with second[4].popover("More", icon=":material/tune:", width="stretch"):
-        _method_options(spec, datasets)
-        st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
-        st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam", together))
-        st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
-        for name in LEFT_TO_BUDGET:
-            st.number_input(**change(name) | _as_budget(name, spec, dataset))
-        st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
-        st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
-        views = CONTROLS["view"].choices
-        st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
-        own_network.form(dataset)
+    # The browser does not draw what is in a closed box, but it would go on saying with every click what the fields
+    # stood at when it was open, over a question chosen since: so they are there only while it is open.
+    more = second[4].popover("More", icon=":material/tune:", width="stretch", key="more", on_change="rerun")
+    if more.open:
+        for name in IN_MORE:  # the browser builds them when it opens, and then asks what they stand at
+            value = getattr(spec, name)
+            st.session_state[f"w-{name}"] = None if name in LEFT_TO_BUDGET and not value else value
+        with more:
+            _more(spec, datasets, change)
+
+
+def _more(spec: ExperimentSpec, datasets: Mapping[str, Dataset], change: Callable[..., dict[str, Any]]) -> None:
+    """What is in the popover."""
+    together = METHODS[spec.method].wiring == "sub-models"
+    _method_options(spec, datasets)
+    st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
+    st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam", together))
+    st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
+    for name in LEFT_TO_BUDGET:
+        st.number_input(**change(name) | _as_budget(name, spec, datasets[spec.dataset]))
+    st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
+    st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
+    views = CONTROLS["view"].choices
+    st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
+    own_network.form(datasets[spec.dataset])
 
 
 def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:

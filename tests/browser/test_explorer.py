@@ -115,3 +115,29 @@ def test_a_cold_deep_link_opens_every_page(tmp_path: Path, visitor: Any) -> None
     finally:
         for server in servers.values():
             server.interrupt()
+
+
+def test_what_fields_in_more_stood_at_does_not_come_back_over_a_question_chosen_since(
+    server: Server, visitor: Any
+) -> None:
+    """The browser keeps what the fields of a closed box stood at, and said it with the next click that changed the
+    page: the run then trained another temperature than was asked for."""
+    page = opened(visitor(), server.url)
+    more = page.get_by_role("button", name="More", exact=True)
+    more.click()
+    temperature = page.get_by_role("spinbutton", name="Temperature T")
+    temperature.wait_for()
+    assert float(temperature.input_value()) == 8
+    page.keyboard.press("Escape")
+    temperature.wait_for(state="hidden")
+    page.get_by_role("combobox", name="Question").click()
+    page.get_by_role("option", name="Digits, wrong labels (live)").click()
+    page.wait_for_function("() => location.search.includes('d=digits')")
+    drawn(page)
+    page.get_by_text("Live", exact=True).first.click()
+    page.wait_for_function("() => location.search.includes('live=1')")
+    drawn(page)
+    assert "T=" not in page.url, page.url
+    more.click()
+    temperature.wait_for()
+    assert float(temperature.input_value()) == 1
