@@ -102,7 +102,7 @@ def test_what_is_on_screen_is_what_is_stored() -> None:
     assert len(gains) == 5
     mean = sum(gains) / 5
     assert f"Undecided: {mean:+.1f} points (99 % CI" in said(at) and "n = 5 chains; CIFAR-10, plain CNNs" in said(at)
-    assert "exploratory" in said(at) and "Published, not measured here" in said(at)
+    assert "exploratory" in said(at) and "Published by the source" in said(at)
     dots = next(frame for frame in chart(at, "Digits, small CNNs")[2] if "seed" in frame)
     assert sorted(dots.loc[dots["place"] == 0, "value"]) == pytest.approx(sorted(gains))
     figure = chart(at, "Claims by setting")

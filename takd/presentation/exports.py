@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import vl_convert
 
 from takd.presentation.theme import palette
 
+_SUBTITLE = 130  # characters that fit below the title
 EXPORT_WIDTH = 900  # pixels; on the page a figure takes the width of its place
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -58,7 +60,8 @@ def _standing_alone(chart: Any, title: str, source: str) -> dict[str, Any]:
     ground = palette(dark=False)
     spec["background"] = ground.background
     if title:
-        spec["title"] = {"text": title, "subtitle": source, "anchor": "start", "fontSize": 16, "offset": 14}
+        lines = wrap(source, _SUBTITLE)  # a line that is too long is cut at the edge
+        spec["title"] = {"text": title, "subtitle": lines, "anchor": "start", "fontSize": 16, "offset": 14}
         spec["title"] |= {"color": ground.text, "subtitleColor": ground.muted, "subtitleFontSize": 12}
     if spec.get("width") == "container":
         spec["width"] = EXPORT_WIDTH

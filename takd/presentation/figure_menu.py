@@ -12,6 +12,7 @@ import streamlit as st
 from takd.plan import chosen_arm
 from takd.presentation import basket, view, words
 from takd.presentation.exports import chart_bytes, script_bytes, table_bytes
+from takd.presentation.formats import own_schedule
 from takd.presentation.plain_text import unescaped
 from takd.presentation.vega import Chart
 from takd.spec import ExperimentSpec
@@ -26,13 +27,15 @@ def menu(name: str, draw: Draw, data: pd.DataFrame, title: str, source: str, arm
     )
     if not box.open:  # a live page would send the buttons of every figure with each tick
         return
+    setting = common_setting(arms)
+    source = f"{source} {setting}".strip()
     with box:
         st.caption("Link to this page as it stands")
         st.code(f"?{urlencode(view.query(), doseq=True)}", language=None, wrap_lines=True)
         files: dict[str, tuple[Callable[[], bytes], str]] = {
             "PNG": (partial(_picture, draw, "png", title, source), "png"),
             "SVG": (partial(_picture, draw, "svg", title, source), "svg"),
-            "CSV": (partial(table_bytes, data), "csv"),
+            "CSV": (partial(table_bytes, data.assign(setting=setting) if setting else data), "csv"),
             "Python": (partial(_script, draw, name, title, source), "py"),
         }
         for label, (make, ending) in files.items():
@@ -58,6 +61,21 @@ def table_button(name: str, data: pd.DataFrame, icon: str) -> None:
         icon=icon,
         on_click="ignore",
     )
+
+
+def common_setting(arms: Sequence[ExperimentSpec]) -> str:
+    """What all arms of a figure were trained with: a picture that has left its page says it with it. Empty without
+    arms."""
+    if not arms:
+        return ""
+    first, *others = [_setting(spec) for spec in arms]
+    shared = [text for text in first if all(text in other for other in others)]
+    return words.capital(f"{', '.join(shared)}.") if shared else ""
+
+
+def _setting(spec: ExperimentSpec) -> list[str]:
+    length = f"{spec.budget}{own_schedule(spec.epochs, spec.images, spec.lr)}"
+    return [f"student {spec.student}", f"T {spec.temperature:g}", f"lam {spec.lam:g}", length]
 
 
 def _to_compare(name: str, arms: Sequence[ExperimentSpec]) -> None:

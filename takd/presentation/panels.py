@@ -17,6 +17,7 @@ from takd.networks.own import gone
 from takd.plan import question_of
 from takd.presentation import charts, lately, sub_words, ui, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
+from takd.presentation.formats import data_words
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
@@ -342,4 +343,5 @@ def _verdict_table(shown: Study) -> pd.DataFrame:
 def origin_line(shown: Study, store: Store, *, seeds: bool = True) -> str:
     """Where the numbers of a study come from, for captions; `seeds`: with how many seeds are done."""
     origin, date, device = origin_of(shown, store)
-    return f"{shown.dataset.label}, {words.provenance(origin, date, device, shown.seeds_done if seeds else None)}."
+    data = data_words(shown.dataset.label, shown.spec.noise)
+    return f"{data}, {words.provenance(origin, date, device, shown.seeds_done if seeds else None)}."

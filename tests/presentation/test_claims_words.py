@@ -146,7 +146,7 @@ def test_the_board_is_told_by_its_sums_and_the_programs_two_questions() -> None:
     rows = [row(OPEN, weak, LEFT), row(GOOD, name="any-ta"), row(BAD, name="full-path")]
     said = words.board_sentence(rows)
     assert said.startswith("Of 5 tests of 3 claims, 2 support the claim, 1 finds the opposite, 0 find no ")
-    assert "difference that counts, 1 is undecided, 1 was not run." in said
+    assert "difference that counts, 1 is undecided, 1 was not run, 1 of them in settings without any run." in said
     assert said.endswith(
         "“One teacher assistant beats direct KD”: supported in 1 of 2 settings; the first pre-registered one says "
         "+0.6 points (99 % CI 0.1 to 1.1, n = 30 chains; Digits, noisy)."
@@ -290,3 +290,10 @@ def test_what_counts_is_said_in_the_claims_unit() -> None:
     assert said["earlier"] == "0.3 points; the claim turns at \N{MINUS SIGN}0.3"
     assert said["optimism"] == "0.1 points; the claim turns at 0.1"
     assert said["mimic"] == "0.001 nats per doubling" and said["avalanche"] == "0.01 kappa"
+
+
+def test_how_a_claim_came_out_over_its_settings() -> None:
+    assert words.spread_sentence(row(GOOD, BAD, LEFT, replace(GOOD, setting=SETTINGS["cifar10"]))) == (
+        "In all: supported in 2 of 3 settings; refuted, the other way round in 1."
+    )
+    assert words.spread_sentence(row(GOOD, LEFT)) == ""

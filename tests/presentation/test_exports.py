@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,9 @@ import pytest
 
 from takd.presentation.charts import gap_chart
 from takd.presentation.exports import chart_bytes, script_bytes, table_bytes
+from takd.presentation.figure_menu import common_setting
+from takd.presentation.formats import data_words
+from takd.spec import start_for
 from tests.presentation import samples
 
 
@@ -46,3 +51,25 @@ def test_the_python_file_draws_the_figure(tmp_path: Path) -> None:
     for name in frames[0]["x"]:
         assert f'"{name}"' in page
     assert "A 'title'" in text.decode()
+
+
+def test_a_long_source_is_broken_into_lines() -> None:
+    """A subtitle that is too long is cut at the picture's edge."""
+    source = "Digits 8x8 (built in), 20 % wrong labels, cached 2026-11-20 on a processor. " * 3
+    svg = chart_bytes(gap_chart(*samples.gap_frames()), "svg", "Capacity gap", source).decode()
+    lines = [text for text in re.findall(r">([^<>]+)<", svg) if "wrong" in text or "cached" in text]
+    assert " ".join(lines) == source.strip() and max(map(len, lines)) <= 130
+
+
+def test_a_figure_that_left_its_page_says_what_all_its_arms_were_trained_with() -> None:
+    spec = start_for("digits")
+    assert common_setting([spec, replace(spec, teacher="mlp-64")]) == "Student mlp-8, T 1, lam 0.9, taste."
+    other = replace(spec, student="mlp-4", epochs=5)
+    assert common_setting([spec, other]) == "T 1, lam 0.9."
+    assert common_setting([]) == ""
+    assert common_setting([spec, replace(other, temperature=2.0, lam=0.5)]) == ""
+
+
+def test_wrong_labels_are_part_of_what_a_data_set_is_called() -> None:
+    assert data_words("Digits", 0.2) == "Digits, 20 % wrong labels"
+    assert data_words("Digits", 0.0) == "Digits"

@@ -105,7 +105,7 @@ def about(claim: Claim) -> None:
     """A claim's source, experiment and rule."""
     st.markdown(
         f"**Source** {ui.plain(claim.source)}  \n"
-        f"**Published, not measured here** {ui.plain(claim.published)}  \n"
+        f"**Published by the source** {ui.plain(claim.published)}  \n"
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
         f"**Rule** {ui.plain(claim.rule)}  \n"
         f"**What counts** {ui.plain(words.counts_words(claim))}"
@@ -144,6 +144,8 @@ def _status(row: Row) -> None:
     st.markdown(
         f"{mark.icon} **{ui.plain(capital(words.status_word(first)))}** in {ui.plain(first.setting.short)}. {rule}"
     )
+    if spread := words.spread_sentence(row):
+        st.markdown(ui.plain(spread))
 
 
 def _sentences(findings: Sequence[Finding]) -> None:

@@ -6,6 +6,7 @@ Accuracies are told in points (100 x fraction), nats and kappa as they are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -194,7 +195,8 @@ def board_sentence(rows: Sequence[Row]) -> str:
         f"{_verb(sums['supported'], 'supports', 'support')} the claim{_of_them(tests, 'supported')}, "
         f"{_verb(reversed_, 'finds', 'find')} the opposite, "
         f"{_verb(sums['refuted'] - reversed_, 'finds', 'find')} no difference that counts, "
-        f"{_verb(sums['undecided'], 'is', 'are')} undecided, {_verb(sums['not run'], 'was', 'were')} not run."
+        f"{_verb(sums['undecided'], 'is', 'are')} undecided, {_verb(sums['not run'], 'was', 'were')} not run"
+        f"{_elsewhere(tests)}."
     )
     asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
     return " ".join([total, *asked])
@@ -215,6 +217,24 @@ def _of_them(tests: Sequence[Finding], status: str) -> str:
     """How many of a status are exploratory."""
     number = sum(found.status == status and not found.trial.registered for found in tests)
     return f" ({number} exploratory)" if number else ""
+
+
+def _elsewhere(tests: Sequence[Finding]) -> str:
+    """How many of those not run are in settings that the board does not draw, because nothing was run there."""
+    drawn = {found.setting.name for found in tests if found.interval.n}
+    number = sum(found.setting.name not in drawn for found in tests)
+    return f", {number} of them in settings without any run" if number else ""
+
+
+def spread_sentence(row: Row) -> str:
+    """How a claim came out over its settings: "In all: supported in 2 of 6 settings, undecided in 2, refuted in 2."
+    Empty where it was run in one."""
+    found = [status_word(one) for one in row.run]
+    if len(found) < 2:
+        return ""
+    counts = Counter(found).most_common()
+    said = [f"{status} in {n}{'' if at else f' of {len(found)} settings'}" for at, (status, n) in enumerate(counts)]
+    return f"In all: {'; '.join(said)}."
 
 
 def _verb(number: int, one: str, many: str) -> str:

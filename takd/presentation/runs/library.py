@@ -9,7 +9,7 @@ import streamlit as st
 
 from takd.data.catalogue import damaged
 from takd.networks.own import gone, gone_sentence
-from takd.presentation import lately, live, words
+from takd.presentation import lately, live, window, words
 from takd.presentation.runs import library_rows, verifying
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
@@ -26,6 +26,7 @@ def attention(runs: Sequence[RunInfo], store: Store) -> None:
             st.caption(f"and {len(stopped) - 5} older ones; `python -m takd list` shows all.")
 
 
+_TWO_LINES = 56  # pixels: a question is longer than a line
 _LOOKS = 0.3  # seconds between looks while runs that were not met before are looked up
 
 
@@ -64,8 +65,10 @@ def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
             columns=library_rows.COLUMNS,
         ),
         hide_index=True,
+        row_height=_TWO_LINES,
         column_config={
-            "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
+            "open": st.column_config.LinkColumn("open", display_text="Open", width=50),
+            "question": st.column_config.TextColumn("question", width=230 if window.narrow() else 430),
             "gain": st.column_config.NumberColumn("gain, points", format="%+.2f", help="over its control, on test"),
             "±": st.column_config.NumberColumn("± 95 %", format="%.2f"),
             "numbers": st.column_config.TextColumn("numbers", help="whether they were computed again; see below"),

@@ -24,7 +24,7 @@ BUDGET = 0.1  # seconds that one look at the list may spend on runs it has not m
 WORKING = "…"  # stands where a verdict comes with one of the next looks
 
 Row = dict[str, object]
-COLUMNS = ("open", "verdict", "gain", "±", "n", "numbers", "question", "stages", "origin", "created")
+COLUMNS = ("open", "question", "verdict", "gain", "±", "n", "created", "origin", "numbers", "stages")
 
 
 @st.cache_resource
