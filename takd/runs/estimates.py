@@ -57,6 +57,7 @@ _CPU_RATES = {
 }
 _CUDA_FACTOR = 20.0  # how much faster a GPU is taken to be than one core, until it is measured
 _CUDA_LIMIT = 60_000.0  # small networks do not fill a GPU
+_SLOWER_THAN_LARGER = 10.0  # times: a stored speed so far below that of a larger relative was disturbed
 _FORWARD = 3.0  # answering is about three times as fast as training
 _STAGE_SECONDS, _SMALL_STAGE_SECONDS = 0.1, 0.01  # data, files, final figures; of an MLP, which comes with many others
 _LOOP_STEP_SECONDS = 8e-4  # of an MLP in the plain loop
@@ -341,15 +342,30 @@ def _table(parent: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _known(store: Store) -> dict[str, dict[str, float]]:
-    """{device: {network: images per second}} of this machine; only what is well-formed."""
+    """{device: {network: images per second}} of this machine; only what is well-formed and can be believed."""
     host = (files.read_json_or_none(store.root / _FILE) or {}).get(host_key())
     if not isinstance(host, dict):
         return {}
     return {
-        device: {name: float(rate) for name, rate in rates.items() if _is_rate(rate) and _family(name) in FAMILIES}
+        device: _believable(
+            {name: float(rate) for name, rate in rates.items() if _is_rate(rate) and _family(name) in FAMILIES}
+        )
         for device, rates in host.items()
         if isinstance(rates, dict)
     }
+
+
+def _believable(rates: dict[str, float]) -> dict[str, float]:
+    """Without speeds that hold a start or a stall: a network is never ten times as slow as a larger one of its family.
+    Its speed then follows from its relatives'."""
+
+    def disturbed(name: str, rate: float) -> bool:
+        return any(
+            faster > _SLOWER_THAN_LARGER * rate and _family(other) == _family(name) and _macs(other) >= _macs(name)
+            for other, faster in rates.items()
+        )
+
+    return {name: rate for name, rate in rates.items() if not disturbed(name, rate)}
 
 
 def _is_rate(value: Any) -> TypeGuard[float]:

@@ -53,6 +53,7 @@ def training_forward(network: nn.Module, bf16: bool, device: torch.device) -> Fo
     steps = _steps(list(layers))
     if steps == layers:
         return network
+    warm_up()
 
     def forward(pixels: Tensor) -> Tensor:
         if not network.training:
@@ -71,6 +72,7 @@ def training_answers(trainee: Trainee, bf16: bool, device: torch.device) -> Call
     if not isinstance(whole, Slimmable) or device.type != "cpu" or _kernels() is None:
         return trainee.answers
     widths = [_steps(list(whole.layers), sub) for sub in range(whole.count)]
+    warm_up()
 
     def answers(pixels: Tensor) -> Answers:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -80,15 +82,16 @@ def training_answers(trainee: Trainee, bf16: bool, device: torch.device) -> Call
 
 
 def warm_up() -> None:
-    """Compile the loops for this machine, or load them from the disk: about 10 seconds once, then well under one."""
+    """Compile the loops for this machine, or load them from the disk: about 10 seconds once, then well under one, and
+    a few milliseconds where this process has done it."""
     if _kernels() is None:
         return
-    cpu = torch.device("cpu")
-    network = nn.Sequential(
-        *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)), BasicBlock(8, 8, 1)
-    )
-    for bf16 in {False, uses_bf16(cpu, "mixed")}:
-        training_forward(network, bf16, cpu)(torch.zeros(2, 1, 4, 4)).sum().backward()
+    with torch.random.fork_rng(devices=[]):  # a training may have seeded its layers' draws
+        layers = [nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), BasicBlock(8, 8, 1)]
+    for bf16 in {False, uses_bf16(torch.device("cpu"), "mixed")}:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = reduce(lambda x, step: step(x), _steps(list(layers)), torch.zeros(2, 1, 4, 4))
+        out.sum().backward()
 
 
 def _steps(modules: list[nn.Module], sub: int = 0) -> list[Forward]:

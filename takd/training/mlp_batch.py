@@ -87,6 +87,7 @@ def train_mlps(
             else:
                 failed[place] = failure
 
+    warm_up()  # before any clock runs: the first networks of a process would take seconds that are not theirs
     # One thread per product: they are small, and BLAS threads that wait for each other cost ten times the work.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count, "mlp-batch") as pool:
         parts = [pool.submit(train_part, first) for first in range(count)]

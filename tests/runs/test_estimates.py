@@ -192,6 +192,20 @@ def test_nonsense_is_neither_kept_nor_believed(store: Store) -> None:
     assert json.loads((store.root / "rates.json").read_text())[host_key()] == {"cpu": {"plain-4": 5.0}}
 
 
+def test_a_speed_far_below_that_of_a_larger_relative_is_not_believed(store: Store) -> None:
+    """What older stores keep of a first network that was measured while it was compiled."""
+    store.root.mkdir()
+    plan = build_plan(LADDER, DATA["digits"])
+    for network in ("mlp-8", "mlp-32"):
+        record_rate(store, "cpu", network, 2e6)
+    expected = estimate(plan, store, 10, 1).seconds
+    record_rate(store, "cpu", "mlp-4", 62.0)
+    assert estimate(plan, store, 10, 1).seconds == expected < 100
+    record_rate(store, "cpu", "mlp-256", 1e4)  # larger ones may be as slow as they are
+    record_rate(store, "cpu", "plain-2", 700.0)  # and so may other families
+    assert set(estimates._known(store)["cpu"]) == {"mlp-8", "mlp-32", "mlp-256", "plain-2"}
+
+
 def test_the_rate_of_a_result() -> None:
     stage = next(iter(PLAN.stages.values()))
     images = stage.recipe.epochs * (5_000 + 5_000 / 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import ModuleType
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from takd.networks.multi import MultiNetwork
 from takd.networks.resnet import BasicBlock
 from takd.stage import LossSpec
-from takd.training import fused
+from takd.training import fused, loop
 from takd.training.device import Images, TrainingData
 from takd.training.fused import training_answers, training_forward
 from takd.training.loop import train
@@ -21,7 +22,7 @@ from takd.training.progress import Hooks
 from takd.training.streams import initial_network
 from takd.training.trainees import Every, SubModels, trainee_for
 
-from .conftest import make_stage
+from .conftest import Compiling, make_stage
 
 CPU = torch.device("cpu")
 
@@ -187,6 +188,20 @@ def test_other_networks_of_several_answers_stay(monkeypatch: pytest.MonkeyPatch)
     assert training_answers(widths, False, torch.device("cuda")) == widths.answers
     monkeypatch.setattr(fused, "_kernels", lambda: None)  # as without numba
     assert training_answers(widths, False, CPU) == widths.answers
+
+
+@pytest.mark.parametrize("name", ["plain-4", "resnet-8", "slim-plain-4"])
+def test_compiling_is_no_part_of_the_first_trainings_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = Compiling(cast(ModuleType, fused._kernels()))
+    monkeypatch.setattr(fused, "_kernels", lambda: kernels)
+    monkeypatch.setattr(loop, "time", kernels.time)
+    part = Images(torch.randn(20, 32, 32, 3), torch.arange(20) % 10)
+    data = TrainingData(part, part, (0.0,) * 3, (1.0,) * 3, 1.0)
+    loss = LossSpec("joint" if name.startswith("slim") else "ce", None, 0.0)
+    stage = make_stage(network=name, loss=loss, epochs=1)
+    network = trainee_for(stage, lambda: nn.Identity(), "")
+    progress = train(network, stage, data, (), bf16=False, hooks=Hooks())
+    assert kernels.seconds >= 60 > progress.seconds > 0
 
 
 @pytest.mark.parametrize("name", ["plain-4", "resnet-8", "slim-plain-4"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,13 +15,14 @@ from torch import Tensor
 from takd.methods.losses import kd_loss
 from takd.runs.errors import StageStopped
 from takd.stage import LossSpec, StageSpec
+from takd.training import mlp_batch
 from takd.training.device import Images, TrainingData
 from takd.training.loop import train
 from takd.training.mlp_batch import Pupil, fits, train_mlps
 from takd.training.progress import Hooks, Progress
 from takd.training.streams import initial_network
 from takd.training.teachers import StoredTeacher
-from tests.training.conftest import make_stage
+from tests.training.conftest import Compiling, make_stage
 
 KD = LossSpec("kd", 2.0, 0.6)
 TIMING = {"seconds", "images_per_second"}
@@ -193,6 +196,15 @@ def test_a_loss_that_explodes_is_named(tiny: TrainingData, rate: float) -> None:
     failed = train_mlps([pupil(make_stage(lr=rate, epochs=30, schedule="constant"), tiny)])
     assert failed[0].cause_class == "diverged"
     assert "learning rate" in failed[0].sentence
+
+
+def test_compiling_is_no_part_of_the_first_networks_time(tiny: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Compiling(importlib.import_module(mlp_batch._KERNEL))
+    monkeypatch.setitem(sys.modules, mlp_batch._KERNEL, kernel)  # type: ignore[arg-type]
+    monkeypatch.setattr(mlp_batch, "time", kernel.time)
+    one = pupil(make_stage(), tiny)
+    train_mlps([one])
+    assert kernel.seconds >= 60 > one.progress.seconds > 0
 
 
 def test_only_what_it_knows_is_taken() -> None:
