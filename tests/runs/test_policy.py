@@ -115,6 +115,7 @@ INSIDE = {
     "submit": {"write_plan"},
     "imported": {"alone", "sweep"},
     "publish": {"publish", "main"},
+    "sums": {"write_sums", "renew_sums"},
 }
 WORKER_ONLY = {"worker", "loop", "process", "guard", "trainer", "store", "turn"}
 WRITES = {
