@@ -68,7 +68,8 @@ def headline(
     with st.container(horizontal=True, vertical_alignment="center"):
         color, icon = words.verdict_badge(verdict)
         st.badge(words.verdict_label(verdict), color=color, icon=icon)  # type: ignore[arg-type]
-        source = f"{shown.dataset.label} · {words.provenance(origin, date, device, shown.seeds_done)}"
+        data = data_words(shown.dataset.label, shown.spec.noise)
+        source = f"{data} · {words.provenance(origin, date, device, shown.seeds_done)}"
         st.caption(ui.plain(f"{stand_in} · {source}" if stand_in else source))
         link = urlencode(to_query(shown.spec, full=True), doseq=True)
         beside()

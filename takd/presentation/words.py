@@ -304,7 +304,7 @@ def _why(peak: str | None, facts: Facts) -> str:
         parts.append(_memorised(peak, facts))
     own, other = facts.teacher_entropy, facts.peak_entropy
     if peak and own is not None and other is not None and known(own) and known(other):
-        entropies = f"mean entropy {own:.2f} against {other:.2f} nats on test images"
+        entropies = f"both trained alone; mean entropy {own:.2f} against {other:.2f} nats on test images"
         if f"{own:.2f}" == f"{other:.2f}":
             parts.append(f"{facts.teacher} and {peak} are equally sure of their answers ({entropies}).")
         elif own < other:

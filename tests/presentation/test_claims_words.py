@@ -146,7 +146,7 @@ def test_the_board_is_told_by_its_sums_and_the_programs_two_questions() -> None:
     rows = [row(OPEN, weak, LEFT), row(GOOD, name="any-ta"), row(BAD, name="full-path")]
     said = words.board_sentence(rows)
     assert said.startswith("Of 5 tests of 3 claims, 2 support the claim, 1 finds the opposite, 0 find no ")
-    assert "difference that counts, 1 is undecided, 1 was not run, 1 of them in settings without any run." in said
+    assert "difference that counts, 1 is undecided, 1 was not run, all in settings without any run." in said
     assert said.endswith(
         "“One teacher assistant beats direct KD”: supported in 1 of 2 settings; the first pre-registered one says "
         "+0.6 points (99 % CI 0.1 to 1.1, n = 30 chains; Digits, noisy)."

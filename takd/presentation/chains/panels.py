@@ -21,6 +21,7 @@ from takd.presentation.chains import card as chain_card
 from takd.presentation.chains.lattice_chart import alt_lattice, claim_lattice, lattice_chart
 from takd.presentation.chains.length_chart import alt_lengths, claim_lengths, length_chart
 from takd.presentation.chains.map_chart import alt_map, chain_map, claim_map
+from takd.presentation.formats import data_words
 from takd.presentation.phrases import row_label
 from takd.presentation.study import Study, assistant_rows, origin_of
 from takd.runs.store import Store
@@ -67,7 +68,7 @@ class Subject:
         if not self.mixed or self.mixed == origin_of(self.shown, self.store)[0]:
             return self.source
         mixed = words.provenance(self.mixed, None, None, self.shown.seeds_done)
-        return ui.plain(f"{self.dataset.label}, {mixed}.")
+        return ui.plain(f"{data_words(self.dataset.label, self.shown.spec.noise)}, {mixed}.")
 
 
 def margin() -> float:

@@ -220,10 +220,11 @@ def _of_them(tests: Sequence[Finding], status: str) -> str:
 
 
 def _elsewhere(tests: Sequence[Finding]) -> str:
-    """How many of those not run are in settings that the board does not draw, because nothing was run there."""
+    """How many of those not run are in settings in which nothing was run."""
     drawn = {found.setting.name for found in tests if found.interval.n}
     number = sum(found.setting.name not in drawn for found in tests)
-    return f", {number} of them in settings without any run" if number else ""
+    share = "all" if number == sum(not found.interval.n for found in tests) else f"{number} of them"
+    return f", {share} in settings without any run" if number else ""
 
 
 def spread_sentence(row: Row) -> str:

@@ -26,7 +26,7 @@ def attention(runs: Sequence[RunInfo], store: Store) -> None:
             st.caption(f"and {len(stopped) - 5} older ones; `python -m takd list` shows all.")
 
 
-_TWO_LINES = 56  # pixels: a question is longer than a line
+_HIGH, _HIGHER = 66, 96  # pixels, from 65 on text is wrapped: a question is longer than a line, on phones than three
 _LOOKS = 0.3  # seconds between looks while runs that were not met before are looked up
 
 
@@ -65,7 +65,7 @@ def _table(done: Sequence[RunInfo], store: Store, waits: bool) -> None:
             columns=library_rows.COLUMNS,
         ),
         hide_index=True,
-        row_height=_TWO_LINES,
+        row_height=_HIGHER if window.narrow() else _HIGH,
         column_config={
             "open": st.column_config.LinkColumn("open", display_text="Open", width=50),
             "question": st.column_config.TextColumn("question", width=230 if window.narrow() else 430),
