@@ -87,6 +87,26 @@ def test_a_guess_stays_through_other_steps_and_is_in_the_report() -> None:
     assert list(table["guessed"]) == ["+2.0 points"] and list(table["measured"]) == ["+0.2 points"]
 
 
+@pytest.mark.parametrize("which", ["cifar-gap", "digits-noise"])
+@pytest.mark.parametrize(("step", "against"), [("3", "the student alone"), ("5", "direct KD")])
+def test_a_difference_names_what_it_is_held_against(which: str, step: str, against: str) -> None:
+    at = lesson(step=step, lesson=which)
+    at.button(key="lesson-show").click().run()
+    chart, alt, _ = charts_of(at)[0]
+    axes = {str(title) for title in _titles(chart) if str(title).startswith("points over")}
+    assert axes == {f"points over {against}"} and alt.startswith(f"Points over {against}, by seed.")
+    assert any(f"Zero: {against}, of the same seed." in c.value for c in at.caption)
+
+
+def _titles(node: object) -> list[object]:
+    """Every title in a chart's specification."""
+    if isinstance(node, list):
+        return [title for item in node for title in _titles(item)]
+    if not isinstance(node, dict):
+        return []
+    return [node["title"] for _ in range("title" in node)] + [t for item in node.values() for t in _titles(item)]
+
+
 def test_showing_without_a_guess() -> None:
     at = lesson(step="4")
     at.button(key="lesson-show").click().run()

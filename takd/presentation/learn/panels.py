@@ -198,22 +198,29 @@ def _figure(
         st.caption(ui.plain(caption))
 
 
+_AGAINST = {"Distil": "the student alone", "Assistant": "direct KD"}
+"""What the zero of a step's axis in points is."""
+
+
 def _guessed(step: Step, guess: Any, measured: Measured, caption: str) -> None:
     value = float(measured.answer)
     method = "scratch" if step.name == "Alone" else "kd" if step.name == "Distil" else "takd"
+    against = _AGAINST.get(step.name, "")
+    told = f"Points over {against}, by seed. {measured.sentence}" if against else measured.sentence
+    zero = f" Zero: {against}, of the same seed." if against else ""
     n = len(measured.dots)
     ui.figure(
         f"lesson-{step.number}",
         partial(
             lambda compact, dark: guess_chart(
-                measured.dots, value, measured.low, measured.high, guess, step.kind, method, dark, compact
+                measured.dots, value, measured.low, measured.high, guess, step.kind, method, against, dark, compact
             )
         ),
-        lambda: measured.sentence,
+        lambda: told,
         pd.DataFrame({"seed": range(n), "value": measured.dots}),
-        depends=(guess, value, step.kind),
-        title=step.name,
-        caption=f"{caption} Dots: seeds; diamond and line: their mean and its 95 % interval.",
+        depends=(guess, value, step.kind, told),
+        title=f"points over {against}" if against else "test accuracy of the student alone",
+        caption=f"{caption} Dots: seeds; diamond and line: their mean and its 95 % interval.{zero}",
     )
 
 
