@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
-from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, how_close, in_words
+from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, holm_in_words, how_close, in_words
 from takd.presentation.learn.panels import told
 from takd.presentation.learn.report import report
 from takd.presentation.study import study
@@ -105,6 +105,24 @@ def _titles(node: object) -> list[object]:
     if not isinstance(node, dict):
         return []
     return [node["title"] for _ in range("title" in node)] + [t for item in node.values() for t in _titles(item)]
+
+
+@pytest.mark.parametrize("which", ["cifar-gap", "digits-noise"])
+def test_corrected_p_values_stand_where_the_lesson_speaks_of_them(which: str) -> None:
+    at = lesson(step="5", lesson=which)
+    at.button(key="lesson-show").click().run()
+    warning = next(c.value for c in at.caption if "choices were compared" in c.value)
+    assert not at.dataframe and "table" not in warning
+    spec = PRESETS[which].spec
+    shown = study(spec, available_datasets()[spec.dataset], open_store())
+    family = [v for v in shown.verdicts if v.p_holm is not None and v.arm.startswith("takd ")]
+    assert len(family) > 1 and {f"{v.p_holm:.2g}" for v in family} == {
+        {"cifar-gap": "1", "digits-noise": "0.031"}[which]
+    }
+    assert f"Holm's p is {family[0].p_holm:.2g} for each of them" in warning
+    apart = replace(shown, verdicts=tuple(replace(v, p_holm=0.0002) if v is family[0] else v for v in shown.verdicts))
+    assert holm_in_words(apart, [v.arm for v in family]).startswith("is < 0.001 via ")
+    assert holm_in_words(replace(shown, verdicts=()), []) == "needs at least 3 seeds"
 
 
 def test_showing_without_a_guess() -> None:

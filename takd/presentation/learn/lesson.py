@@ -6,7 +6,7 @@ Nothing here is written in advance: every answer is worked out from the study, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 
 from takd.analysis.frames import path_label
 from takd.analysis.statistics import t_interval
-from takd.analysis.verdicts import Verdict, judge, paired_differences
+from takd.analysis.verdicts import LEAST_SEEDS, Verdict, judge, paired_differences
 from takd.plan import Arm
 from takd.presentation import words
+from takd.presentation.phrases import row_label
 from takd.presentation.study import Study
 
 CANNOT = "nobody can tell yet"
@@ -170,6 +171,19 @@ def hop_frame(shown: Study) -> pd.DataFrame:
                 | {"entropy": row["entropy"], "agreement": row["agreement"]}
             )
     return pd.DataFrame(rows, columns=["label", "role", "method", "seed", "entropy", "agreement"])
+
+
+def holm_in_words(shown: Study, arms: Iterable[str]) -> str:
+    """What Holm's correction makes of the p of each chain: `is 0.38 via 8 and 1 via 6`, `is 1 for each of them`. The
+    page has no table of it."""
+    direct = direct_of(shown).name
+    found = {v.arm: v.p_holm for v in shown.verdicts if v.against == direct and v.p_holm is not None}
+    p = {arm: "< 0.001" if found[arm] < 0.001 else f"{found[arm]:.2g}" for arm in arms if arm in found}
+    if not p:
+        return f"needs at least {words.count(LEAST_SEEDS, 'seed')}"
+    if len(p) > 1 and len(set(p.values())) == 1:
+        return f"is {next(iter(p.values()))} for each of them"
+    return f"is {words.listing(f'{value} {row_label(arm)}' for arm, value in p.items())}"
 
 
 def _compared(shown: Study, arm: Arm, against: Arm) -> Verdict | None:

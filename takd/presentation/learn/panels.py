@@ -183,6 +183,7 @@ def _figure(
     elif step.name == "Assistant":
         rows, summary = assistant_rows(shown)
         if len(summary) > 1:
+            holm = ui.plain(lesson.holm_in_words(shown, summary["arm"]))
             ui.figure(
                 "lesson-assistants",
                 lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
@@ -190,7 +191,7 @@ def _figure(
                 rows,
                 depends=(summary,),
                 title="gain of each assistant",
-                caption=f"{caption} {words.best_of(len(summary))}",
+                caption=f"{caption} {words.best_of(len(summary), holm)}",
             )
     elif step.name == "Why":
         _hops(shown, caption)
