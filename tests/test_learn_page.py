@@ -14,6 +14,7 @@ from takd.data.catalogue import available_datasets
 from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, holm_in_words, how_close, in_words
 from takd.presentation.learn.panels import told
 from takd.presentation.learn.report import report
+from takd.presentation.plain_text import unescaped
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs.store import open_store
@@ -123,6 +124,22 @@ def test_corrected_p_values_stand_where_the_lesson_speaks_of_them(which: str) ->
     apart = replace(shown, verdicts=tuple(replace(v, p_holm=0.0002) if v is family[0] else v for v in shown.verdicts))
     assert holm_in_words(apart, [v.arm for v in family]).startswith("is < 0.001 via ")
     assert holm_in_words(replace(shown, verdicts=()), []) == "needs at least 3 seeds"
+
+
+@pytest.mark.parametrize(
+    ("which", "n"),
+    [
+        ("cifar-gap", "n = 5 teachers, one a seed"),
+        ("digits-noise", "n = 3 teachers of 8, those whose answers are stored"),
+    ],
+)
+def test_answers_and_figure_count_the_same_teachers(which: str, n: str) -> None:
+    at = lesson(step="2", lesson=which)
+    at.button(key="lesson-show").click().run()
+    said = unescaped(next(m.value for m in at.markdown if "On pictures of class" in m.value))
+    caption = unescaped(next(c.value for c in at.caption if "Grey: the class itself" in c.value))
+    for text in (said, caption, charts_of(at)[0][1]):
+        assert n in text and text.count("n = ") == 1
 
 
 def test_showing_without_a_guess() -> None:

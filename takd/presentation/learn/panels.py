@@ -161,7 +161,9 @@ def _figure(
             lambda: soft.measured.sentence,
             soft.shares,
             title=f"the teacher's answers on pictures of {soft.asked}",
-            caption=f"{caption} Grey: the class itself.",
+            # the n of the other steps counts seeds, and not every teacher's answers are stored
+            caption=ui.plain(f"{question.source(shown, store, seeds=False)} Mean over teachers, {soft.who}. ")
+            + "Grey: the class itself.",
         )
     elif step.name in ("Alone", "Assistant"):
         _guessed(step, guess, measured, caption)
