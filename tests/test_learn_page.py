@@ -142,6 +142,24 @@ def test_answers_and_figure_count_the_same_teachers(which: str, n: str) -> None:
         assert n in text and text.count("n = ") == 1
 
 
+@pytest.mark.parametrize("step", [str(step.number) for step in STEPS])
+def test_every_step_says_that_labels_are_wrong(step: str) -> None:
+    told = "20 % of the training labels were made wrong on purpose"
+    at = lesson(step=step, lesson="digits-noise")
+    assert any(told in unescaped(c.value) for c in at.caption)
+    if step in ("1", "3"):
+        assert ", 20 % of them wrong" in unescaped(" ".join(m.value for m in at.markdown))
+    clean = lesson(step=step, lesson="cifar-gap")
+    assert not any("wrong" in text.value for text in (*clean.caption, *clean.markdown))
+
+
+def test_the_report_says_that_labels_are_wrong() -> None:
+    for which, wrong in (("digits-noise", True), ("cifar-gap", False)):
+        spec = PRESETS[which].spec
+        shown = study(spec, available_datasets()[spec.dataset], open_store())
+        assert ("were made wrong on purpose" in report(shown, [], "here").decode()) is wrong
+
+
 def test_showing_without_a_guess() -> None:
     at = lesson(step="4")
     at.button(key="lesson-show").click().run()

@@ -68,6 +68,20 @@ def alone_of(shown: Study) -> Arm:
     return Arm("scratch", (shown.spec.student,))
 
 
+def wrong_labels(shown: Study) -> str:
+    """That labels of this question are wrong, in a sentence for every step; empty where none are."""
+    if not shown.spec.noise > 0:
+        return ""
+    return (
+        f"In this question {words.percent(shown.spec.noise, 0)} of the training labels were made wrong on purpose, for "
+        "every network; the labels of validation and test images are right."
+    )
+
+
+def _wrong(shown: Study) -> str:
+    return f", {words.percent(shown.spec.noise, 0)} of them wrong" if shown.spec.noise > 0 else ""
+
+
 def _alone(shown: Study) -> Measured | None:
     values = _accuracies(shown, alone_of(shown))
     if not len(values):
@@ -255,7 +269,7 @@ STEPS: tuple[Step, ...] = (
         lambda s: "A small network learns alone",
         lambda s: (
             f"{s.spec.student} is small enough for a phone. What share of test images does it get right when it "
-            f"learns from the labels of {s.dataset.label} alone?"
+            f"learns from the training labels of {s.dataset.label} alone{_wrong(s)}?"
         ),
         "percent",
         _alone,
@@ -277,8 +291,8 @@ STEPS: tuple[Step, ...] = (
         "Distil",
         lambda s: "The student listens to the teacher",
         lambda s: (
-            f"{s.spec.student} now learns from the labels and from the answers of {s.spec.teacher}. Will it be "
-            "better than alone?"
+            f"{s.spec.student} now learns from the same labels{_wrong(s) and f'{_wrong(s)},'} and from the answers of "
+            f"{s.spec.teacher}. Will it be better than alone?"
         ),
         "choice",
         _distilled,

@@ -94,6 +94,7 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
     name = (view.get("lesson"), step.number)
     guess, revealed = guesses().get(name, (None, False))
     st.markdown(ui.plain(asked))
+    _wrong_labels(shown)
     guess = _asked(step, options, guess, revealed)
     if not revealed:
         with st.container(horizontal=True):
@@ -112,6 +113,12 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
         return
     _answer(step, guess, measured, options)
     _figure(step, shown, store, guess, measured, soft, caption)
+
+
+def _wrong_labels(shown: Study) -> None:
+    """Under every question: who opens one step only, or compares it with another lesson, has to know it."""
+    if told := lesson.wrong_labels(shown):
+        st.caption(f":material/warning: {ui.plain(told)}")
 
 
 def _missing(step: Step) -> str:
@@ -265,6 +272,7 @@ def your_turn(shown: Study, spec: ExperimentSpec, store: Store) -> None:
     )
     if st.button("Open the Playground with this lesson's question", icon=":material/open_in_new:", type="primary"):
         st.switch_page(visit.PLAYGROUND, query_params=carry(spec))
+    _wrong_labels(shown)
     rows = told(shown, store)
     if not rows:
         st.caption("Nothing was guessed yet: your guesses and the answers will be listed here, and make your report.")
