@@ -15,7 +15,7 @@ from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
 from takd.plan import question_of
-from takd.presentation import charts, lately, sub_words, ui, words
+from takd.presentation import charts, lately, sub_words, ui, visit, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
@@ -73,7 +73,7 @@ def headline(
         beside()
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
-            st.code(f"?{link}", language=None)
+            st.code(visit.address(link), language=None, wrap_lines=True)
     if words.failed(shown.facts):
         st.warning(words.FAILED, icon=":material/warning:")
     if shown.chosen.as_published:

@@ -325,10 +325,10 @@ def instructor_link() -> None:
         parts += ["notes=hidden"] if hidden else []
         if view.get("lesson") == "mine" or {"all", *_SHORTS} & set(locks):
             parts.append(urlencode(to_query(current_spec(ui.datasets())[0], full=True), doseq=True))
-        st.code(f"?{'&'.join(parts)}", language=None)
+        st.code(visit.address("&".join(parts)), language=None, wrap_lines=True)
         st.caption(
-            "Put it behind the address of this page. Where choices are locked, or the lesson is on the Playground's "
-            "question, the link holds that question as it stands now."
+            "Where choices are locked, or the lesson is on the Playground's question, the link holds that question as "
+            "it stands now."
         )
 
 
