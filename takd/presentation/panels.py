@@ -20,7 +20,6 @@ from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
-from takd.runs.policy import read_only
 from takd.runs.states import list_runs
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, to_query
@@ -50,11 +49,12 @@ def headline(
     *,
     stand_in: str = "",
     expected: str = "",
+    way_on: str = "",
     beside: Callable[[], None] = lambda: None,
 ) -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
     where another one is shown, and `expected` says what the one asked would give; `stand_in` says what is shown while
-    live mode trains, and then nothing may move.
+    live mode trains, and then nothing may move. `way_on` says what to press to have the question asked trained.
     `beside` draws what else stands beside the link."""
     asked = differences is None or stand_in != ""
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
@@ -83,7 +83,7 @@ def headline(
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
             + (f" {ui.plain(expected)}" if expected else "")
-            + ("" if read_only() else " Press **Run for real** to train your own."),
+            + (f" {way_on}" if way_on else ""),
             icon=":material/near_me:",
         )
 
