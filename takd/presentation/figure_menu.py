@@ -28,7 +28,7 @@ def menu(name: str, draw: Draw, data: pd.DataFrame, title: str, source: str, arm
         return
     with box:
         st.caption("Link to this page as it stands")
-        st.code(visit.address(urlencode(view.query(), doseq=True)), language=None, wrap_lines=True)
+        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
         files: dict[str, tuple[Callable[[], bytes], str]] = {
             "PNG": (partial(_picture, draw, "png", title, source), "png"),
             "SVG": (partial(_picture, draw, "svg", title, source), "svg"),

@@ -82,7 +82,7 @@ def notices(sentences: tuple[str, ...], instead: str) -> None:
         lines = [*sentences, f"Shown instead: {instead}."]
         st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
         st.caption("The repaired link:")
-        st.code(visit.address(urlencode(view.query(), doseq=True)), language=None, wrap_lines=True)
+        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
 
 
 def figure(

@@ -12,8 +12,9 @@ import streamlit as st
 
 from takd.presentation import charts, live, panels, question, ui, view, visit, words
 from takd.presentation.choices import carry, current_spec
-from takd.presentation.learn import lesson
+from takd.presentation.learn import kept, lesson
 from takd.presentation.learn.charts import guess_chart, hops_chart, shares_chart
+from takd.presentation.learn.kept import RANGES, Guess
 from takd.presentation.learn.lesson import STEPS, Measured, Step
 from takd.presentation.learn.report import report
 from takd.presentation.learn.soft import Soft, soft_question
@@ -23,8 +24,6 @@ from takd.runs.store import Store
 from takd.spec import PARAMETERS, ExperimentSpec, to_query
 
 _GUESSES = "lesson-guesses"
-Guess = tuple[Any, bool]
-"""What was guessed (None: nothing yet) and whether the answer has been shown."""
 
 
 def study_of_lesson(store: Store) -> tuple[Study | None, ExperimentSpec]:
@@ -76,8 +75,12 @@ def _go(number: int) -> None:
 
 
 def guesses() -> dict[tuple[str, int], Guess]:
-    """Every guess of this session, by lesson and step."""
-    return st.session_state.setdefault(_GUESSES, {})
+    """Every guess of this session, by lesson and step, and those of the URL: a reload begins a new session."""
+    found: dict[tuple[str, int], Guess] = st.session_state.setdefault(_GUESSES, {})
+    for name, guess in kept.read(view.get("g")).items():
+        found.setdefault(name, guess)
+    view.put("g", kept.texts(found))
+    return found
 
 
 def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
@@ -93,8 +96,12 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
         return
     name = (view.get("lesson"), step.number)
     guess, revealed = guesses().get(name, (None, False))
+    if isinstance(guess, str) and guess not in options:  # from a link
+        guess = None
     st.markdown(ui.plain(asked))
     _wrong_labels(shown)
+    if not revealed and view.get("lesson") not in kept.LETTERS:
+        st.caption("In this lesson a reload of the page forgets your guesses.")
     guess = _asked(step, options, guess, revealed)
     if not revealed:
         with st.container(horizontal=True):
@@ -128,13 +135,15 @@ def _missing(step: Step) -> str:
 
 
 def _reveal(name: tuple[str, int], guess: Any) -> None:
-    guesses()[name] = (guess, True)
+    found = guesses()
+    found[name] = (guess, True)
+    view.put("g", kept.texts(found))  # before the URL is written in the run that follows
 
 
 _SLIDERS: dict[str, dict[str, Any]] = {
-    "percent": {"min_value": 0, "max_value": 100, "value": 50, "format": "%d %%", "label": "Your guess, in percent"},
-    "points": {"min_value": -5.0, "max_value": 5.0, "value": 0.0, "step": 0.1, "label": "Your guess, in points"},
-    "times": {"min_value": 0.5, "max_value": 4.0, "value": 1.0, "step": 0.1, "label": "Your guess, in times"},
+    "percent": {"value": 50, "format": "%d %%", "label": "Your guess, in percent"},
+    "points": {"value": 0.0, "step": 0.1, "label": "Your guess, in points"},
+    "times": {"value": 1.0, "step": 0.1, "label": "Your guess, in times"},
 }
 
 
@@ -145,7 +154,8 @@ def _asked(step: Step, options: dict[str, str], known: Any, revealed: bool) -> A
     key = f"lesson-guess-{view.get('lesson')}-{step.number}"
     if step.kind == "choice":
         return st.radio("Your guess", list(options), format_func=options.__getitem__, index=None, key=key)
-    value = st.slider(key=key, **_SLIDERS[step.kind])
+    low, high = RANGES[step.kind]
+    value = st.slider(key=key, min_value=low, max_value=high, **_SLIDERS[step.kind])
     return value if step.kind == "times" else value / 100
 
 
@@ -299,6 +309,8 @@ def told(shown: Study, store: Store) -> list[dict[str, str]]:
         if not revealed or measured is None:
             continue
         options = {name: name for name in soft.options} if soft is not None else step.options
+        if isinstance(guess, str) and guess not in options:  # from a link
+            guess = None
         rows.append(
             {
                 "step": f"{step.number} {step.title(shown)}",
