@@ -8,7 +8,6 @@ from takd.presentation.playground import live_mode, replay
 from takd.presentation.playground.proposals import try_next
 from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
-from takd.runs.policy import read_only
 from takd.runs.store import Store
 
 store, datasets = ui.store(), ui.datasets()
@@ -40,18 +39,16 @@ replaying = replays and replay.on()
 
 def headline() -> None:
     """The finding, or that there is none yet."""
+    press = "" if training else live.way_on(run, store)
     if shown is None:
         st.title("Nothing trained yet")
-        st.write(
-            "No stored run is near these choices."
-            + (" Press **Run for real** to train them." * (not training and not read_only()))
-        )
+        st.write(f"No stored run is near these choices. {press}".strip())
         question.first_run(spec, store)
     else:
         meanwhile = live_mode.stand_in(spec, shown, nearest=differences is not None) if training else ""
         beside = replay.begin_button if replays else lambda: None
         expected = question.estimated(spec, datasets, store) if differences is not None else ""
-        panels.headline(shown, store, differences, stand_in=meanwhile, expected=expected, beside=beside)
+        panels.headline(shown, store, differences, stand_in=meanwhile, expected=expected, way_on=press, beside=beside)
 
 
 def form() -> None:

@@ -11,9 +11,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
-from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, how_close, in_words
+from takd.presentation.learn import kept
+from takd.presentation.learn.lesson import CANNOT, STEPS, Measured, holm_in_words, how_close, in_words
 from takd.presentation.learn.panels import told
 from takd.presentation.learn.report import report
+from takd.presentation.plain_text import unescaped
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs.store import open_store
@@ -30,7 +32,7 @@ def cached_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     st.cache_resource.clear()
 
 
-def lesson(**query: str) -> AppTest:
+def lesson(**query: str | list[str]) -> AppTest:
     at = open_page(page=PAGE)
     for name, value in query.items():
         at.query_params[name] = value
@@ -85,6 +87,150 @@ def test_a_guess_stays_through_other_steps_and_is_in_the_report() -> None:
     assert link(at, "step") == ["8"] and at.button(key="lesson-next").disabled
     table = at.dataframe[0].value
     assert list(table["guessed"]) == ["+2.0 points"] and list(table["measured"]) == ["+0.2 points"]
+
+
+@pytest.mark.parametrize("which", ["cifar-gap", "digits-noise"])
+@pytest.mark.parametrize(("step", "against"), [("3", "the student alone"), ("5", "direct KD")])
+def test_a_difference_names_what_it_is_held_against(which: str, step: str, against: str) -> None:
+    at = lesson(step=step, lesson=which)
+    at.button(key="lesson-show").click().run()
+    chart, alt, _ = charts_of(at)[0]
+    axes = {str(title) for title in _titles(chart) if str(title).startswith("points over")}
+    assert axes == {f"points over {against}"} and alt.startswith(f"Points over {against}, by seed.")
+    assert any(f"Zero: {against}, of the same seed." in c.value for c in at.caption)
+
+
+def _titles(node: object) -> list[object]:
+    """Every title in a chart's specification."""
+    if isinstance(node, list):
+        return [title for item in node for title in _titles(item)]
+    if not isinstance(node, dict):
+        return []
+    return [node["title"] for _ in range("title" in node)] + [t for item in node.values() for t in _titles(item)]
+
+
+@pytest.mark.parametrize("which", ["cifar-gap", "digits-noise"])
+def test_corrected_p_values_stand_where_the_lesson_speaks_of_them(which: str) -> None:
+    at = lesson(step="5", lesson=which)
+    at.button(key="lesson-show").click().run()
+    warning = next(c.value for c in at.caption if "choices were compared" in c.value)
+    assert not at.dataframe and "table" not in warning
+    spec = PRESETS[which].spec
+    shown = study(spec, available_datasets()[spec.dataset], open_store())
+    family = [v for v in shown.verdicts if v.p_holm is not None and v.arm.startswith("takd ")]
+    assert len(family) > 1 and {f"{v.p_holm:.2g}" for v in family} == {
+        {"cifar-gap": "1", "digits-noise": "0.031"}[which]
+    }
+    assert f"Holm's p is {family[0].p_holm:.2g} for each of them" in warning
+    apart = replace(shown, verdicts=tuple(replace(v, p_holm=0.0002) if v is family[0] else v for v in shown.verdicts))
+    assert holm_in_words(apart, [v.arm for v in family]).startswith("is < 0.001 via ")
+    assert holm_in_words(replace(shown, verdicts=()), []) == "needs at least 3 seeds"
+
+
+@pytest.mark.parametrize(
+    ("which", "n"),
+    [
+        ("cifar-gap", "n = 5 teachers, one a seed"),
+        ("digits-noise", "n = 3 teachers of 8, those whose answers are stored"),
+    ],
+)
+def test_answers_and_figure_count_the_same_teachers(which: str, n: str) -> None:
+    at = lesson(step="2", lesson=which)
+    at.button(key="lesson-show").click().run()
+    said = unescaped(next(m.value for m in at.markdown if "On pictures of class" in m.value))
+    caption = unescaped(next(c.value for c in at.caption if "Grey: the class itself" in c.value))
+    for text in (said, caption, charts_of(at)[0][1]):
+        assert n in text and text.count("n = ") == 1
+
+
+@pytest.mark.parametrize("step", [str(step.number) for step in STEPS])
+def test_every_step_says_that_labels_are_wrong(step: str) -> None:
+    told = "20 % of the training labels were made wrong on purpose"
+    at = lesson(step=step, lesson="digits-noise")
+    assert any(told in unescaped(c.value) for c in at.caption)
+    if step in ("1", "3"):
+        assert ", 20 % of them wrong" in unescaped(" ".join(m.value for m in at.markdown))
+    clean = lesson(step=step, lesson="cifar-gap")
+    assert not any("wrong" in text.value for text in (*clean.caption, *clean.markdown))
+
+
+def test_the_report_says_that_labels_are_wrong() -> None:
+    for which, wrong in (("digits-noise", True), ("cifar-gap", False)):
+        spec = PRESETS[which].spec
+        shown = study(spec, available_datasets()[spec.dataset], open_store())
+        assert ("were made wrong on purpose" in report(shown, [], "here").decode()) is wrong
+
+
+def test_a_reload_keeps_the_guesses_of_both_lessons() -> None:
+    at = lesson(step="1", lesson="digits-noise")
+    at.slider[0].set_value(40).run()
+    at.button(key="lesson-reveal").click().run()
+    for step, lessons in (("4", "digits-noise"), ("5", "cifar-gap"), ("2", "digits-noise"), ("7", "digits-noise")):
+        at.session_state["views"] = {**at.session_state["views"], "step": step, "lesson": lessons}
+        at.run()
+        if step == "4":
+            at.radio[0].set_value("down")
+        elif step == "5":
+            at.slider[0].set_value(-1.5)
+        elif step == "2":
+            at.radio[0].set_value("9")
+        at.run()
+        at.button(key="lesson-show" if step == "7" else "lesson-reveal").click().run()
+    assert link(at, "g") == ["c5~-1.5", "d1~40", "d2~9", "d4~down", "d7~"]
+    again = lesson(**{name: link(at, name) for name in at.query_params} | {"step": "8"})
+    assert list(again.dataframe[0].value["guessed"]) == ["40.0 %", "9", "worse with the biggest", "nothing"]
+    assert again.dataframe[0].value.equals(_at_step(at, "8").dataframe[0].value)
+
+
+def _at_step(at: AppTest, step: str) -> AppTest:
+    at.session_state["views"] = {**at.session_state["views"], "step": step}
+    return at.run()
+
+
+def test_going_back_in_the_browser_takes_no_guess_away_and_links_for_others_have_none() -> None:
+    at = lesson(step="5")
+    at.button(key="lesson-show").click().run()
+    assert link(at, "g") == ["c5~"]
+    at.session_state["export-lesson-5"] = True
+    at.run()
+    copied = [block.value for block in at.code]
+    assert len(copied) == 2 and not any("g" in parse_qs(text[1:]) for text in copied)
+    del at.query_params["g"]
+    at.run()
+    assert link(at, "g") == ["c5~"] and at.subheader[0].value.startswith("Measured")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d", "d1", "x1~4", "d9~4", "d8~", "d1~nan", "d1~101", "d1~-1", "d4~elephant", "m1~4"]
+)
+def test_what_is_no_guess_is_left_out_of_a_link(text: str) -> None:
+    assert kept.read([text]) == {}
+
+
+def test_every_guess_can_be_read_back() -> None:
+    some = {"percent": 0.4, "points": -0.013, "times": 1.2, "choice": "down"}
+    found = {
+        (which, step.number): (next(iter(step.options), some[step.kind]), True)
+        for which in kept.LETTERS
+        for step in GUESSED
+    }
+    written = kept.texts(found)
+    assert len(written) == 14 and sum(map(len, written)) < 120 and len(set(kept.LETTERS.values())) == 2
+    for name, (guess, shown) in kept.read(written).items():
+        assert (pytest.approx(found[name][0]) if isinstance(guess, float) else found[name][0]) == guess and shown
+    assert kept.texts({("mine", 1): (0.4, True), ("cifar-gap", 1): (0.4, False)}) == ()
+
+
+def test_a_guess_that_a_reload_would_forget_says_so_before() -> None:
+    said = "In this lesson a reload of the page forgets your guesses."
+    assert any(c.value == said for c in lesson(lesson="mine").caption)
+    assert not any(c.value == said for c in lesson().caption)
+
+
+def test_a_made_up_class_of_a_link_is_not_repeated() -> None:
+    at = lesson(lesson="digits-noise", step="2", g="d2~elephant")
+    assert at.subheader[0].value.startswith("Measured")
+    assert "elephant" not in " ".join(text.value for text in (*at.markdown, *at.caption, *at.subheader))
 
 
 def test_showing_without_a_guess() -> None:

@@ -199,6 +199,13 @@ def test_agreement_and_shared_errors(shown: Study, store: Store) -> None:
     assert "95 % CI" in said(at) and "n = 5" in said(at)
 
 
+def test_a_class_that_is_called_by_a_number_is_no_count() -> None:
+    at = open_page({"d": ["digits"]}, page=PAGE)
+    at.query_params["look"] = "classes"
+    at.run()
+    assert not at.exception and "After correcting for 10 classes, one class differs: “8”." in said(at)
+
+
 @pytest.mark.parametrize("look", ["calib", "classes", "loss"])
 def test_sections_draw_and_say_how_many_seeds(look: str) -> None:
     at = opened(look=look)

@@ -168,6 +168,20 @@ def test_a_run_that_ended_early_offers_to_go_on(state: str) -> None:
         assert "Resume" in labels(at) and any("the last line" in code.value for code in at.code)
 
 
+@pytest.mark.parametrize("nearest", [True, False], ids=["beside the nearest", "nothing stored"])
+def test_a_cancelled_run_is_told_of_by_the_buttons_that_are_there(filled: Any, nearest: bool) -> None:
+    store = open_store()
+    if nearest:
+        filled(replace(SMALL, temperature=2.0), lambda stage: 0.5)
+    at = well(open_page(SMALL))
+    assert "Press **Run for real** to train it." in said(at) and at.button(key="run")
+    stopped(store, SMALL, "cancelled")
+    at = well(open_page(SMALL))
+    assert {"Resume", "Forget"} <= set(labels(at)) and not any(label.startswith("Run for") for label in labels(at))
+    assert "press **Resume** to go on with it, or **Forget** to remove it" in said(at)
+    assert "Run for real" not in said(at)
+
+
 @pytest.fixture
 def filled(monkeypatch: Env, tmp_path: Path) -> Any:
     """`filled(spec, accuracy)` stores results nobody trained: `accuracy(stage)` of each."""

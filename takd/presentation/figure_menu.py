@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.plan import chosen_arm
-from takd.presentation import basket, view, words
+from takd.presentation import basket, view, visit, words
 from takd.presentation.exports import chart_bytes, script_bytes, table_bytes
 from takd.presentation.formats import own_schedule
 from takd.presentation.plain_text import unescaped
@@ -31,7 +31,7 @@ def menu(name: str, draw: Draw, data: pd.DataFrame, title: str, source: str, arm
     source = f"{source} {setting}".strip()
     with box:
         st.caption("Link to this page as it stands")
-        st.code(f"?{urlencode(view.query(), doseq=True)}", language=None, wrap_lines=True)
+        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
         files: dict[str, tuple[Callable[[], bytes], str]] = {
             "PNG": (partial(_picture, draw, "png", title, source), "png"),
             "SVG": (partial(_picture, draw, "svg", title, source), "svg"),

@@ -183,6 +183,19 @@ def may_change(run: RunInfo, store: Store) -> bool:
     return not who.refused and who.owns({"owner": run.owner})
 
 
+def way_on(run: RunInfo | None, store: Store) -> str:
+    """What to press on the Playground to have a question trained, given the run that answers it: one that stopped early
+    has its own buttons and no Run for real. Empty where there is nothing to press."""
+    if read_only() or (run is not None and run.look.active):
+        return ""
+    if run is None:
+        return "Press **Run for real** to train it."
+    stopped = "The run of this question stopped before its end"
+    if not may_change(run, store):
+        return f"{stopped}; only who started it can go on with it."
+    return f"{stopped}: press **Resume** to go on with it, or **Forget** to remove it and start anew."
+
+
 def _buttons(run: RunInfo, store: Store, place: str) -> None:
     def button(label: str, icon: str, action: Any) -> None:
         if st.button(label, icon=f":material/{icon}:", key=f"{label}-{run.id}-{place}"):

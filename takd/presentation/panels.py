@@ -15,13 +15,12 @@ from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
 from takd.plan import question_of
-from takd.presentation import charts, lately, sub_words, ui, words
+from takd.presentation import charts, lately, sub_words, ui, visit, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
 from takd.presentation.formats import data_words
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
 from takd.presets import PRESETS
-from takd.runs.policy import read_only
 from takd.runs.states import list_runs
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, to_query
@@ -51,11 +50,12 @@ def headline(
     *,
     stand_in: str = "",
     expected: str = "",
+    way_on: str = "",
     beside: Callable[[], None] = lambda: None,
 ) -> None:
     """The finding in one sentence, its verdict, where it comes from. `differences` from the question asked are given
     where another one is shown, and `expected` says what the one asked would give; `stand_in` says what is shown while
-    live mode trains, and then nothing may move.
+    live mode trains, and then nothing may move. `way_on` says what to press to have the question asked trained.
     `beside` draws what else stands beside the link."""
     asked = differences is None or stand_in != ""
     finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%")
@@ -75,7 +75,7 @@ def headline(
         beside()
         with st.popover("Link", icon=":material/link:"):
             st.caption("A link that names every choice, so it keeps its meaning when starting choices change.")
-            st.code(f"?{link}", language=None)
+            st.code(visit.address(link), language=None, wrap_lines=True)
     if words.failed(shown.facts):
         st.warning(words.FAILED, icon=":material/warning:")
     if shown.chosen.as_published:
@@ -85,7 +85,7 @@ def headline(
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
             + (f" {ui.plain(expected)}" if expected else "")
-            + ("" if read_only() else " Press **Run for real** to train your own."),
+            + (f" {way_on}" if way_on else ""),
             icon=":material/near_me:",
         )
 

@@ -17,7 +17,7 @@ import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
-from takd.presentation import figure_menu, view, window
+from takd.presentation import figure_menu, view, visit, window
 from takd.presentation.plain_text import plain as plain
 from takd.presentation.theme import palette
 from takd.presentation.vega import Chart
@@ -82,7 +82,7 @@ def notices(sentences: tuple[str, ...], instead: str) -> None:
         lines = [*sentences, f"Shown instead: {instead}."]
         st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
         st.caption("The repaired link:")
-        st.code(f"?{urlencode(view.query(), doseq=True)}", language=None, wrap_lines=True)
+        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
 
 
 def figure(

@@ -21,7 +21,8 @@ from takd.spec import PARAMETERS
 @dataclass(frozen=True)
 class View:
     """One row: `kind` is choice (one of `options`, whose values are the words on screen), int, float or words (any
-    number of short texts). `page` is the page's URL path (empty: the Playground's), or EVERY_PAGE."""
+    number of short texts). `page` is the page's URL path (empty: the Playground's), or EVERY_PAGE. `personal`: words
+    about what a visitor did; going back in the browser takes none of it away, and links for others leave it out."""
 
     short: str
     page: str
@@ -32,6 +33,7 @@ class View:
     low: float = -math.inf
     high: float = math.inf
     help: str = ""
+    personal: bool = False
 
 
 EVERY_PAGE = "*"
@@ -150,6 +152,7 @@ _ROWS: tuple[View, ...] = (
     # Learn
     View("step", "learn", "choice", "Step", "1", {str(number): str(number) for number in range(1, 9)}),
     View("lesson", "learn", "choice", "Lesson on", "cifar-gap", LESSONS),
+    View("g", "learn", "words", "Guesses", (), personal=True),
     View("notes", "learn", "choice", "Teacher notes", "closed", {"closed": "closed", "hidden": "hidden"}),
 )
 VIEWS: dict[str, View] = {row.short: row for row in _ROWS}
@@ -168,7 +171,7 @@ def follow(page: str) -> None:
             if arrived and row.short not in query:
                 continue
             value, problem = read(row, query.get(row.short, []))
-            _keep(row.short, value)
+            _keep(row.short, tuple(dict.fromkeys((*get(row.short), *value))) if row.personal else value)
             if problem:
                 state.setdefault(_PROBLEMS, []).append(problem)
     _write(rows)
@@ -215,8 +218,13 @@ def put(short: str, value: Any) -> None:
 
 
 def query() -> dict[str, list[str]]:
-    """The URL as it stands, for links."""
+    """The URL as it stands."""
     return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def for_others() -> dict[str, list[str]]:
+    """The URL as it stands, for links: whoever opens one has done nothing yet."""
+    return {name: values for name, values in query().items() if name not in VIEWS or not VIEWS[name].personal}
 
 
 def locked(short: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which page is shown, and how many pages were shown before it in this session."""
+"""Which page is shown, its address, and how many pages were shown before it in this session."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ def enter(page: str) -> None:
     state = st.session_state
     if state.get("page-shown") != page:
         state["page-shown"], state["visit"] = page, visit() + 1
+
+
+def address(query: str) -> str:
+    """The whole address of the page that is shown, with these parameters: pasted into a chat it opens this page. The
+    browser says where it found the page, so it holds behind a proxy too; where none has said it, only the query."""
+    found = (st.context.url or "").rstrip("/")
+    home = bool(found) and not st.session_state.get("page-shown")
+    return f"{found}{'/' * home}?{query}"
 
 
 def visit() -> int:

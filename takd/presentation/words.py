@@ -389,11 +389,11 @@ def failed(facts: Facts) -> bool:
     return known(taught) and known(facts.alone) and float(taught or 0.0) < 0.5 * float(facts.alone or 0.0)
 
 
-def best_of(tried: int) -> str:
-    """The warning where several choices were compared; empty for one."""
+def best_of(tried: int, holm: str = "is in the table below") -> str:
+    """The warning where several choices were compared, and where Holm's p stands; empty for one."""
     if tried < 2:
         return ""
     return (
         f"{capital(number_word(tried))} choices were compared, so the best of them looks better than it is. "
-        "These verdicts are before correction (Holm's p is in the table below); confirm a winner on new seeds."
+        f"These verdicts are before correction (Holm's p {holm}); confirm a winner on new seeds."
     )

@@ -11,7 +11,7 @@ from takd.presentation.theme import arm_color, configure, palette, text_color
 
 _UNITS = {
     "percent": (100.0, "test accuracy, %"),
-    "points": (100.0, "points over direct KD"),
+    "points": (100.0, "points over {}"),
     "times": (1.0, "times as long"),
 }
 
@@ -24,12 +24,15 @@ def guess_chart(
     guess: float | None,
     kind: str,
     method: str,
+    against: str = "",
     dark: bool = False,
     compact: bool = False,
 ) -> vega.Chart:
     """One line: seeds as dots, their mean as a diamond with its 95 % interval, and the guess as a flag. Values as
-    stored (fractions, or times); kind: percent, points or times."""
+    stored (fractions, or times); kind: percent, points or times. `against` names what a difference in points is held
+    against: the zero of the axis."""
     factor, title = _UNITS[kind]
+    title = title.format(against)
     ground, color = palette(dark), arm_color(method, dark)
     guesses = [] if guess is None else [guess]
     values = [factor * v for v in (*dots, mean, *guesses)]

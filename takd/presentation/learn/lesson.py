@@ -6,7 +6,7 @@ Nothing here is written in advance: every answer is worked out from the study, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 
 from takd.analysis.frames import path_label
 from takd.analysis.statistics import t_interval
-from takd.analysis.verdicts import Verdict, judge, paired_differences
+from takd.analysis.verdicts import LEAST_SEEDS, Verdict, judge, paired_differences
 from takd.plan import Arm
 from takd.presentation import words
+from takd.presentation.phrases import row_label
 from takd.presentation.study import Study
 
 CANNOT = "nobody can tell yet"
@@ -65,6 +66,20 @@ def direct_of(shown: Study) -> Arm:
 
 def alone_of(shown: Study) -> Arm:
     return Arm("scratch", (shown.spec.student,))
+
+
+def wrong_labels(shown: Study) -> str:
+    """That labels of this question are wrong, in a sentence for every step; empty where none are."""
+    if not shown.spec.noise > 0:
+        return ""
+    return (
+        f"In this question {words.percent(shown.spec.noise, 0)} of the training labels were made wrong on purpose, for "
+        "every network; the labels of validation and test images are right."
+    )
+
+
+def _wrong(shown: Study) -> str:
+    return f", {words.percent(shown.spec.noise, 0)} of them wrong" if shown.spec.noise > 0 else ""
 
 
 def _alone(shown: Study) -> Measured | None:
@@ -172,6 +187,19 @@ def hop_frame(shown: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "role", "method", "seed", "entropy", "agreement"])
 
 
+def holm_in_words(shown: Study, arms: Iterable[str]) -> str:
+    """What Holm's correction makes of the p of each chain: `is 0.38 via 8 and 1 via 6`, `is 1 for each of them`. The
+    page has no table of it."""
+    direct = direct_of(shown).name
+    found = {v.arm: v.p_holm for v in shown.verdicts if v.against == direct and v.p_holm is not None}
+    p = {arm: "< 0.001" if found[arm] < 0.001 else f"{found[arm]:.2g}" for arm in arms if arm in found}
+    if not p:
+        return f"needs at least {words.count(LEAST_SEEDS, 'seed')}"
+    if len(p) > 1 and len(set(p.values())) == 1:
+        return f"is {next(iter(p.values()))} for each of them"
+    return f"is {words.listing(f'{value} {row_label(arm)}' for arm, value in p.items())}"
+
+
 def _compared(shown: Study, arm: Arm, against: Arm) -> Verdict | None:
     differences = paired_differences(shown.chains, arm.name, against.name)
     return judge(differences, arm=arm.name, against=against.name) if len(differences) else None
@@ -241,7 +269,7 @@ STEPS: tuple[Step, ...] = (
         lambda s: "A small network learns alone",
         lambda s: (
             f"{s.spec.student} is small enough for a phone. What share of test images does it get right when it "
-            f"learns from the labels of {s.dataset.label} alone?"
+            f"learns from the training labels of {s.dataset.label} alone{_wrong(s)}?"
         ),
         "percent",
         _alone,
@@ -263,8 +291,8 @@ STEPS: tuple[Step, ...] = (
         "Distil",
         lambda s: "The student listens to the teacher",
         lambda s: (
-            f"{s.spec.student} now learns from the labels and from the answers of {s.spec.teacher}. Will it be "
-            "better than alone?"
+            f"{s.spec.student} now learns from the same labels{_wrong(s) and f'{_wrong(s)},'} and from the answers of "
+            f"{s.spec.teacher}. Will it be better than alone?"
         ),
         "choice",
         _distilled,

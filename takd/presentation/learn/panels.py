@@ -12,8 +12,9 @@ import streamlit as st
 
 from takd.presentation import charts, live, panels, question, ui, view, visit, words
 from takd.presentation.choices import carry, current_spec
-from takd.presentation.learn import lesson
+from takd.presentation.learn import kept, lesson
 from takd.presentation.learn.charts import guess_chart, hops_chart, shares_chart
+from takd.presentation.learn.kept import RANGES, Guess
 from takd.presentation.learn.lesson import STEPS, Measured, Step
 from takd.presentation.learn.report import report
 from takd.presentation.learn.soft import Soft, soft_question
@@ -23,8 +24,6 @@ from takd.runs.store import Store
 from takd.spec import PARAMETERS, ExperimentSpec, to_query
 
 _GUESSES = "lesson-guesses"
-Guess = tuple[Any, bool]
-"""What was guessed (None: nothing yet) and whether the answer has been shown."""
 
 
 def study_of_lesson(store: Store) -> tuple[Study | None, ExperimentSpec]:
@@ -76,8 +75,12 @@ def _go(number: int) -> None:
 
 
 def guesses() -> dict[tuple[str, int], Guess]:
-    """Every guess of this session, by lesson and step."""
-    return st.session_state.setdefault(_GUESSES, {})
+    """Every guess of this session, by lesson and step, and those of the URL: a reload begins a new session."""
+    found: dict[tuple[str, int], Guess] = st.session_state.setdefault(_GUESSES, {})
+    for name, guess in kept.read(view.get("g")).items():
+        found.setdefault(name, guess)
+    view.put("g", kept.texts(found))
+    return found
 
 
 def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
@@ -93,7 +96,12 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
         return
     name = (view.get("lesson"), step.number)
     guess, revealed = guesses().get(name, (None, False))
+    if isinstance(guess, str) and guess not in options:  # from a link
+        guess = None
     st.markdown(ui.plain(asked))
+    _wrong_labels(shown)
+    if not revealed and view.get("lesson") not in kept.LETTERS:
+        st.caption("In this lesson a reload of the page forgets your guesses.")
     guess = _asked(step, options, guess, revealed)
     if not revealed:
         with st.container(horizontal=True):
@@ -114,6 +122,12 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
     _figure(step, shown, store, guess, measured, soft, caption)
 
 
+def _wrong_labels(shown: Study) -> None:
+    """Under every question: who opens one step only, or compares it with another lesson, has to know it."""
+    if told := lesson.wrong_labels(shown):
+        st.caption(f":material/warning: {ui.plain(told)}")
+
+
 def _missing(step: Step) -> str:
     if step.name == "Teacher":
         return "The teachers of this lesson were stored without their answers, so there is nothing to look at."
@@ -121,13 +135,15 @@ def _missing(step: Step) -> str:
 
 
 def _reveal(name: tuple[str, int], guess: Any) -> None:
-    guesses()[name] = (guess, True)
+    found = guesses()
+    found[name] = (guess, True)
+    view.put("g", kept.texts(found))  # before the URL is written in the run that follows
 
 
 _SLIDERS: dict[str, dict[str, Any]] = {
-    "percent": {"min_value": 0, "max_value": 100, "value": 50, "format": "%d %%", "label": "Your guess, in percent"},
-    "points": {"min_value": -5.0, "max_value": 5.0, "value": 0.0, "step": 0.1, "label": "Your guess, in points"},
-    "times": {"min_value": 0.5, "max_value": 4.0, "value": 1.0, "step": 0.1, "label": "Your guess, in times"},
+    "percent": {"value": 50, "format": "%d %%", "label": "Your guess, in percent"},
+    "points": {"value": 0.0, "step": 0.1, "label": "Your guess, in points"},
+    "times": {"value": 1.0, "step": 0.1, "label": "Your guess, in times"},
 }
 
 
@@ -138,7 +154,8 @@ def _asked(step: Step, options: dict[str, str], known: Any, revealed: bool) -> A
     key = f"lesson-guess-{view.get('lesson')}-{step.number}"
     if step.kind == "choice":
         return st.radio("Your guess", list(options), format_func=options.__getitem__, index=None, key=key)
-    value = st.slider(key=key, **_SLIDERS[step.kind])
+    low, high = RANGES[step.kind]
+    value = st.slider(key=key, min_value=low, max_value=high, **_SLIDERS[step.kind])
     return value if step.kind == "times" else value / 100
 
 
@@ -161,7 +178,9 @@ def _figure(
             lambda: soft.measured.sentence,
             soft.shares,
             title=f"the teacher's answers on pictures of {soft.asked}",
-            caption=f"{caption} Grey: the class itself.",
+            # the n of the other steps counts seeds, and not every teacher's answers are stored
+            caption=ui.plain(f"{question.source(shown, store, seeds=False)} Mean over teachers, {soft.who}. ")
+            + "Grey: the class itself.",
         )
     elif step.name in ("Alone", "Assistant"):
         _guessed(step, guess, measured, caption)
@@ -183,6 +202,7 @@ def _figure(
     elif step.name == "Assistant":
         rows, summary = assistant_rows(shown)
         if len(summary) > 1:
+            holm = ui.plain(lesson.holm_in_words(shown, summary["arm"]))
             ui.figure(
                 "lesson-assistants",
                 lambda compact, dark: charts.assistants_chart(rows, summary, dark, compact),
@@ -190,7 +210,7 @@ def _figure(
                 rows,
                 depends=(summary,),
                 title="gain of each assistant",
-                caption=f"{caption} {words.best_of(len(summary))}",
+                caption=f"{caption} {words.best_of(len(summary), holm)}",
             )
     elif step.name == "Why":
         _hops(shown, caption)
@@ -198,22 +218,29 @@ def _figure(
         st.caption(ui.plain(caption))
 
 
+_AGAINST = {"Distil": "the student alone", "Assistant": "direct KD"}
+"""What the zero of a step's axis in points is."""
+
+
 def _guessed(step: Step, guess: Any, measured: Measured, caption: str) -> None:
     value = float(measured.answer)
     method = "scratch" if step.name == "Alone" else "kd" if step.name == "Distil" else "takd"
+    against = _AGAINST.get(step.name, "")
+    told = f"Points over {against}, by seed. {measured.sentence}" if against else measured.sentence
+    zero = f" Zero: {against}, of the same seed." if against else ""
     n = len(measured.dots)
     ui.figure(
         f"lesson-{step.number}",
         partial(
             lambda compact, dark: guess_chart(
-                measured.dots, value, measured.low, measured.high, guess, step.kind, method, dark, compact
+                measured.dots, value, measured.low, measured.high, guess, step.kind, method, against, dark, compact
             )
         ),
-        lambda: measured.sentence,
+        lambda: told,
         pd.DataFrame({"seed": range(n), "value": measured.dots}),
-        depends=(guess, value, step.kind),
-        title=step.name,
-        caption=f"{caption} Dots: seeds; diamond and line: their mean and its 95 % interval.",
+        depends=(guess, value, step.kind, told),
+        title=f"points over {against}" if against else "test accuracy of the student alone",
+        caption=f"{caption} Dots: seeds; diamond and line: their mean and its 95 % interval.{zero}",
     )
 
 
@@ -255,6 +282,7 @@ def your_turn(shown: Study, spec: ExperimentSpec, store: Store) -> None:
     )
     if st.button("Open the Playground with this lesson's question", icon=":material/open_in_new:", type="primary"):
         st.switch_page(visit.PLAYGROUND, query_params=carry(spec))
+    _wrong_labels(shown)
     rows = told(shown, store)
     if not rows:
         st.caption("Nothing was guessed yet: your guesses and the answers will be listed here, and make your report.")
@@ -281,6 +309,8 @@ def told(shown: Study, store: Store) -> list[dict[str, str]]:
         if not revealed or measured is None:
             continue
         options = {name: name for name in soft.options} if soft is not None else step.options
+        if isinstance(guess, str) and guess not in options:  # from a link
+            guess = None
         rows.append(
             {
                 "step": f"{step.number} {step.title(shown)}",
@@ -307,10 +337,10 @@ def instructor_link() -> None:
         parts += ["notes=hidden"] if hidden else []
         if view.get("lesson") == "mine" or {"all", *_SHORTS} & set(locks):
             parts.append(urlencode(to_query(current_spec(ui.datasets())[0], full=True), doseq=True))
-        st.code(f"?{'&'.join(parts)}", language=None)
+        st.code(visit.address("&".join(parts)), language=None, wrap_lines=True)
         st.caption(
-            "Put it behind the address of this page. Where choices are locked, or the lesson is on the Playground's "
-            "question, the link holds that question as it stands now."
+            "Where choices are locked, or the lesson is on the Playground's question, the link holds that question as "
+            "it stands now."
         )
 
 

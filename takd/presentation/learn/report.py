@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from takd.presentation import charts
 from takd.presentation.exports import chart_bytes
+from takd.presentation.learn.lesson import wrong_labels
 from takd.presentation.study import Study, assistant_rows
 
 _PAGE = """<!doctype html>
@@ -19,7 +20,7 @@ table { border-collapse: collapse; } td, th { border: 1px solid #c9cfd9; padding
 svg { max-width: 100%; height: auto; }
 </style></head><body>
 <h1>Does a bigger teacher help, and does an assistant?</h1>
-<p>{{ headline }}</p><p>{{ origin }}</p>
+<p>{{ headline }}</p><p>{{ origin }}</p>{% if labels %}<p>{{ labels }}</p>{% endif %}
 <h2>Guessed and measured</h2>
 <table><tr><th>step</th><th>guessed</th><th>measured</th><th>in words</th></tr>
 {% for row in rows %}<tr>{% for value in row.values() %}<td>{{ value }}</td>{% endfor %}</tr>
@@ -37,4 +38,5 @@ def report(shown: Study, rows: Sequence[dict[str, str]], origin: str) -> bytes:
         pictures.append(chart_bytes(charts.assistants_chart(dots, summary), "svg", "Gain of each assistant", origin))
     figures = [Markup(picture.decode()) for picture in pictures]  # made here, by vl-convert, which escapes text
     page = Environment(autoescape=True).from_string(_PAGE)
-    return page.render(headline=shown.headline, origin=origin, rows=rows, figures=figures).encode()
+    labels = wrong_labels(shown)
+    return page.render(headline=shown.headline, origin=origin, labels=labels, rows=rows, figures=figures).encode()

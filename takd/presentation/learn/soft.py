@@ -20,14 +20,15 @@ SOFTENED = 4.0  # the temperature of the figure: at 1 a trained teacher's second
 @dataclass(frozen=True)
 class Soft:
     """The class asked about, the classes to choose from, mean shares of the teacher's answer at T = 4 over its test
-    images (columns class, share, asked), the class with the largest share beside it, and how many teachers these are.
-    """
+    images (columns class, share, asked), the class with the largest share beside it, how many teachers these are (those
+    whose answers are stored), and how many were trained."""
 
     asked: str
     options: tuple[str, ...]
     shares: pd.DataFrame
     second: str
     n: int
+    trained: int
 
     @property
     def question(self) -> str:
@@ -40,8 +41,16 @@ class Soft:
             self.second,
             f"On pictures of class {self.asked} the teacher gives {words.percent(float(rows[self.second]))} of its "
             f"answer to {self.second} and {words.percent(float(rows[self.asked]))} to {self.asked} itself (mean over "
-            f"the test images of that class, T = {SOFTENED:g}, {words.count(self.n, 'teacher')}).",
+            f"the test images of that class, T = {SOFTENED:g}; {self.who}).",
         )
+
+    @property
+    def who(self) -> str:
+        """`n = 3 teachers of 8, those whose answers are stored`: fewer than the seeds of the other steps."""
+        if self.n == self.trained:
+            return f"n = {words.count(self.n, 'teacher')}, one a seed"
+        few = "the one" if self.n == 1 else "those"
+        return f"n = {words.count(self.n, 'teacher')} of {self.trained}, {few} whose answers are stored"
 
 
 @once
@@ -64,4 +73,4 @@ def soft_question(shown: Study, store: Store) -> Soft | None:
     others = [order[len(order) // 3], order[2 * len(order) // 3], order[-1]]
     options = tuple(names[c] for c in sorted({second, *others}))
     rows = pd.DataFrame({"class": list(names), "share": table[asked], "asked": np.arange(data.classes) == asked})
-    return Soft(names[asked], options, rows, names[second], len(stored))
+    return Soft(names[asked], options, rows, names[second], len(stored), len(teachers))

@@ -95,11 +95,18 @@ def _gains(shown: Study, store: Store, student: Voice, against: Voice, gains: pd
     if n < LEAST_SEEDS:
         st.markdown(f"Cannot tell yet: n = {n}.")
     elif sure:
-        st.markdown(ui.plain(f"After correcting for {len(gains)} classes, these differ: {listing(sure)}."))
+        st.markdown(ui.plain(_told_apart(sure, len(gains))))
     else:
         st.markdown(
             f"After correcting for looking at {len(gains)} classes, no class can be told to gain or lose (n = {n})."
         )
+
+
+def _told_apart(sure: list[str], tried: int) -> str:
+    """Which classes differ after the correction. Their names are quoted: those of digits read as counts."""
+    names = listing(f"“{name}”" for name in sure)
+    one = len(sure) == 1
+    return f"After correcting for {tried} classes, {'one class differs' if one else 'these classes differ'}: {names}."
 
 
 def _confusions(shown: Study, store: Store, student: Voice, against: Voice) -> None:
