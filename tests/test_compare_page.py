@@ -106,6 +106,17 @@ def test_nonsense_in_the_link_ends_in_sentences() -> None:
     assert not at.exception and at.warning and "nowhere" in at.warning[0].value
 
 
+def test_what_is_no_arm_is_left_out_of_the_basket() -> None:
+    at = open_page(page=PAGE)
+    at.query_params["cmp"] = ["garbage", basket.write(DIRECT), "x:1;y:2", ""]
+    at.run()
+    assert not at.exception
+    assert "'garbage' in the link is no arm and was left out." in at.warning[0].value
+    assert "takes at least" not in at.warning[0].value and "needs at least" not in at.warning[0].value
+    at.run()
+    assert link(at, "cmp") == [basket.write(DIRECT)]
+
+
 def test_epochs_and_images_of_ones_own_are_among_what_differs() -> None:
     short = replace(DIRECT, epochs=2, images=500)
     assert basket.read(basket.write(short), available_datasets()) == (short, ())

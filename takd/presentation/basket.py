@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from takd.data.table import Dataset
 from takd.presentation import view
-from takd.spec import ExperimentSpec, from_query, to_query
+from takd.spec import PARAMETERS, ExperimentSpec, from_query, to_query
 
 MOST = 8  # lines that a figure can tell apart
 
@@ -31,6 +31,12 @@ def read(text: str, datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tu
         query.setdefault(name, [""])
     spec, problems = from_query(query, datasets)
     return replace(spec, scope="chain"), problems
+
+
+def is_arm(text: str) -> bool:
+    """Whether a text of the URL names a choice at all: from anything else `read` would make the question pages open
+    with."""
+    return any(f";{text}".count(f";{parameter.short}:") for parameter in PARAMETERS.values())
 
 
 def items() -> tuple[str, ...]:

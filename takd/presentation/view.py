@@ -193,16 +193,16 @@ def read(row: View, texts: list[str]) -> tuple[Any, str | None]:
     if row.kind == "choice":
         if text in row.options:
             return text, None
-        return row.default, f"{row.label} cannot be {_quoted(text)}; shown is {row.options[row.default]}."
+        return row.default, f"{row.label} cannot be {quoted(text)}; shown is {row.options[row.default]}."
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        return row.default, f"{row.label} cannot be {_quoted(text)}; shown is {row.default:g}."
+        return row.default, f"{row.label} cannot be {quoted(text)}; shown is {row.default:g}."
     value = min(max(number, row.low), row.high)
     value = round(value) if row.kind == "int" else value
-    return value, None if value == number else f"{row.label} cannot be {_quoted(text)}; shown is {value:g}."
+    return value, None if value == number else f"{row.label} cannot be {quoted(text)}; shown is {value:g}."
 
 
 def get(short: str) -> Any:
@@ -310,5 +310,6 @@ def _texts(row: View, value: Any) -> list[str]:
     return [f"{value:g}" if isinstance(value, (int, float)) else str(value)]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text of the URL as a sentence may show it: short, and nothing that is not printed."""
     return f"'{''.join(c if c.isprintable() else '?' for c in text[:30])}'"

@@ -44,9 +44,13 @@ class Table:
 def gathered(store: Store) -> tuple[Table, tuple[str, ...]]:
     """The basket, looked up, and sentences about what of it could not be read."""
     datasets = ui.datasets()
+    dropped = [text for text in basket.items() if not basket.is_arm(text)]
+    for text in dropped:
+        basket.remove(text)
     read = [basket.read(text, datasets) for text in basket.items()]
     specs = tuple(dict.fromkeys(spec for spec, _ in read))
-    problems = tuple(sentence for _, found in read for sentence in found)
+    problems = tuple(f"{view.quoted(text)} in the link is no arm and was left out." for text in dropped)
+    problems += tuple(sentence for _, found in read for sentence in found)
     names = labels(specs)
     items = tuple(
         item(name, spec, datasets[spec.dataset], store)
