@@ -17,6 +17,7 @@ import pytest
 
 from takd.methods.composer import Composition
 from takd.presentation import charts, theme
+from takd.presentation.lens.charts import ink_on
 from takd.presentation.marks import spread, steady
 from takd.presentation.methods.composition import Graph, teaching_graph
 from takd.presentation.methods.teaching_chart import teaching_chart
@@ -255,3 +256,16 @@ def test_streamlit_theme_matches_and_is_readable() -> None:
 
 def test_unknown_methods_have_a_colour() -> None:
     assert theme.arm_color("something-new") == theme.ARM_COLORS["rival"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("share", [-1.0, -0.7, -0.4, -0.1, 0.0, 0.3, 0.5, 0.7, 1.0, 1.4])
+def test_a_coloured_cell_can_be_read_whatever_its_value(share: float, dark: bool) -> None:
+    """Half-way colours were written on in the ink of the nearer end: 3.1 to 1."""
+    ground = theme.palette(dark)
+    inks = (ground.text, "#000000" if dark else "#ffffff")
+    ends = [ground.background, *(("#f0803c", "#4ba3e3") if dark else ("#b34f00", "#0072b2"))]
+    end, part = ends[1] if share >= 0 else ends[2], min(1.0, abs(share))
+    pairs = ((int(ends[0][k : k + 2], 16), int(end[k : k + 2], 16)) for k in (1, 3, 5))
+    cell = "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in pairs)
+    assert theme.contrast(inks[ink_on(share, ends, inks)], cell) >= 4.2

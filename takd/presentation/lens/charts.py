@@ -8,7 +8,7 @@ import pandas as pd
 
 from takd.presentation import vega
 from takd.presentation.marks import fit, legend, message_chart
-from takd.presentation.theme import ROLE_SHAPES, ROLE_STROKES, arm_color, configure, palette, text_color
+from takd.presentation.theme import ROLE_SHAPES, ROLE_STROKES, arm_color, configure, contrast, palette, text_color
 
 TILE = 40  # pixels of a picture
 _ROW = 24  # pixels of a class in a panel
@@ -245,7 +245,9 @@ def matrix_chart(
     blue, orange = ("#4ba3e3", "#f0803c") if dark else ("#0072b2", "#b34f00")
     colors = [blue, ground.background, orange] if diverging else [ground.background, blue]
     domain = [-most, 0, most] if diverging else [0, most]
-    table = cells.assign(strong=cells["value"].abs() > 0.6 * most)
+    inks = (ground.text, "#000000" if dark else "#ffffff")
+    ends = [ground.background, *colors[::-2]] if diverging else colors  # none, most, least
+    table = cells.assign(strong=[ink_on(value / most, ends, inks) for value in cells["value"]])
     few = len(order[0]) <= 7
     step = (46 if few else 30) if compact else (42 if few else 30)
     limit = 96 if compact else 220
@@ -277,10 +279,20 @@ def matrix_chart(
         base.mark("rect", stroke=ground.background).encode(x=x, y=y, color=color, tooltip=tooltip),
         edge.encode(x=x, y=y),
     ]
-    for strong, ink in ((False, ground.text), (True, "#0e1117" if dark else "#ffffff")):
+    for strong, ink in enumerate(inks):
         some = vega.Chart(table[table["strong"] == strong])
         layers.append(some.mark("text", fontSize=10.5 if compact else 12, color=ink).encode(x=x, y=y, text="text:N"))
     return configure(vega.layer(*layers), dark, width="container", height=step * len(order[0]))
+
+
+def ink_on(share: float, ends: Sequence[str], inks: Sequence[str]) -> int:
+    """Which ink can be read on a cell this far (-1 to 1) from `ends[0]`, the colour of zero, to `ends[1]` or, below
+    zero, the last one."""
+    end = ends[1] if share >= 0 else ends[-1]
+    pairs = ((int(ends[0][k : k + 2], 16), int(end[k : k + 2], 16)) for k in (1, 3, 5))
+    part = min(1.0, abs(share))
+    ground = "#" + "".join(f"{round(low + part * (high - low)):02x}" for low, high in pairs)
+    return max(range(len(inks)), key=lambda k: contrast(inks[k], ground))
 
 
 def reliability_chart(
