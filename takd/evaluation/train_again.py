@@ -37,11 +37,12 @@ def check_again(
     reports: Mapping[str, StageReport],
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda _: None,
+    trained: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, StageReport]:
     """The reports, with those of stages that can be trained again completed by what came out.
 
     Only stages without weights and answers, of which nothing else differs, are trained; what `should_stop` ends keeps
-    its report.
+    its report. `trained` hears how many of how many are done, teachers included.
     """
     wanted = {key: stage for key, report in reports.items() if (stage := _left_out(store, report)) is not None}
     if not wanted:
@@ -51,7 +52,11 @@ def check_again(
     done = dict(reports)
     with tempfile.TemporaryDirectory(prefix="takd-again-") as folder:
         fresh = Store(Path(folder))
-        train_all(fresh, stages, device="cpu", should_stop=should_stop, say=say)
+
+        def between() -> None:
+            trained(sum(fresh.is_done(key) for key in stages), len(stages))
+
+        train_all(fresh, stages, device="cpu", should_stop=should_stop, say=say, between=between)
         for key in wanted:
             stored, found = store.result(key), fresh.result(key)
             if stored is not None and found is not None:

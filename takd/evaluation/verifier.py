@@ -78,8 +78,7 @@ class Check:
                 self._tell("running", reports[key].title)
         from takd.evaluation.train_again import check_again
 
-        self._tell("running", "small networks whose files were left out, by training them again")
-        reports = check_again(self.store, reports, self.stop, say)
+        reports = check_again(self.store, reports, self.stop, say, self._trained)
         if self.stop():
             self._tell("cancelled", "")
             return STOPPED
@@ -90,6 +89,10 @@ class Check:
             write_stamp(self.store, Stamp("", when, versions, tuple(reports.values())))
         self._tell("done", "")
         return DONE
+
+    def _trained(self, done: int, total: int) -> None:
+        self.row |= {"done": done, "total": total}  # of this part, which may take longer than all before
+        self._tell("running", "small networks whose files were left out, by training them again")
 
     def _runs(self) -> list[RunInfo]:
         if self.what:

@@ -90,8 +90,10 @@ def test_a_stage_without_files_is_trained_again_and_all_its_numbers_are_checked(
     store = library(PAIR)
     before = reports_of(store, PAIR)
     assert all({WEIGHTS, PREDICTIONS, "test_acc"} <= set(report.skipped) for report in before.values())
-    after, _ = checked_again(store, before)
+    told: list[tuple[int, int]] = []
+    after, _ = checked_again(store, before, trained=lambda *row: told.append(row))
     assert list(after) == list(before)
+    assert told[0] == (0, len(before)) and told[-1] == (len(before), len(before))
     for key, report in after.items():
         assert not report.differences and {SAID} | NUMBERS <= set(report.checked), report
         assert not set(report.checked) & set(report.skipped) and set(before[key].checked) <= set(report.checked)
