@@ -64,7 +64,7 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         f"Experiment: {asked.experiment}.",
         f"Rule: {asked.rule}",
         f"What counts: {words.counts_words(asked)}.",
-        *(f"Changed since: {row.text}" for row in amendments.of(asked.name)),
+        *(f"{row.word}: {row.text}" for row in amendments.of(asked.name)),
         "",
         *(f"- {words.finding_sentence(found)}" for found in row.findings),
     ]

@@ -50,8 +50,9 @@ def test_one_claim_by_its_number(cached: None) -> None:
 @pytest.mark.parametrize(("name", "changes"), [("rivals", 1), ("gap", 3), ("dense", 0)])
 def test_a_claim_says_what_was_changed_since_its_rule(cached: None, name: str, changes: int) -> None:
     shown = call("claims", name).stdout
-    assert shown.count("Changed since: ") == changes
-    assert all(f"Changed since: {row.text}" in shown for row in amendments.of(name))
+    assert shown.count("Changed since: ") + shown.count("Added later: ") == changes
+    assert all(f"{row.word}: {row.text}" in shown for row in amendments.of(name))
+    assert ("Added later: " in shown) == (name == "gap")  # settings that came before any run of their own
 
 
 def test_one_claim_by_its_name_as_json(cached: None) -> None:

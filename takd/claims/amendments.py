@@ -16,6 +16,11 @@ class Amendment:
     setting: str = ""
     before_runs: bool = False
 
+    @property
+    def word(self) -> str:
+        """What stands before it."""
+        return "Added later" if self.before_runs else "Changed since"
+
 
 AMENDMENTS: tuple[Amendment, ...] = (
     Amendment(

@@ -109,7 +109,7 @@ def about(claim: Claim) -> None:
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
         f"**Rule** {ui.plain(claim.rule)}  \n"
         f"**What counts** {ui.plain(words.counts_words(claim))}"
-        + "".join(f"  \n**Changed since** {ui.plain(row.text)}" for row in amendments.of(claim.name))
+        + "".join(f"  \n**{row.word}** {ui.plain(row.text)}" for row in amendments.of(claim.name))
     )
 
 
