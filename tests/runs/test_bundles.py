@@ -27,6 +27,7 @@ from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.bundle_stage import check_result
 from takd.runs.errors import BundleError, RunError
 from takd.runs.imported import imported_bytes, remove_imported
+from takd.runs.layout import TAUGHT_BY
 from takd.runs.locks import import_lock
 from takd.runs.loop import needed
 from takd.runs.memory import SPARED
@@ -40,6 +41,7 @@ from takd.runs.submit import cancel, delete, resume
 from takd.spec import require_spec
 from takd.stage import LossSpec, canonical_json
 from takd.training import run_stage
+from takd.training.progress import numbers_of
 from tests.faults.made_bundles import (
     ASKED,
     PART,
@@ -307,7 +309,8 @@ def test_the_parts_of_a_result_are_those_of_its_stage(source: Store) -> None:
 
 
 def test_a_bundle_takes_every_field_a_training_writes() -> None:
-    """`_finished` of run_stage.py writes result.json from literals, what the test part gave, and what commit adds."""
+    """`_finished` of run_stage.py writes result.json from literals, what its epochs and the test part gave, who taught
+    it, and what commit adds."""
     code = ast.parse(Path(run_stage.__file__).read_text(encoding="utf-8"))
     finished = next(n for n in ast.walk(code) if isinstance(n, ast.FunctionDef) and n.name == "_finished")
     table = next(n.value for n in finished.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "result")
@@ -317,8 +320,13 @@ def test_a_bundle_takes_every_field_a_training_writes() -> None:
     written = {key.value for one in dicts for key in one.keys if isinstance(key, ast.Constant)}
     assert {"memory", "note", "env"} <= written
     measured = {*prediction_metrics(torch.zeros(4, 10), torch.zeros(4, dtype=torch.long), 10), "agreement", "kl"}
+    row = {"val_acc": 0.5, "train_acc": 0.5, "images_per_second": 1.0, "epoch": 1}
+    measured |= {*numbers_of([row]), TAUGHT_BY}
     assert written | measured | {"parts", "selected_on_test", "schema", "key", "files"} == set(bundle_stage._KINDS)
     assert all(bundle_stage._KINDS["memory"](way) for way in SPARED)
+    taught = bundle_stage._KINDS[TAUGHT_BY]
+    assert taught({"ab" * 16: 0.5}) and taught({"ab" * 16: None})
+    assert not taught({"ab" * 16: "0.5"}) and not taught({"x": 0.5}) and not taught([0.5])
 
 
 def call(*arguments: str) -> Result:
