@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 
 from takd.plan import chosen_arm
-from takd.presentation import basket, view, visit, words
+from takd.presentation import basket, view, words
 from takd.presentation.exports import chart_bytes, script_bytes, table_bytes
-from takd.presentation.formats import own_schedule
+from takd.presentation.formats import length_words
 from takd.presentation.plain_text import unescaped
 from takd.presentation.vega import Chart
 from takd.spec import ExperimentSpec
@@ -31,7 +30,7 @@ def menu(name: str, draw: Draw, data: pd.DataFrame, title: str, source: str, arm
     source = f"{source} {setting}".strip()
     with box:
         st.caption("Link to this page as it stands")
-        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
+        st.code(view.link(), language=None, wrap_lines=True)
         files: dict[str, tuple[Callable[[], bytes], str]] = {
             "PNG": (partial(_picture, draw, "png", title, source), "png"),
             "SVG": (partial(_picture, draw, "svg", title, source), "svg"),
@@ -74,8 +73,7 @@ def common_setting(arms: Sequence[ExperimentSpec]) -> str:
 
 
 def _setting(spec: ExperimentSpec) -> list[str]:
-    length = f"{spec.budget}{own_schedule(spec.epochs, spec.images, spec.lr)}"
-    return [f"student {spec.student}", f"T {spec.temperature:g}", f"lam {spec.lam:g}", length]
+    return [f"student {spec.student}", f"T {spec.temperature:g}", f"lam {spec.lam:g}", length_words(spec)]
 
 
 def _to_compare(name: str, arms: Sequence[ExperimentSpec]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from takd.spec import ExperimentSpec
+
 MISSING = "not measured"
 MINUS = "\u2212"
 TRUE_MINUS = str.maketrans("-", MINUS)
@@ -98,6 +100,11 @@ def own_schedule(epochs: int, images: int, lr: float) -> str:
     said += [f"{images:,} training images"] if images else []
     said += [f"learning rate {lr:g}"] if lr else []
     return "".join(f", {text}" for text in said)
+
+
+def length_words(spec: ExperimentSpec) -> str:
+    """How long a question trains: its budget and what takes its place."""
+    return f"{spec.budget}{own_schedule(spec.epochs, spec.images, spec.lr)}"
 
 
 def data_words(label: str, noise: float) -> str:

@@ -13,7 +13,7 @@ from takd.data.table import Dataset
 from takd.methods.table import METHODS
 from takd.networks.own import gone, gone_sentence
 from takd.presentation import lately, ui, visitor, words
-from takd.presentation.formats import data_words, own_schedule
+from takd.presentation.formats import data_words, length_words
 from takd.presentation.lately import Watched
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
@@ -255,8 +255,7 @@ def describe(spec: ExperimentSpec) -> str:
     ladder = ", whole ladder" if spec.scope == "ladder" and not together else ""
     softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}"
     softening += "" if spec.method == "scratch" or together else f", lam {spec.lam:g}"
-    length = f"{spec.budget}{own_schedule(spec.epochs, spec.images, spec.lr)}"
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
-    asked = f"{METHODS[spec.method].label}{chosen} {path}{softening}, {length}, {seeds}{ladder}"
+    asked = f"{METHODS[spec.method].label}{chosen} {path}{softening}, {length_words(spec)}, {seeds}{ladder}"
     return f"{data_words(label, spec.noise)}: {asked}"

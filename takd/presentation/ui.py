@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +16,7 @@ import streamlit as st
 
 from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
-from takd.presentation import figure_menu, view, visit, window
+from takd.presentation import figure_menu, view, window
 from takd.presentation.plain_text import plain as plain
 from takd.presentation.theme import palette
 from takd.presentation.vega import Chart
@@ -82,7 +81,7 @@ def notices(sentences: tuple[str, ...], instead: str) -> None:
         lines = [*sentences, f"Shown instead: {instead}."]
         st.warning("\n".join(f"- {plain(s)}" for s in lines), icon=":material/build:")
         st.caption("The repaired link:")
-        st.code(visit.address(urlencode(view.for_others(), doseq=True)), language=None, wrap_lines=True)
+        st.code(view.link(), language=None, wrap_lines=True)
 
 
 def figure(

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -220,6 +221,11 @@ def put(short: str, value: Any) -> None:
 def query() -> dict[str, list[str]]:
     """The URL as it stands."""
     return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def link() -> str:
+    """The address of this page as it stands, for somebody else."""
+    return visit.address(urlencode(for_others(), doseq=True))
 
 
 def for_others() -> dict[str, list[str]]:

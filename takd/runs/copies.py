@@ -12,6 +12,7 @@ from typing import Any
 
 from takd.runs.layout import TAUGHT_BY
 from takd.runs.store import Store
+from takd.runs.strict import is_number
 from takd.stage import StageSpec
 
 
@@ -19,7 +20,7 @@ def copy_of(store: Store, key: str) -> float | None:
     """What tells a finished stage's copy from others: its loss on the test part, to the last digit; None where its
     result does not say."""
     loss = (store.result(key) or {}).get("test_loss")
-    return float(loss) if isinstance(loss, (int, float)) and not isinstance(loss, bool) else None
+    return float(loss) if is_number(loss) else None
 
 
 def taught_by(store: Store, stage: StageSpec) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from typing import Any
+from typing import Any, TypeGuard
 
 from takd.stage import canonical_json, named_once
 
@@ -73,7 +73,7 @@ def _require_shallow(value: Any, depth: int) -> None:
             _require_shallow(item, depth - 1)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether something is a number (true and false are not)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -6,13 +6,13 @@ report of tuning without it is found by `verify`, also where nothing in the file
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from takd.runs import files
+from takd.runs.layout import sha256
 from takd.runs.packs import PACKS
 from takd.stage import canonical_json
 
@@ -59,7 +59,7 @@ def _wrong(library: Path, version: object) -> dict[str, tuple[str, str]]:
 def _found(library: Path) -> dict[str, str]:
     paths = (path for path in library.rglob("*") if path.is_file() and path.name != SUMS)
     return {
-        path.relative_to(library).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(library).as_posix(): sha256(path.read_bytes())
         for path in paths
         if not path.name.endswith((".lock", ".tmp"))
     }
