@@ -13,11 +13,13 @@ from takd.data.catalogue import available_datasets
 from takd.data.meta import DataError
 from takd.data.sources import import_npz
 from takd.data.test_part import load_test
+from takd.evaluation.answers_read import labels
 from takd.evaluation.verify import verify_stage
 from takd.plan import build_plan
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs import files, packs
+from takd.runs.classes import CLASSES, TIED, classes_of, read_classes
 from takd.runs.loop import can_teach
 from takd.runs.states import list_runs
 from takd.runs.store import Store
@@ -137,6 +139,30 @@ def test_every_file_is_as_the_list_of_sums_says() -> None:
     assert wrong_files(CACHED) == {}
     listed = json.loads((CACHED / SUMS).read_bytes())
     assert {path.split("/")[0] for path in listed} >= {"packs", "stages", "runs", "extra-looks", "labels", "tuning"}
+
+
+def test_every_accuracy_without_weights_recomputes_from_the_answers_that_travel(store: Store) -> None:
+    """Whatever has no weights has logits or classes, with true labels beside them: no data set is needed."""
+    checked = dict.fromkeys(("digits", "cifar10", "cifar100"), 0)
+    for key in sorted({*packs.keys(CACHED), *(folder.name for folder in STAGES)}):
+        folder, stage, result = store.folder(key), store.stage(key), store.result(key)
+        assert stage is not None and result is not None
+        raw = files.read_bytes_or_none(folder / CLASSES)
+        if raw is None:
+            kept = files.read_bytes_or_none(folder / "predictions.npz")
+            assert kept is not None or files.version(str(folder / "weights.safetensors")) is not None, key
+            raw = None if kept is None else classes_of(kept)
+        if raw is None:
+            continue
+        truth, rows = labels(store, stage.data), (result, *result.get("parts", ()))
+        assert truth is not None
+        every = read_classes(raw, len(truth), stage.data.classes)
+        for row, answered in zip(rows, every, strict=True):
+            right, ties = int((answered == truth).sum()), int((answered == TIED).sum())
+            assert right - 1e-6 <= row["test_acc"] * len(truth) <= right + ties + 1e-6, (key, row.get("name"))
+            assert sum(row["correct_classes"]) == round(row["test_acc"] * len(truth))
+        checked[stage.data.name] += 1
+    assert checked["digits"] > 4_000 and checked["cifar10"] > 100 and checked["cifar100"] >= 30
 
 
 @pytest.fixture(scope="module")

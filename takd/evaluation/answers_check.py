@@ -136,15 +136,8 @@ def check_metrics(
     many images tie."""
     found = prediction_metrics(torch.from_numpy(stored.logits), torch.from_numpy(labels), classes)
     hit = stored.best[np.arange(len(labels)), labels]
-    sure, maybe = hit & ~stored.tied, hit & stored.tied
-    least = np.bincount(labels[sure], minlength=classes)
-    most = least + np.bincount(labels[maybe], minlength=classes)
-    counts, accuracy = row.get("correct_classes"), row.get("test_acc")
-    fits = _whole(counts, classes) and bool((least <= np.array(counts)).all() and (np.array(counts) <= most).all())
-    notes.same(f"{prefix}correct_classes", counts, found["correct_classes"], equal=fits)
-    low, high = least.sum() / len(labels), most.sum() / len(labels)
-    near = isinstance(accuracy, float) and low - 1e-9 <= accuracy <= high + 1e-9
-    notes.same(f"{prefix}test_acc", accuracy, found["test_acc"], equal=near)
+    maybe = hit & stored.tied
+    check_right_answers(notes, prefix, row, hit & ~stored.tied, maybe, labels, classes)
     share, truth = stored.share, np.eye(classes)[labels]
     notes.same(f"{prefix}test_loss", row.get("test_loss"), found["test_loss"], within=stored.within(share - truth))
     surprise = np.log(np.maximum(share, 1e-300))
@@ -153,6 +146,26 @@ def check_metrics(
     notes.same(f"{prefix}entropy", row.get("entropy"), found["entropy"], within=within)
     notes.same(f"{prefix}ece", row.get("ece"), found["ece"], within=_ece_within(stored, hit, maybe))
     return int(stored.tied.sum())
+
+
+def check_right_answers(
+    notes: Notes,
+    prefix: str,
+    row: Mapping[str, Any],
+    sure: np.ndarray,
+    maybe: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+) -> None:
+    """Compare correct_classes and test_acc: images that are `sure` to be right count, those that are `maybe` may."""
+    counts, accuracy = row.get("correct_classes"), row.get("test_acc")
+    least = np.bincount(labels[sure], minlength=classes)
+    most = least + np.bincount(labels[maybe], minlength=classes)
+    fits = _whole(counts, classes) and bool((least <= np.array(counts)).all() and (np.array(counts) <= most).all())
+    notes.same(f"{prefix}correct_classes", counts, least.tolist(), equal=fits)
+    low, high = least.sum() / len(labels), most.sum() / len(labels)
+    near = isinstance(accuracy, float) and low - 1e-9 <= accuracy <= high + 1e-9
+    notes.same(f"{prefix}test_acc", accuracy, float(low), equal=near)
 
 
 def _ece_within(stored: Stored, hit: np.ndarray, maybe: np.ndarray) -> float:

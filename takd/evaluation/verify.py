@@ -2,9 +2,10 @@
 
 Three sources are asked, each independent of the number it checks: the rows of the epochs, the test answers with the
 test labels, and the weights, which answer the test images again. Where the test answers were left out, those of the
-weights take their place: of many small stages only the smaller of the two files is kept (runs/publish.py). What cannot
-be asked (a data set that is not prepared here, weights that were left out) is named and never counted as checked.
-Nobody can recompute how much memory a training took, what it ran on and when it ended: NEVER.
+weights take their place: of many small stages only the smaller of the two files is kept (runs/publish.py). Where both
+were, the answered classes still say how many answers were right, and agreed with a teacher's (classes_check). What
+cannot be asked (a data set that is not prepared here, weights that were left out) is named and never counted as
+checked. Nobody can recompute how much memory a training took, what it ran on and when it ended: NEVER.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 
 from takd.data.meta import DataError
 from takd.evaluation.answers_check import Stored, check_metrics, check_teachers, read_stored
+from takd.evaluation.classes_check import check_classes
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
 from takd.methods.parts import part_names
 from takd.runs import files
+from takd.runs.classes import CLASSES
 from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.shelf import trained_again
@@ -65,7 +68,7 @@ def _contents(
     _library(notes, store, folder, result["key"])
     if stage is not None:
         _events(notes, stage, result, raws.get(EVENTS))
-        _test_numbers(notes, store, stage, result, raws)
+        _test_numbers(notes, store, stage, result, raws, files.read_bytes_or_none(folder / CLASSES))
 
 
 def _title(store: Store, stage: StageSpec) -> str:
@@ -255,9 +258,14 @@ _METRICS = ("test_acc", "test_loss", "ece", "entropy", "correct_classes")
 
 
 def _test_numbers(
-    notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], raws: Mapping[str, bytes]
+    notes: Notes,
+    store: Store,
+    stage: StageSpec,
+    result: Mapping[str, Any],
+    raws: Mapping[str, bytes],
+    classes: bytes | None,
 ) -> None:
-    """Everything that needs the test labels."""
+    """Everything that needs the test labels; `classes` are the answered ones, where they are stored by themselves."""
     names = [*_METRICS, *(["parts"] if result.get("parts") else [])]
     taught = [f"{what} with {key[:8]}" for key in stage.teachers for what in ("agreement", "kl")]
     listed = {what: result.get(what) for what in ("agreement", "kl")}
@@ -285,6 +293,8 @@ def _test_numbers(
         _parts(notes, stage, result, stored, labels)
     if stored is not None:
         check_teachers(notes, store, stage, result, stored, partial(answers_of_weights, store))
+    elif labels is not None and classes is not None and PREDICTIONS not in raws:
+        check_classes(notes, store, stage, result, classes, labels)
     if asked is not None:
         check_weights(notes, stage, result, stored, asked)
 

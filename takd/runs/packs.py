@@ -1,12 +1,12 @@
 """Packs: many small finished stages of a cached store in one file, `<cached store>/packs/<run id>.sqlar`.
 
 A pack is a SQLite archive (https://sqlite.org/sqlar.html; `sqlite3 -A` lists and unpacks it) whose members are named
-`<key>/<file>`, the files exactly those of a stage's folder. The small texts among them, which are much alike from stage
-to stage, lie end to end in one member per file, `all/<file>`, and `all.json` says whose they are and how long: so they
-take a third of the space and are read faster. To the rest of the store a packed stage's folder is the path
-`<pack>/<key>`: below a file there is nothing, so such a path is free, and `files` asks here for it. Only cached stores
-are looked into for packs, and nobody writes these, so an archive is opened read-only and immutable, without locks and
-side files.
+`<key>/<file>`, the files exactly those of a stage's folder. The small ones among them, texts and answered classes,
+which are much alike from stage to stage, lie end to end in one member per file, `all/<file>`, and `all.json` says whose
+they are and how long: so they take a third of the space and are read faster. To the rest of the store a packed stage's
+folder is the path `<pack>/<key>`: below a file there is nothing, so such a path is free, and `files` asks here for it.
+Only cached stores are looked into for packs, and nobody writes these, so an archive is opened read-only and immutable,
+without locks and side files.
 
 Reading never raises: a damaged or foreign file counts as not there, and `problems` names it.
 """
@@ -30,7 +30,7 @@ from pathlib import Path
 PACKS, ENDING = "packs", ".sqlar"
 ABOUT = "about.json"  # where its numbers come from; of no stage
 ALL, _ALL_NAMES = "all", "all.json"  # texts end to end; {file: {key: bytes}} in their order
-_TEXTS = (".json", ".jsonl")
+_TEXTS = (".json", ".jsonl", ".bin")  # what is much alike from stage to stage
 _NOBODY = "0" * 32
 Version = tuple[int, int, int]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.sqlar")

@@ -3,7 +3,7 @@
 The library is looked into by the keys of stages, so it needs no run for each of its questions. A pack's name ends in
 a sum of its contents: two machines that trained the same question add two files, and either can be read.
 
-What of a stage goes along beside stage.json and result.json, so that `verify` can recompute every number:
+What of a stage goes along beside stage.json and result.json, so that `verify` can recompute its numbers:
 
 | | |
 |---|---|
@@ -14,6 +14,9 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
 | that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: heads on a large network, networks |
 | | of 100 classes, ResNets. A handful of them would be larger than all else |
+
+Where neither weights nor predictions go along, classes.bin does (takd.runs.classes): accuracies and agreement with the
+teachers follow from it to the image.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from takd.commit import commit
 from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
+from takd.runs.classes import CLASSES, classes_of
+from takd.runs.errors import RunError
 from takd.runs.layout import EVENTS, environment_of, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.policy import require_changes_allowed
@@ -37,6 +42,7 @@ from takd.spec import to_json
 from takd.stage import StageSpec, canonical_json
 
 _LONGEST_NAME = 50
+_OTHERWISE = "Nothing was put into the library"
 HEAVY = 160_000
 LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
 
@@ -52,7 +58,7 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
     members: dict[str, bytes] = {}
     for key in keys:
         kept = [] if key in read.mapped else _kept(plan.stages[key], own, key in read.answers, key in read.curves)
-        for name, raw in contents_of(own, key, kept, "Nothing was put into the library").items():
+        for name, raw in _contents(own, key, kept).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -76,6 +82,19 @@ def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[s
         light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
         return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]
     return [EVENTS, *(name for name in smaller(stage, listed) if listed[name]["bytes"] <= HEAVY)]
+
+
+def _contents(store: Store, key: str, kept: Collection[str]) -> dict[str, bytes]:
+    """The bytes of these files of a stage, and its answered classes where nothing else says what it answered."""
+    contents = contents_of(store, key, kept, _OTHERWISE)
+    if not {WEIGHTS, PREDICTIONS} & set(kept):
+        raw = contents_of(store, key, [PREDICTIONS], _OTHERWISE)[PREDICTIONS]
+        try:
+            found = classes_of(raw)
+        except ValueError as error:
+            raise RunError(f"{_OTHERWISE}: stage {key}: {error}") from error
+        return contents if found is None else {CLASSES: found, **contents}
+    return contents
 
 
 def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:

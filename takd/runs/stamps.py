@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from takd.runs import files
+from takd.runs.classes import CLASSES
 from takd.runs.layout import RESULT, STAGE, is_key, sha256
 from takd.runs.states import plan_keys, run_folder
 from takd.runs.store import Store
@@ -150,13 +151,15 @@ def valid_stamp(store: Store, run_id: str) -> Stamp | None:
 
 
 def files_of(store: Store, key: str) -> dict[str, str]:
-    """SHA-256 of the files a stage has where it is read from: stage.json, result.json and those its result lists."""
+    """SHA-256 of the files a stage has where it is read from: stage.json, result.json, those its result lists and
+    its answered classes."""
     if not is_key(key):
         return {}
     folder = place_of(store, key)
     result = store.result(key) or files.read_json_or_none(folder / RESULT) or {}
     listed = result.get("files")
-    sums = {name: store.remember(folder / name, sha256) for name in (listed if isinstance(listed, dict) else ())}
+    names = {*(listed if isinstance(listed, dict) else ()), CLASSES}
+    sums = {name: store.remember(folder / name, sha256) for name in names}
     for name in (STAGE, RESULT):  # by another spelling of the path: the store remembers under this one what they hold
         sums[name] = store.remember(os.path.join(folder, ".", name), sha256)
     return {name: found for name, found in sums.items() if isinstance(found, str)}

@@ -3,6 +3,7 @@ machines trained goes together."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from takd.claims.library import FILE, Entry, Read, all_rises, keys_read, questions_of, rises_of, wanted, write
@@ -20,6 +22,7 @@ from takd.commit import commit
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
 from takd.runs import library, looking, packs
+from takd.runs.classes import CLASSES
 from takd.runs.errors import RunError
 from takd.runs.estimates import reference_seconds
 from takd.runs.library import Shelf, shelve_all, shelves, train_next
@@ -245,7 +248,9 @@ def test_a_run_that_fails_is_named_and_the_next_one_is_trained(store: Store, mon
 def finish(
     store: Store, question: Entry, words: tuple[str, ...] = ("teacher", "student", "control"), size: int = 0
 ) -> Store:
-    """Train the named stages of a question in no time; weights and answers have `size` bytes if it is said."""
+    """Train the named stages of a question in no time; weights have `size` bytes if it is said, answers more."""
+    answers = io.BytesIO()
+    np.savez(answers, logits=np.eye(10, dtype=np.float16).repeat(max(1, size // 200 + 1), 0))
     for key in keys(question, *words):
         stage = question.plan(DATASETS).stages[key]
         store.ensure(stage, own=True)
@@ -254,7 +259,7 @@ def finish(
         weights = size or (2_400 if stage.network == "mlp-8" else 5_000)
         end = f"2026-01-0{1 + (store.root.name == 'b')}T00:00:00+00:00"
         result = {"test_acc": 0.75, "seconds": 1.5, "env": env, "finished": end}
-        store.commit(key, result, {WEIGHTS: b"w" * weights, PREDICTIONS: b"answers" * (size or 20)})
+        store.commit(key, result, {WEIGHTS: b"w" * weights, PREDICTIONS: answers.getvalue()})
     return store
 
 
@@ -266,23 +271,24 @@ def test_exactly_what_is_read_is_packed_with_the_files_of_the_table(tmp_path: Pa
     store, place = Store(tmp_path / "a"), tmp_path / "cached"
     for question in (SMALL, OTHER):
         assert shelve(finish(store, question), question, question.plan(DATASETS), place, READ) == 4
-    light, heavy = {STAGE, RESULT, WEIGHTS}, {STAGE, RESULT}
+    light, heavy = {STAGE, RESULT, WEIGHTS}, {STAGE, RESULT, CLASSES}
     wished = {
         **dict.fromkeys(keys(SMALL, "teacher") | keys(OTHER, "teacher"), heavy),
         **{key: {*light, EVENTS} for key in keys(SMALL, "student")},
-        **{key: {*heavy, EVENTS, PREDICTIONS} for key in keys(OTHER, "student")},
+        **{key: {STAGE, RESULT, EVENTS, PREDICTIONS} for key in keys(OTHER, "student")},
     }
     found: dict[str, set[str]] = {}
     for path in packs_in(place):
         for name, raw in packs.members(path).items():
             key, _, file = name.partition("/")
             found.setdefault(key, set()).add(file)
-            assert raw == (store.own_folder(key) / file).read_bytes()
+            own = store.own_folder(key) / file
+            assert raw == (own.read_bytes() if file != CLASSES else bytes(range(10)))
     assert found == wished and set(found) == READ.every
     assert packs.problems(place) == [] and Store(tmp_path / "own", [place]).broken(place) == []
 
 
-@pytest.mark.parametrize(("size", "kept"), [(HEAVY, {WEIGHTS}), (HEAVY + 1, set())])
+@pytest.mark.parametrize(("size", "kept"), [(HEAVY, {WEIGHTS}), (HEAVY + 1, {CLASSES})])
 def test_what_would_outweigh_all_else_goes_without_weights_and_answers(
     size: int, kept: set[str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,75 @@
+"""What follows from the class a network answered to each test image, where nothing else of its answers is stored: right
+answers, all and per class, of the stage and each of its parts, and agreement with its teachers. Losses, calibration and
+KL need the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from takd.evaluation.answers_check import ANOTHER_COPY, check_right_answers
+from takd.evaluation.notes import Notes
+from takd.evaluation.weights_check import answers_of_weights
+from takd.methods.parts import part_names
+from takd.runs import files
+from takd.runs.classes import CLASSES, TIED, classes_of, read_classes
+from takd.runs.copies import other_copies
+from takd.runs.errors import StoreError
+from takd.runs.loop import PREDICTIONS
+from takd.runs.store import Store
+from takd.stage import StageSpec
+
+
+def check_classes(
+    notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], raw: bytes, labels: np.ndarray
+) -> None:
+    """Compare test_acc, correct_classes and agreement of a result, and those of its parts, with its classes.bin."""
+    names = part_names(stage)[0]
+    try:
+        every = read_classes(raw, len(labels), stage.data.classes)
+    except ValueError as error:
+        notes.differs(CLASSES, f"classes of {len(labels)} images", str(error))
+        return
+    rows = [row for row in result.get("parts") or () if isinstance(row, dict)]
+    notes.same(f"answers in {CLASSES}", 1 + len(rows), len(every))
+    notes.same("parts", [row.get("name") for row in rows], names)
+    titles = ("", *(f"{name}: " for name in names))
+    for title, row, own in zip(titles, (result, *rows), every, strict=False):
+        tied = own == TIED
+        notes.ties += int(tied.sum())
+        check_right_answers(notes, title, row, own == labels, tied, labels, stage.data.classes)
+    _agreement(notes, store, stage, result, every[0])
+
+
+def _agreement(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], own: np.ndarray) -> None:
+    others = other_copies(store, result)
+    for key in stage.teachers:
+        name, told = f"agreement with {key[:8]}", (result.get("agreement") or {}).get(key)
+        heard = None if key in others else answered(store, key, len(own), stage.data.classes)
+        if heard is None:
+            notes.skip(name, ANOTHER_COPY if key in others else "what its teacher answered is not stored here")
+            continue
+        maybe = (own == TIED) | (heard == TIED)
+        low, high = ((own == heard) & ~maybe).mean(), ((own == heard) | maybe).mean()
+        near = isinstance(told, float) and low - 1e-9 <= told <= high + 1e-9
+        notes.same(name, told, float((own == heard).mean()), equal=near)
+
+
+def answered(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
+    """The classes (images,) that a finished stage answered, from whatever is stored of its answers; None where nothing
+    is, or it does not fit."""
+    raw = files.read_bytes_or_none(store.folder(key) / CLASSES)
+    try:
+        raw = raw or classes_of(store.read_file(key, PREDICTIONS))
+    except (StoreError, ValueError):
+        asked = answers_of_weights(store, key)
+        if asked is None or asked.half.shape != (images, classes):
+            return None
+        return np.where(asked.heard.sum(1) > 1, TIED, asked.half.argmax(1))
+    try:
+        return None if raw is None else read_classes(raw, images, classes)[0]
+    except ValueError:
+        return None

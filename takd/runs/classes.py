@@ -1,0 +1,46 @@
+"""The class a network answered to every test image: what the library keeps of answers whose logits and weights it
+leaves out, a fiftieth of their size. Accuracies and agreement follow from it to the image.
+
+`classes.bin` holds one byte per image, in the order of the test part: first those of the stage, then those of each of
+its parts where several answer. Packs keep these files end to end, as networks of one question answer much alike.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+
+CLASSES = "classes.bin"
+TIED = 255  # the two best logits are equal in half precision: either may be the answer that was counted
+_KIND = np.uint8
+
+
+def classes_of(predictions: bytes) -> bytes | None:
+    """The content of classes.bin for the answers in predictions.npz; None for more classes than a byte can name. Raises
+    ValueError where they cannot be read."""
+    try:
+        with np.load(io.BytesIO(predictions), allow_pickle=False) as archive:
+            logits = archive["logits"][:, None]
+            parts = archive["parts"] if "parts" in archive.files else logits[:, :0]
+        every = np.concatenate([logits, parts], axis=1)  # (images, answers, classes)
+    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"These predictions cannot be read: {error}") from error
+    return None if every.shape[2] > TIED else _largest(every).T.tobytes()
+
+
+def _largest(logits: np.ndarray) -> np.ndarray:
+    """The class of the largest logit (..., classes), TIED where there are several."""
+    most = logits.max(-1, keepdims=True)
+    return np.where((logits == most).sum(-1) > 1, TIED, logits.argmax(-1)).astype(_KIND)
+
+
+def read_classes(raw: bytes, images: int, classes: int) -> np.ndarray:
+    """(answers, images) in classes.bin. Raises ValueError where that is not what the bytes hold."""
+    found = np.frombuffer(raw, _KIND)
+    if not found.size or found.size % images:
+        raise ValueError(f"{found.size} answers to {images} images")
+    if ((found >= classes) & (found != TIED)).any():
+        raise ValueError(f"a class above {classes - 1}")
+    return found.reshape(-1, images)
