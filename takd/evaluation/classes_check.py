@@ -14,11 +14,8 @@ from takd.evaluation.answers_check import ANOTHER_COPY, check_right_answers
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import answers_of_weights
 from takd.methods.parts import part_names
-from takd.runs import files
-from takd.runs.classes import CLASSES, TIED, classes_of, read_classes
+from takd.runs.classes import CLASSES, TIED, answered, read_classes
 from takd.runs.copies import other_copies
-from takd.runs.errors import StoreError
-from takd.runs.loop import PREDICTIONS
 from takd.runs.store import Store
 from takd.stage import StageSpec
 
@@ -48,7 +45,7 @@ def _agreement(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str
     others = other_copies(store, result)
     for key in stage.teachers:
         name, told = f"agreement with {key[:8]}", (result.get("agreement") or {}).get(key)
-        heard = None if key in others else answered(store, key, len(own), stage.data.classes)
+        heard = None if key in others else _heard(store, key, len(own), stage.data.classes)
         if heard is None:
             notes.skip(name, ANOTHER_COPY if key in others else "what its teacher answered is not stored here")
             continue
@@ -58,18 +55,12 @@ def _agreement(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str
         notes.same(name, told, float((own == heard).mean()), equal=near)
 
 
-def answered(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
-    """The classes (images,) that a finished stage answered, from whatever is stored of its answers; None where nothing
-    is, or it does not fit."""
-    raw = files.read_bytes_or_none(store.folder(key) / CLASSES)
-    try:
-        raw = raw or classes_of(store.read_file(key, PREDICTIONS))
-    except (StoreError, ValueError):
-        asked = answers_of_weights(store, key)
-        if asked is None or asked.half.shape != (images, classes):
-            return None
-        return np.where(asked.heard.sum(1) > 1, TIED, asked.half.argmax(1))
-    try:
-        return None if raw is None else read_classes(raw, images, classes)[0]
-    except ValueError:
+def _heard(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
+    """The classes (images,) a teacher answered, from whatever is stored of its answers; None where nothing is."""
+    found = answered(store, key, images, classes)
+    if found is not None:
+        return found
+    asked = answers_of_weights(store, key)
+    if asked is None or asked.half.shape != (images, classes):
         return None
+    return np.where(asked.heard.sum(1) > 1, TIED, asked.half.argmax(1))

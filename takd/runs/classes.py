@@ -12,7 +12,11 @@ import zipfile
 
 import numpy as np
 
-CLASSES = "classes.bin"
+from takd.runs import files
+from takd.runs.errors import StoreError
+from takd.runs.store import Store
+
+CLASSES, _PREDICTIONS = "classes.bin", "predictions.npz"
 TIED = 255  # the two best logits are equal in half precision: either may be the answer that was counted
 _KIND = np.uint8
 
@@ -44,3 +48,13 @@ def read_classes(raw: bytes, images: int, classes: int) -> np.ndarray:
     if ((found >= classes) & (found != TIED)).any():
         raise ValueError(f"a class above {classes - 1}")
     return found.reshape(-1, images)
+
+
+def answered(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
+    """The classes (images,) a finished stage answered, from its logits or its classes.bin; None where neither is stored
+    or what is does not fit."""
+    try:
+        raw = files.read_bytes_or_none(store.folder(key) / CLASSES) or classes_of(store.read_file(key, _PREDICTIONS))
+        return None if raw is None else read_classes(raw, images, classes)[0]
+    except (StoreError, ValueError):
+        return None

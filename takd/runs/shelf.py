@@ -7,7 +7,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 
 | | |
 |---|---|
-| its answers to single images are read by a claim or a page | events.jsonl, predictions.npz |
+| a claim reads its answers to single images | classes.bin beside the rest; of the first SHOWN seeds, which pages |
+| | show, predictions.npz and events.jsonl and no weights |
 | only the map of regimes reads it | nothing |
 | it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
 | | check trains it again in moments |
@@ -15,8 +16,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: heads on a large network, networks |
 | | of 100 classes, ResNets. A handful of them would be larger than all else |
 
-Where neither weights nor predictions go along, classes.bin does (takd.runs.classes): accuracies and agreement with the
-teachers follow from it to the image.
+Where neither weights nor predictions go along, classes.bin always does (takd.runs.classes): accuracies and agreement
+with the teachers follow from it to the image.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from takd.stage import StageSpec, canonical_json
 _LONGEST_NAME = 50
 _OTHERWISE = "Nothing was put into the library"
 HEAVY = 160_000
+SHOWN = 3  # seeds
 LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
 
 
@@ -57,8 +59,10 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
         return 0
     members: dict[str, bytes] = {}
     for key in keys:
-        kept = [] if key in read.mapped else _kept(plan.stages[key], own, key in read.answers, key in read.curves)
-        for name, raw in _contents(own, key, kept).items():
+        stage, answers = plan.stages[key], key in read.answers
+        shown = answers and stage.seed < entry.spec.seed + SHOWN
+        kept = [] if key in read.mapped else _kept(stage, own, shown, key in read.curves)
+        for name, raw in _contents(own, key, kept, answers).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -74,9 +78,9 @@ def trained_again(stage: StageSpec) -> bool:
     return is_tiny(stage.network)
 
 
-def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[str]:
+def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool) -> list[str]:
     listed: dict[str, dict[str, int]] = (store.result(stage.key) or {}).get("files", {})
-    if answers:
+    if shown:
         return [EVENTS, PREDICTIONS]
     if trained_again(stage):
         light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
@@ -84,10 +88,11 @@ def _kept(stage: StageSpec, store: Store, answers: bool, curves: bool) -> list[s
     return [EVENTS, *(name for name in smaller(stage, listed) if listed[name]["bytes"] <= HEAVY)]
 
 
-def _contents(store: Store, key: str, kept: Collection[str]) -> dict[str, bytes]:
-    """The bytes of these files of a stage, and its answered classes where nothing else says what it answered."""
+def _contents(store: Store, key: str, kept: Collection[str], answers: bool) -> dict[str, bytes]:
+    """The bytes of these files of a stage, and its answered classes where nothing else says what it answered, or where
+    its answers are read and only its weights would say."""
     contents = contents_of(store, key, kept, _OTHERWISE)
-    if not {WEIGHTS, PREDICTIONS} & set(kept):
+    if PREDICTIONS not in kept and (answers or WEIGHTS not in kept):
         raw = contents_of(store, key, [PREDICTIONS], _OTHERWISE)[PREDICTIONS]
         try:
             found = classes_of(raw)

@@ -22,7 +22,7 @@ from takd.commit import commit
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
 from takd.runs import library, looking, packs
-from takd.runs.classes import CLASSES
+from takd.runs.classes import CLASSES, answered
 from takd.runs.errors import RunError
 from takd.runs.estimates import reference_seconds
 from takd.runs.library import Shelf, shelve_all, shelves, train_next
@@ -299,6 +299,27 @@ def test_what_would_outweigh_all_else_goes_without_weights_and_answers(
     (path,) = packs_in(tmp_path / "cached")
     files = {name.partition("/")[2] for name in packs.members(path)} - {""}
     assert files == {STAGE, RESULT, EVENTS, *kept}
+
+
+def test_of_answers_that_a_claim_reads_logits_of_three_seeds_go_along_and_classes_of_the_others(tmp_path: Path) -> None:
+    question = entry("read", seeds=5, seed=40)
+    students, store = keys(question, "student"), Store(tmp_path / "a")
+    finish(store, question)
+    shelve(
+        store, question, question.plan(DATASETS), tmp_path / "cached", Read(students, frozenset(), students, students)
+    )
+    (path,) = packs_in(tmp_path / "cached")
+    found: dict[str, set[str]] = {}
+    for name in packs.members(path):
+        key, _, file = name.partition("/")
+        found.setdefault(key, set()).add(file)
+    stages = question.plan(DATASETS).stages
+    shown = {key: PREDICTIONS in files for key, files in found.items()}
+    assert {stages[key].seed for key in students if shown[key]} == {40, 41, 42} and len(shown) == 5
+    assert all(files == {STAGE, RESULT, EVENTS, WEIGHTS, CLASSES} for key, files in found.items() if not shown[key])
+    library = Store(tmp_path / "own", [tmp_path / "cached"])
+    answers = [answered(library, key, 10, 10) for key in found]
+    assert all(row is not None and row.tolist() == list(range(10)) for row in answers)
 
 
 def test_a_pack_says_where_its_numbers_come_from(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from takd.evaluation.answers_read import answers, labels
+from takd.evaluation.answers_read import labels
 from takd.plan import Plan
+from takd.runs.classes import answered
 from takd.runs.looking import read_look
 from takd.runs.store import Store
 
@@ -20,11 +21,11 @@ class Reader:
     store: Store
 
     def wrong(self, plan: Plan, key: str) -> np.ndarray | None:
-        """From its stored answers and the true labels; None where either is not here."""
-        found, truth = answers(self.store, key), labels(self.store, plan.stages[key].data)
-        if found is None or truth is None or len(found.logits) != len(truth):
-            return None
-        return np.asarray(found.logits.argmax(axis=1) != truth)
+        """From its answers, or what is kept of them, and the true labels; None where either is not here."""
+        data = plan.stages[key].data
+        truth = labels(self.store, data)
+        found = None if truth is None else answered(self.store, key, len(truth), data.classes)
+        return None if found is None else np.asarray(found != truth)
 
     def rise(self, key: str) -> float:
         """From the look that was kept."""
