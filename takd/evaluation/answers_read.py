@@ -88,15 +88,23 @@ def _unpacked(place: _Place, sha: str) -> Answers:
 def labels(store: Store, data: DataSpec) -> np.ndarray | None:
     """True test labels (N,) int64 in the order of the stored answers: those that travel with the cached runs, else
     those of the prepared data set; None where neither is here."""
-    for root in store.cached:
-        path = root / _LABELS / f"{data.fingerprint}.npy"
-        if path.is_file() and (known := _stored_labels(path, data.classes)) is not None:
-            return known
+    known = labels_that_travel(store, data)
+    if known is not None:
+        return known
     part = _part(data)
     if part is None:
         return None
     _, y, carved = part
     return np.asarray(y if carved is None else y[carved], dtype=np.int64)
+
+
+def labels_that_travel(store: Store, data: DataSpec) -> np.ndarray | None:
+    """The true test labels (N,) int64 that lie beside the cached runs; None where there are none of this data set."""
+    for root in store.cached:
+        path = root / _LABELS / f"{data.fingerprint}.npy"
+        if path.is_file() and (known := _stored_labels(path, data.classes)) is not None:
+            return known
+    return None
 
 
 @lru_cache(maxsize=4)

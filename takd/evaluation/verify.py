@@ -20,6 +20,7 @@ import numpy as np
 
 from takd.data.meta import DataError
 from takd.evaluation.answers_check import Stored, check_metrics, check_teachers, read_stored
+from takd.evaluation.answers_read import labels_that_travel
 from takd.evaluation.classes_check import check_classes
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
@@ -276,11 +277,12 @@ def _test_numbers(
     for what, row in listed.items():
         told = sorted(row) if isinstance(row, dict) else row
         notes.same(f"teachers of {what}", told, sorted(set(stage.teachers)))
+    labels: np.ndarray | None
     try:
         labels = material(stage.data).labels()
     except DataError as error:
-        labels = None
-        notes.skip_all([*names, LOGITS], _short(error))
+        labels = labels_that_travel(store, stage.data)
+        notes.skip_all([*names, LOGITS] if labels is None else [LOGITS], _short(error))
     asked = None if labels is None else ask_weights(notes, store, stage, result, raws.get(WEIGHTS))
     stored = _answers(notes, stage, raws.get(PREDICTIONS), asked, [*names, *taught])
     if labels is not None:
