@@ -14,7 +14,7 @@ from takd.evaluation.answers_check import ANOTHER_COPY, check_right_answers
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import answers_of_weights
 from takd.methods.parts import part_names
-from takd.runs.classes import CLASSES, TIED, answered, read_classes
+from takd.runs.classes import CLASSES, answered, read_classes
 from takd.runs.copies import other_copies
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -26,22 +26,23 @@ def check_classes(
     """Compare test_acc, correct_classes and agreement of a result, and those of its parts, with its classes.bin."""
     names = part_names(stage)[0]
     try:
-        every = read_classes(raw, len(labels), stage.data.classes)
+        best, tied = read_classes(raw, len(labels), stage.data.classes)
     except ValueError as error:
         notes.differs(CLASSES, f"classes of {len(labels)} images", str(error))
         return
     rows = [row for row in result.get("parts") or () if isinstance(row, dict)]
-    notes.same(f"answers in {CLASSES}", 1 + len(rows), len(every))
+    notes.same(f"answers in {CLASSES}", 1 + len(rows), len(best))
     notes.same("parts", [row.get("name") for row in rows], names)
     titles = ("", *(f"{name}: " for name in names))
-    for title, row, own in zip(titles, (result, *rows), every, strict=False):
-        tied = own == TIED
-        notes.ties += int(tied.sum())
-        check_right_answers(notes, title, row, own == labels, tied, labels, stage.data.classes)
-    _agreement(notes, store, stage, result, every[0])
+    for title, row, own, ties in zip(titles, (result, *rows), best, tied, strict=False):
+        notes.ties += int(ties.sum())
+        check_right_answers(notes, title, row, (own == labels) & ~ties, ties, labels, stage.data.classes)
+    _agreement(notes, store, stage, result, best[0], tied[0])
 
 
-def _agreement(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], own: np.ndarray) -> None:
+def _agreement(
+    notes: Notes, store: Store, stage: StageSpec, result: Mapping[str, Any], own: np.ndarray, ties: np.ndarray
+) -> None:
     others = other_copies(store, result)
     for key in stage.teachers:
         name, told = f"agreement with {key[:8]}", (result.get("agreement") or {}).get(key)
@@ -49,18 +50,19 @@ def _agreement(notes: Notes, store: Store, stage: StageSpec, result: Mapping[str
         if heard is None:
             notes.skip(name, ANOTHER_COPY if key in others else "what its teacher answered is not stored here")
             continue
-        maybe = (own == TIED) | (heard == TIED)
-        low, high = ((own == heard) & ~maybe).mean(), ((own == heard) | maybe).mean()
+        same, maybe = own == heard[0], ties | heard[1]
+        low, high = (same & ~maybe).mean(), (same | maybe).mean()
         near = isinstance(told, float) and low - 1e-9 <= told <= high + 1e-9
-        notes.same(name, told, float((own == heard).mean()), equal=near)
+        notes.same(name, told, float(same.mean()), equal=near)
 
 
-def _heard(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
-    """The classes (images,) a teacher answered, from whatever is stored of its answers; None where nothing is."""
+def _heard(store: Store, key: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The classes (images,) a teacher answered and whether each ties, from whatever is stored of its answers; None
+    where nothing is."""
     found = answered(store, key, images, classes)
     if found is not None:
         return found
     asked = answers_of_weights(store, key)
     if asked is None or asked.half.shape != (images, classes):
         return None
-    return np.where(asked.heard.sum(1) > 1, TIED, asked.half.argmax(1))
+    return asked.half.argmax(1), asked.heard.sum(1) > 1

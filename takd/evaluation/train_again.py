@@ -4,10 +4,11 @@ The library leaves both out of networks for 8x8 images (takd.runs.shelf). They a
 teachers, in a store that is thrown away, and every number of the new result is held against the stored one.
 
 A training carries the rounding of its sums on from step to step: which networks are trained side by side changes the
-order of additions, and another processor adds in yet another one. Trained again on the machine of the library, most
-accuracies were the same to the image; the largest difference in 360 networks was 2.5 points on 397 validation images,
-with three teachers. So this check finds numbers that are wrong by more than WITHIN, not every digit; the students that
-claims rest on have their weights and are checked to the digit.
+order of additions, and another processor adds in yet another one. All 4,583 of them were trained on two kinds of
+processor: 84 % have the same test accuracy to the image, 99 % differ by 1.1 points at most, and by the most (10.1
+points, the next 4.2) a student that imitates hidden layers; of losses and entropies by the most 0.19, relative to
+themselves or to 1. So this check finds numbers that are wrong by more than WITHIN or LOSS_WITHIN, not every digit. Test
+accuracies and agreement need no such room: they are counted from the answered classes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from takd.runs.stamps import Difference, StageReport
 from takd.runs.store import Store
 from takd.stage import StageSpec
 
-WITHIN = 0.05  # of an accuracy
-_LOSS = 8.0  # a loss or an entropy in nats may differ by so many times as much, relative to itself or to 1
+WITHIN = 0.12  # of an accuracy
+LOSS_WITHIN = 0.3  # of a loss or an entropy in nats, relative to itself or to 1
 _NUMBERS = ("test_acc", "val_acc", "val_best", "train_acc", "test_loss", "ece", "entropy")
 _ACCURACIES = frozenset(name for name in _NUMBERS if name not in ("test_loss", "entropy"))
 SAID = "trained again"
@@ -118,4 +119,4 @@ def _apart(number: str, old: object, new: object) -> float:
     if not isinstance(old, (int, float)) or not isinstance(new, (int, float)) or isinstance(old, bool):
         return math.inf
     apart = abs(float(old) - float(new))
-    return apart if number in _ACCURACIES else apart / _LOSS / max(1.0, abs(float(new)))
+    return apart if number in _ACCURACIES else apart / max(1.0, abs(float(new))) * WITHIN / LOSS_WITHIN

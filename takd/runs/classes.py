@@ -17,13 +17,13 @@ from takd.runs.errors import StoreError
 from takd.runs.store import Store
 
 CLASSES, _PREDICTIONS = "classes.bin", "predictions.npz"
-TIED = 255  # the two best logits are equal in half precision: either may be the answer that was counted
+TIED = 128  # added where the largest logits are equal in half precision: another of them may have been counted
 _KIND = np.uint8
 
 
 def classes_of(predictions: bytes) -> bytes | None:
-    """The content of classes.bin for the answers in predictions.npz; None for more classes than a byte can name. Raises
-    ValueError where they cannot be read."""
+    """The content of classes.bin for the answers in predictions.npz; None for more than 128 classes. Raises ValueError
+    where they cannot be read."""
     try:
         with np.load(io.BytesIO(predictions), allow_pickle=False) as archive:
             logits = archive["logits"][:, None]
@@ -31,30 +31,30 @@ def classes_of(predictions: bytes) -> bytes | None:
         every = np.concatenate([logits, parts], axis=1)  # (images, answers, classes)
     except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"These predictions cannot be read: {error}") from error
-    return None if every.shape[2] > TIED else _largest(every).T.tobytes()
+    if every.shape[2] > TIED:
+        return None
+    several = (every == every.max(-1, keepdims=True)).sum(-1) > 1
+    return (every.argmax(-1) + TIED * several).astype(_KIND).T.tobytes()
 
 
-def _largest(logits: np.ndarray) -> np.ndarray:
-    """The class of the largest logit (..., classes), TIED where there are several."""
-    most = logits.max(-1, keepdims=True)
-    return np.where((logits == most).sum(-1) > 1, TIED, logits.argmax(-1)).astype(_KIND)
-
-
-def read_classes(raw: bytes, images: int, classes: int) -> np.ndarray:
-    """(answers, images) in classes.bin. Raises ValueError where that is not what the bytes hold."""
+def read_classes(raw: bytes, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first largest class and whether it ties, (answers, images) each, in classes.bin. Raises ValueError where the
+    bytes are something else."""
     found = np.frombuffer(raw, _KIND)
     if not found.size or found.size % images:
         raise ValueError(f"{found.size} answers to {images} images")
-    if ((found >= classes) & (found != TIED)).any():
+    best = found % TIED
+    if (best >= classes).any():
         raise ValueError(f"a class above {classes - 1}")
-    return found.reshape(-1, images)
+    return best.reshape(-1, images), (found >= TIED).reshape(-1, images)
 
 
-def answered(store: Store, key: str, images: int, classes: int) -> np.ndarray | None:
-    """The classes (images,) a finished stage answered, from its logits or its classes.bin; None where neither is stored
-    or what is does not fit."""
+def answered(store: Store, key: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The classes (images,) a finished stage answered and whether each ties, from its logits or its classes.bin; None
+    where neither is stored or what is does not fit."""
     try:
         raw = files.read_bytes_or_none(store.folder(key) / CLASSES) or classes_of(store.read_file(key, _PREDICTIONS))
-        return None if raw is None else read_classes(raw, images, classes)[0]
+        every = None if raw is None else read_classes(raw, images, classes)
     except (StoreError, ValueError):
         return None
+    return None if every is None else (every[0][0], every[1][0])

@@ -319,7 +319,7 @@ def test_of_answers_that_a_claim_reads_logits_of_three_seeds_go_along_and_classe
     assert all(files == {STAGE, RESULT, EVENTS, WEIGHTS, CLASSES} for key, files in found.items() if not shown[key])
     library = Store(tmp_path / "own", [tmp_path / "cached"])
     answers = [answered(library, key, 10, 10) for key in found]
-    assert all(row is not None and row.tolist() == list(range(10)) for row in answers)
+    assert all(row is not None and row[0].tolist() == list(range(10)) for row in answers)
 
 
 def test_a_pack_says_where_its_numbers_come_from(tmp_path: Path) -> None:

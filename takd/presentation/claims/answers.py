@@ -25,7 +25,7 @@ class Reader:
         data = plan.stages[key].data
         truth = labels(self.store, data)
         found = None if truth is None else answered(self.store, key, len(truth), data.classes)
-        return None if found is None else np.asarray(found != truth)
+        return None if found is None else np.asarray(found[0] != truth)
 
     def rise(self, key: str) -> float:
         """From the look that was kept."""
