@@ -295,7 +295,7 @@ def _test_numbers(
         _parts(notes, stage, result, stored, labels)
     if stored is not None:
         check_teachers(notes, store, stage, result, stored, partial(answers_of_weights, store))
-    elif labels is not None and classes is not None and PREDICTIONS not in raws:
+    if labels is not None and classes is not None:
         check_classes(notes, store, stage, result, classes, labels)
     if asked is not None:
         check_weights(notes, stage, result, stored, asked)

@@ -21,7 +21,7 @@ from takd.runs.errors import RunError
 from takd.runs.loop import train_all
 from takd.runs.shelf import shelve
 from takd.runs.stamps import files_of
-from takd.runs.store import Store
+from takd.runs.store import Store, stage_folder
 from takd.spec import require_spec
 from tests.evaluation.test_verify_packed import PREDICTIONS, differing, forged, member, put
 
@@ -185,6 +185,17 @@ def test_harmed_classes_are_named(harm: Callable[[bytes], bytes], library: Store
     put(library, key, {CLASSES: harm(member(library, key, CLASSES))})
     found = differing(verify_stage(library, key))
     assert found in ({CLASSES}, {f"answers in {CLASSES}"})
+
+
+def test_classes_that_lie_beside_weights_are_counted_too(library: Store, shelved: Path) -> None:
+    key = key_of(CHAIN, "mlp-16", "mlp-32")
+    weights = (stage_folder(shelved / "store", key) / "weights.safetensors").read_bytes()
+    put(library, key, {"weights.safetensors": weights})
+    report = verify_stage(library, key)
+    assert report.weights and not report.differences and f"answers in {CLASSES}" in report.checked
+    raw = member(library, key, CLASSES)
+    put(library, key, {CLASSES: bytes([(raw[0] + 1) % 10]) + raw[1:]})
+    assert "correct_classes" in differing(verify_stage(library, key))
 
 
 def test_answers_that_cannot_be_read_are_not_published(shelved: Path, tmp_path: Path) -> None:
