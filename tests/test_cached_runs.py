@@ -19,7 +19,8 @@ from takd.plan import build_plan
 from takd.presentation.study import study
 from takd.presets import PRESETS
 from takd.runs import files, packs
-from takd.runs.classes import CLASSES, classes_of, read_classes
+from takd.runs.classes import classes_of, read_classes
+from takd.runs.layout import CLASSES
 from takd.runs.loop import can_teach
 from takd.runs.states import list_runs
 from takd.runs.store import Store

@@ -14,8 +14,9 @@ from takd.evaluation.answers_check import ANOTHER_COPY, check_right_answers
 from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import answers_of_weights
 from takd.methods.parts import part_names
-from takd.runs.classes import CLASSES, answered, read_classes
+from takd.runs.classes import answered, read_classes
 from takd.runs.copies import other_copies
+from takd.runs.layout import CLASSES
 from takd.runs.store import Store
 from takd.stage import StageSpec
 

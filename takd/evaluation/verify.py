@@ -26,8 +26,7 @@ from takd.evaluation.notes import Notes
 from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
 from takd.methods.parts import part_names
 from takd.runs import files
-from takd.runs.classes import CLASSES
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, sha256
+from takd.runs.layout import CLASSES, EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.shelf import trained_again
 from takd.runs.stamps import StageReport, files_of, place_of

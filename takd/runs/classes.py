@@ -14,9 +14,10 @@ import numpy as np
 
 from takd.runs import files
 from takd.runs.errors import StoreError
+from takd.runs.layout import CLASSES
 from takd.runs.store import Store
 
-CLASSES, _PREDICTIONS = "classes.bin", "predictions.npz"
+_PREDICTIONS = "predictions.npz"
 TIED = 128  # added where the largest logits are equal in half precision: another of them may have been counted
 _KIND = np.uint8
 
@@ -30,7 +31,7 @@ def classes_of(predictions: bytes) -> bytes | None:
             parts = archive["parts"] if "parts" in archive.files else logits[:, :0]
         every = np.concatenate([logits, parts], axis=1)  # (images, answers, classes)
     except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"These predictions cannot be read: {error}") from error
+        raise ValueError("These predictions cannot be read: they are no archive of logits") from error
     if every.shape[2] > TIED:
         return None
     several = (every == every.max(-1, keepdims=True)).sum(-1) > 1

@@ -32,9 +32,9 @@ from takd.commit import commit
 from takd.networks.table import is_tiny
 from takd.plan import Plan
 from takd.runs import files, packs
-from takd.runs.classes import CLASSES, classes_of
+from takd.runs.classes import classes_of
 from takd.runs.errors import RunError
-from takd.runs.layout import EVENTS, environment_of, sha256
+from takd.runs.layout import CLASSES, EVENTS, environment_of, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS
 from takd.runs.policy import require_changes_allowed
 from takd.runs.publish import contents_of, smaller, stage_alone

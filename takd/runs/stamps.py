@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from takd.runs import files
-from takd.runs.classes import CLASSES
-from takd.runs.layout import RESULT, STAGE, is_key, sha256
+from takd.runs.layout import CLASSES, RESULT, STAGE, is_key, sha256
 from takd.runs.states import plan_keys, run_folder
 from takd.runs.store import Store
 from takd.stage import canonical_json

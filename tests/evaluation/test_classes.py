@@ -16,8 +16,9 @@ from takd.data.catalogue import available_datasets
 from takd.evaluation.verify import verify_stage
 from takd.evaluation.weights_check import material
 from takd.runs import packs
-from takd.runs.classes import CLASSES, TIED, classes_of, read_classes
+from takd.runs.classes import TIED, classes_of, read_classes
 from takd.runs.errors import RunError
+from takd.runs.layout import CLASSES
 from takd.runs.loop import train_all
 from takd.runs.shelf import shelve
 from takd.runs.stamps import files_of

@@ -19,7 +19,7 @@ from takd.evaluation.train_again import SAID, WITHIN, check_again
 from takd.evaluation.verify import verify_stage
 from takd.plan import Plan
 from takd.runs import packs
-from takd.runs.classes import CLASSES
+from takd.runs.layout import CLASSES
 from takd.runs.loop import train_all
 from takd.runs.shelf import shelve
 from takd.runs.stamps import StageReport, read_stamp

@@ -8,11 +8,14 @@ train together), $FAKE_FAIL=network:class:seed only at that seed. $FAKE_HANG=net
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.store import Store
@@ -84,7 +87,14 @@ def _one_epoch(store: Store, key: str, epoch: int, saved: dict[str, Any]) -> Non
 def _finish(store: Store, key: str, epochs: int, saved: dict[str, Any]) -> None:
     weights = (saved["state"] * 100).encode()
     result = {"epochs": epochs, "test_acc": saved["rows"][-1]["val_acc"], "seconds": 1.0, "peak_memory_mb": 100.0}
-    store.commit(key, result, dict(zip(FILES, (weights, weights[:64]), strict=True)))
+    store.commit(key, result, dict(zip(FILES, (weights, _answers(saved["state"])), strict=True)))
+
+
+def _answers(state: str) -> bytes:
+    """Logits of ten classes for six images."""
+    buffer = io.BytesIO()
+    np.savez(buffer, logits=np.frombuffer(bytes.fromhex(state)[:30] * 2, np.uint8).reshape(6, 10).astype(np.float16))
+    return buffer.getvalue()
 
 
 def note(store: Store, line: str) -> None:

@@ -22,9 +22,10 @@ from takd.commit import commit
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
 from takd.runs import library, looking, packs
-from takd.runs.classes import CLASSES, answered
+from takd.runs.classes import answered
 from takd.runs.errors import RunError
 from takd.runs.estimates import reference_seconds
+from takd.runs.layout import CLASSES
 from takd.runs.library import Shelf, shelve_all, shelves, train_next
 from takd.runs.shelf import HEAVY, shelve
 from takd.runs.states import list_runs, run_info
