@@ -72,7 +72,7 @@ def board_chart(
 
 def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """(a row per claim with its pixels, a row per family, the height): top, bottom, at (its middle), mark_at."""
-    more = _LINE * (max(2, *(name.count(", ") + 1 for name in cells["setting"])) - 2)
+    more = _LINE * (max(2, *(_lines(name).count("\n") + 1 for name in cells["setting"])) - 2)
     here = _LEGEND[compact] + _HEAD[compact] + (0 if compact else more)
     claims = cells.drop_duplicates("claim").sort_values("number")
     said = cells.groupby("claim", sort=False).apply(_says, include_groups=False)
@@ -94,6 +94,11 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
     return pd.DataFrame(rows), pd.DataFrame(families), here + 4
 
 
+def _lines(setting: str) -> str:
+    """A setting's name above its column, in short lines: with eight settings there are 33 pixels for each."""
+    return setting.replace(", ", "\n").replace("-", "-\n")
+
+
 def _says(own: pd.DataFrame) -> str:
     return "; ".join(f"{r['setting']}: {str(r['status']).lower()}" for r in own.to_dict("records"))
 
@@ -112,9 +117,7 @@ def _families(
         layers.append(rule.encode(x=vega.value(0), x2=vega.value("width"), y=y("at")))
     tops = families["top"] + 38 if compact else pd.Series([_LEGEND[False] + 16])
     small = len(settings) > _FEW
-    heads = pd.DataFrame(
-        [{"setting": s, "lines": s.replace(", ", "\n"), "at": float(top)} for s in settings for top in tops]
-    )
+    heads = pd.DataFrame([{"setting": s, "lines": _lines(s), "at": float(top)} for s in settings for top in tops])
     text = vega.Chart(heads).mark(
         "text", baseline="middle", lineBreak="\n", lineHeight=_LINE, dy=-7, color=ground.text,
         fontSize=10 if small else 12,
