@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,9 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
     assert "live=1" in page.url
     newest = max(server.store.glob("runs/*/experiment.json")).parent
     assert json.loads((newest / "experiment.json").read_text())["spec"]["teacher"] == "mlp-32"
+    ended = time.monotonic() + 30  # the last training is stored a moment before its run has ended
+    while set(states(server)) - {"done", "cancelled"} and time.monotonic() < ended:
+        page.wait_for_timeout(100)
     assert set(states(server)) <= {"done", "cancelled"}
     figure = page.locator(".st-key-figure-gap [data-testid=stVegaLiteChart]")
     assert figure.evaluate("element => getComputedStyle(element).opacity") == "1"
