@@ -85,7 +85,7 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
     page.wait_for_timeout(400)
     page.get_by_role("button", name="Use a smaller teacher").click()  # mostly while the choice before is being trained
     page.wait_for_url("**t=mlp-32**")
-    page.get_by_text("Training your choice.").wait_for(state="detached", timeout=TRAINED)
+    page.get_by_role("button", name="Everything is trained").wait_for(timeout=TRAINED)
     answered.wait_for(state="attached", timeout=TRAINED)
     settled(page)
     assert "live=1" in page.url
@@ -95,8 +95,13 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
     while set(states(server)) - {"done", "cancelled"} and time.monotonic() < ended:
         page.wait_for_timeout(100)
     assert set(states(server)) <= {"done", "cancelled"}
-    figure = page.locator(".st-key-figure-gap [data-testid=stVegaLiteChart]")
-    assert figure.evaluate("element => getComputedStyle(element).opacity") == "1"
+    chart = ".st-key-figure-gap [data-testid=stVegaLiteChart]"
+    page.wait_for_function(  # no longer dimmed, as a figure is that shows the choice before; it may be drawn anew
+        "chart => getComputedStyle(document.querySelector(chart) ?? document.head).opacity === '1'"
+        " && document.querySelector(chart) !== null",
+        arg=chart,
+        timeout=TRAINED,
+    )
     page.get_by_role("button", name="Everything is trained").wait_for()
     page.reload()
     answered.wait_for(state="attached", timeout=TRAINED)
