@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,8 +204,7 @@ def test_a_class_that_is_called_by_a_number_is_no_count() -> None:
     at = open_page({"d": ["digits"]}, page=PAGE)
     at.query_params["look"] = "classes"
     at.run()
-    classes = r"(one class differs: “\d”|these classes differ: “\d”(, “\d”)* and “\d”)\."
-    assert not at.exception and re.search(f"After correcting for 10 classes, {classes}", said(at))
+    assert not at.exception and "After correcting for 10 classes, these classes differ: “8” and “0”." in said(at)
 
 
 @pytest.mark.parametrize("look", ["calib", "classes", "loss"])

@@ -52,9 +52,7 @@ def _agreement(
             notes.skip(name, ANOTHER_COPY if key in others else "what its teacher answered is not stored here")
             continue
         same, maybe = own == heard[0], ties | heard[1]
-        low, high = (same & ~maybe).mean(), (same | maybe).mean()
-        near = isinstance(told, float) and low - 1e-9 <= told <= high + 1e-9
-        notes.same(name, told, float(same.mean()), equal=near)
+        notes.share(name, told, float(same.mean()), (same & ~maybe).mean(), (same | maybe).mean())
 
 
 def _heard(store: Store, key: str, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -55,6 +55,11 @@ class Notes:
         else:
             self.differs(what, stored, found)
 
+    def share(self, what: str, stored: object, found: float, low: float, high: float) -> None:
+        """Compare a share of images that, by how ties were counted, may be anything from `low` to `high`."""
+        near = isinstance(stored, float) and low - 1e-9 <= stored <= high + 1e-9
+        self.same(what, stored, found, equal=near)
+
     def report(self, key: str, title: str, seen: Mapping[str, str]) -> StageReport:
         """Everything so far. What differs counts as checked too: it was recomputed."""
         checked = dict.fromkeys((*self._checked, *(one.what for one in self._differences)))

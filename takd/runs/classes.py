@@ -15,9 +15,9 @@ import numpy as np
 from takd.runs import files
 from takd.runs.errors import StoreError
 from takd.runs.layout import CLASSES
+from takd.runs.loop import PREDICTIONS
 from takd.runs.store import Store
 
-_PREDICTIONS = "predictions.npz"
 TIED = 128  # added where the largest logits are equal in half precision: another of them may have been counted
 _KIND = np.uint8
 
@@ -54,7 +54,7 @@ def answered(store: Store, key: str, images: int, classes: int) -> tuple[np.ndar
     """The classes (images,) a finished stage answered and whether each ties, from its logits or its classes.bin; None
     where neither is stored or what is does not fit."""
     try:
-        raw = files.read_bytes_or_none(store.folder(key) / CLASSES) or classes_of(store.read_file(key, _PREDICTIONS))
+        raw = files.read_bytes_or_none(store.folder(key) / CLASSES) or classes_of(store.read_file(key, PREDICTIONS))
         every = None if raw is None else read_classes(raw, images, classes)
     except (StoreError, ValueError):
         return None

@@ -91,15 +91,15 @@ def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool) -> list[str
 def _contents(store: Store, key: str, kept: Collection[str], answers: bool) -> dict[str, bytes]:
     """The bytes of these files of a stage, and its answered classes where nothing else says what it answered, or where
     its answers are read and only its weights would say."""
-    contents = contents_of(store, key, kept, _OTHERWISE)
-    if PREDICTIONS not in kept and (answers or WEIGHTS not in kept):
-        raw = contents_of(store, key, [PREDICTIONS], _OTHERWISE)[PREDICTIONS]
-        try:
-            found = classes_of(raw)
-        except ValueError as error:
-            raise RunError(f"{_OTHERWISE}: stage {key}: {error}") from error
-        return contents if found is None else {CLASSES: found, **contents}
-    return contents
+    bare = PREDICTIONS not in kept and (answers or WEIGHTS not in kept)
+    contents = contents_of(store, key, [*kept, PREDICTIONS] if bare else kept, _OTHERWISE)
+    if not bare:
+        return contents
+    try:
+        found = classes_of(contents.pop(PREDICTIONS))
+    except ValueError as error:
+        raise RunError(f"{_OTHERWISE}: stage {key}: {error}") from error
+    return contents if found is None else {CLASSES: found, **contents}
 
 
 def _about(store: Store, entry: Entry, keys: Collection[str]) -> bytes:
