@@ -24,6 +24,7 @@ from takd.stage import StageSpec
 
 FILE = Path(__file__).resolve().parents[2] / "cached_runs" / "library.json"
 DECIDES, VARIANT, MAPPED = 3.0, 1.0, 0.5  # what an arm is worth to a claim, to a variant of it, and to the map
+HEADLINE = "one-ta"  # the claim that README and Playground lead with
 _START_SECONDS = 5.0  # of a run, whatever it trains
 
 Seconds = Callable[[StageSpec, Mapping[str, StageSpec]], float]
@@ -155,32 +156,42 @@ def all_rises(datasets: Mapping[str, Dataset]) -> frozenset[str]:
 @dataclass(frozen=True)
 class Read:
     """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those whose
-    `answers` to single test images are read, and those whose rows of epochs (`curves`) are."""
+    `answers` to single test images are read, those whose rows of epochs (`curves`) are, and students of the first chain
+    of the README's `headline`."""
 
     every: frozenset[str]
     mapped: frozenset[str]
     answers: frozenset[str]
     curves: frozenset[str]
+    headline: frozenset[str] = frozenset()
 
 
 def keys_read(datasets: Mapping[str, Dataset]) -> Read:
     """See Read. A question also trains its usual controls, which nobody may ask for."""
-    every, answers, curves = set[str](), set[str](), set[str]()
+    every, answers, curves, headline = set[str](), set[str](), set[str](), set[str]()
     trials = [trial for claim in CLAIMS.values() for trial in claim.trials]
     lines = {(trial.setting, line) for trial in trials for line in trial.measure(SETTINGS[trial.setting]).lines()}
+    leading = {
+        (trial.setting, line.arm)
+        for trial in CLAIMS[HEADLINE].trials
+        if not trial.variant
+        for line in trial.measure(SETTINGS[trial.setting]).lines()
+    }
     for name, arm, changes, value in {(name, line.arm, line.changes, line.value) for name, line in lines}:
         spec = SETTINGS[name].changed(changes)
         if datasets[spec.dataset].fingerprint is None:
             continue
         for chain in build_plan(spec, datasets[spec.dataset], (arm,)).chains:
             every.update(chain.keys, chain.beside)
+            if (name, arm) in leading and chain.seed == spec.seed:
+                headline.add(chain.student)
             if value == "train_kl":
                 curves.add(chain.student)
             elif value == "shared_errors":
                 answers.update(chain.keys[-2:])  # the student and its predecessor
     dataset = datasets[SETTINGS[MAP_SETTING].spec.dataset]
     mapped = {key for where in REGIMES for key in build_plan(map_spec(where), dataset, map_arms()).stages} - every
-    return Read(frozenset(every | mapped), frozenset(mapped), frozenset(answers), frozenset(curves))
+    return Read(*map(frozenset, (every | mapped, mapped, answers, curves, headline)))
 
 
 def write(entries: Iterable[Entry]) -> bytes:

@@ -1,12 +1,12 @@
 """Packs: many small finished stages of a cached store in one file, `<cached store>/packs/<run id>.sqlar`.
 
 A pack is a SQLite archive (https://sqlite.org/sqlar.html; `sqlite3 -A` lists and unpacks it) whose members are named
-`<key>/<file>`, the files exactly those of a stage's folder. The small ones among them, texts and answered classes,
-which are much alike from stage to stage, lie end to end in one member per file, `all/<file>`, and `all.json` says whose
-they are and how long: so they take a third of the space and are read faster. To the rest of the store a packed stage's
-folder is the path `<pack>/<key>`: below a file there is nothing, so such a path is free, and `files` asks here for it.
-Only cached stores are looked into for packs, and nobody writes these, so an archive is opened read-only and immutable,
-without locks and side files.
+`<key>/<file>`, the files exactly those of a stage's folder. The small ones among them, texts, answered classes and
+weights of a few kB, which are much alike from stage to stage, lie end to end in one member per file, `all/<file>`, and
+`all.json` says whose they are and how long: so they take a third of the space and are read faster. To the rest of the
+store a packed stage's folder is the path `<pack>/<key>`: below a file there is nothing, so such a path is free, and
+`files` asks here for it. Only cached stores are looked into for packs, and nobody writes these, so an archive is opened
+read-only and immutable, without locks and side files.
 
 Reading never raises: a damaged or foreign file counts as not there, and `problems` names it.
 """
@@ -29,8 +29,9 @@ from pathlib import Path
 
 PACKS, ENDING = "packs", ".sqlar"
 ABOUT = "about.json"  # where its numbers come from; of no stage
-ALL, _ALL_NAMES = "all", "all.json"  # texts end to end; {file: {key: bytes}} in their order
-_TEXTS = (".json", ".jsonl", ".bin")  # what is much alike from stage to stage
+ALL, _ALL_NAMES = "all", "all.json"  # small files end to end; {file: {key: bytes}} in their order
+_TEXTS = (".json", ".jsonl", ".bin")  # much alike from stage to stage, however long
+_SMALL = 4_000  # bytes of any other file: its header and its own row would be a tenth of it
 _NOBODY = "0" * 32
 Version = tuple[int, int, int]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\.sqlar")
@@ -172,13 +173,13 @@ def packed(contents: Mapping[str, bytes]) -> bytes:
 
 
 def _end_to_end(contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The members as they are stored: texts in one member per file."""
+    """The members as they are stored: texts and other small files in one member per file."""
     lengths: dict[str, dict[str, int]] = {}
     texts: dict[str, list[bytes]] = {}
     rest = {}
     for name, raw in sorted(contents.items()):
         key, _, file = name.partition("/")
-        if file.endswith(_TEXTS):
+        if file and (file.endswith(_TEXTS) or len(raw) <= _SMALL):
             lengths.setdefault(file, {})[key] = len(raw)
             texts.setdefault(file, []).append(raw)
         else:

@@ -12,9 +12,10 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | only the map of regimes reads it | nothing |
 | it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
 | | check trains it again in moments |
+| it is a student of the headline's first chain | events.jsonl and weights.safetensors, whatever their size |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
-| that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: heads on a large network, networks |
-| | of 100 classes, ResNets. A handful of them would be larger than all else |
+| that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: large networks and their heads, |
+| | networks of 100 classes, ResNets. A handful of them would be larger than all else |
 
 Where neither weights nor predictions go along, classes.bin always does (takd.runs.classes): accuracies and agreement
 with the teachers follow from it to the image.
@@ -44,7 +45,7 @@ from takd.stage import StageSpec, canonical_json
 
 _LONGEST_NAME = 50
 _OTHERWISE = "Nothing was put into the library"
-HEAVY = 160_000
+HEAVY = 50_000  # it was more while there was room: some that are there are larger
 SHOWN = 3  # seeds
 LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
 
@@ -61,7 +62,7 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
     for key in keys:
         stage, answers = plan.stages[key], key in read.answers
         shown = answers and stage.seed < entry.spec.seed + SHOWN
-        kept = [] if key in read.mapped else _kept(stage, own, shown, key in read.curves)
+        kept = [] if key in read.mapped else _kept(stage, own, shown, key in read.curves, key in read.headline)
         for name, raw in _contents(own, key, kept, answers).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
@@ -78,10 +79,12 @@ def trained_again(stage: StageSpec) -> bool:
     return is_tiny(stage.network)
 
 
-def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool) -> list[str]:
+def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool, headline: bool) -> list[str]:
     listed: dict[str, dict[str, int]] = (store.result(stage.key) or {}).get("files", {})
     if shown:
         return [EVENTS, PREDICTIONS]
+    if headline:
+        return [EVENTS, WEIGHTS]
     if trained_again(stage):
         light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
         return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]

@@ -289,12 +289,17 @@ def test_exactly_what_is_read_is_packed_with_the_files_of_the_table(tmp_path: Pa
     assert packs.problems(place) == [] and Store(tmp_path / "own", [place]).broken(place) == []
 
 
-@pytest.mark.parametrize(("size", "kept"), [(HEAVY, {WEIGHTS}), (HEAVY + 1, {CLASSES})])
-def test_what_would_outweigh_all_else_goes_without_weights_and_answers(
-    size: int, kept: set[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("size", "leads", "kept"),
+    [(HEAVY, False, {WEIGHTS}), (HEAVY + 1, False, {CLASSES}), (HEAVY + 1, True, {WEIGHTS})],
+)
+def test_what_would_outweigh_all_else_goes_without_weights_and_answers_unless_it_is_the_headline(
+    size: int, leads: bool, kept: set[str], tmp_path: Path
 ) -> None:
     question = entry("photographs", dataset="cifar10", teacher="plain-4", student="plain-2", seeds=1)
-    read, store = Read(keys(question, "student"), *[frozenset()] * 3), Store(tmp_path / "a")
+    student = keys(question, "student")
+    read = Read(student, *[frozenset()] * 3, headline=student if leads else frozenset())
+    store = Store(tmp_path / "a")
     finish(store, question, size=size)
     assert shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read) == 1
     (path,) = packs_in(tmp_path / "cached")
@@ -415,6 +420,9 @@ def test_controls_that_no_claim_reads_are_left_out() -> None:
     assert keys(chosen, "teacher", "student") <= read.every and not keys(chosen, "control") & read.every
     assert len(keys(chosen, "control")) == 30
     assert read.answers <= read.every and read.curves <= read.every and read.answers and read.curves
+    assert read.headline <= read.every
+    plan = chosen.plan(DATASETS)
+    assert {plan.stages[key].seed for key in read.headline & plan.stages.keys()} == {chosen.spec.seed}
 
 
 # How steep the loss is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import threading
@@ -32,13 +33,15 @@ STAGE = STAGES[0]
 KEY = STAGE.key
 RUN = "20260101-000000-aaaa"
 WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
+LONG = random.Random(0).randbytes(5000)  # a member of its own, which deflates to nothing smaller
+LONGER = b"answers" * 1000
 
 
-def finish(store: Store, stage: StageSpec, seconds: float = 1.0, weights: bytes = b"w" * 9) -> None:
+def finish(store: Store, stage: StageSpec, seconds: float = 1.0, weights: bytes = LONG) -> None:
     store.ensure(stage, own=True)
     store.append_events(stage.key, [{"epoch": 1, "val_acc": 0.25}, {"epoch": 2, "val_acc": 0.5}])
     result = {"test_acc": 0.75, "epochs": 2, "seconds": seconds}
-    store.commit(stage.key, result, {WEIGHTS: weights, PREDICTIONS: b"answers" * 2})
+    store.commit(stage.key, result, {WEIGHTS: weights, PREDICTIONS: LONGER})
 
 
 def done_run(store: Store, run_id: str = RUN) -> str:
@@ -98,7 +101,7 @@ def test_a_packed_stage_is_read_like_one_in_a_folder(trained: Store, both: Store
     rows, end = both.read_events(KEY)
     first = len(files.read_bytes_or_none(both.folder(KEY) / "events.jsonl").split(b"\n")[0]) + 1  # type: ignore[union-attr]
     assert both.read_events(KEY, first) == (rows[1:], end) and both.read_events(KEY, end) == ([], end)
-    assert both.has_file(KEY, WEIGHTS) and both.read_file(KEY, WEIGHTS) == b"w" * 9
+    assert both.has_file(KEY, WEIGHTS) and both.read_file(KEY, WEIGHTS) == LONG
     assert not both.has_file(KEY, PREDICTIONS)
     with pytest.raises(StoreError, match="left out"):
         both.read_file(KEY, PREDICTIONS)
@@ -120,7 +123,7 @@ def test_only_cached_stores_are_looked_into_for_packs(cached: Path, tmp_path: Pa
 
 def test_a_folder_wins_over_a_pack_and_a_pack_over_the_own_store(both: Store, cached: Path) -> None:
     finish(both, STAGE, weights=b"own")
-    assert both.origin(KEY) == "cached" and both.read_file(KEY, PREDICTIONS) == b"answers" * 2  # which the pack lacks
+    assert both.origin(KEY) == "cached" and both.read_file(KEY, PREDICTIONS) == LONGER  # which the pack lacks
     assert both.folder(KEY) == pack_of(cached) / KEY
     finish(Store(cached), STAGE, weights=b"folder")
     assert both.folder(KEY) == Store(cached).own_folder(KEY) and both.read_file(KEY, WEIGHTS) == b"folder"
@@ -203,11 +206,11 @@ def test_what_is_no_pack_counts_as_not_there_and_is_named(kind: str, both: Store
     [
         (10**12, b"x"),
         (-1, None),
-        (9, b"not deflated"),
+        (5000, b"not deflated"),
         (3, None),
-        ("nine", b"w" * 9),
+        ("five thousand", LONG),
         (2**62, b"\x78\x9c"),
-        (8, b"w" * 9),
+        (4999, LONG),
     ],
 )
 def test_a_damaged_member_is_not_there(size: object, data: object, both: Store, cached: Path) -> None:
@@ -242,9 +245,21 @@ def test_packs_are_sqlite_archives_with_equal_bytes_for_equal_members(both: Stor
     raws = {one.key: files.read_bytes_or_none(both.folder(one.key) / "result.json") or b"" for one in STAGES}
     assert mode == 0o100644 and len(data) < size == sum(map(len, raws.values()))
     assert zlib.decompress(data) == b"".join(raws[key] for key in sorted(raws))
-    assert rows[f"{KEY}/{WEIGHTS}"][1:] == (9, b"w" * 9)
+    assert rows[f"{KEY}/{WEIGHTS}"][1:] == (5000, LONG)
     with pytest.raises(ValueError, match="pack's member"):
         packs.packed({"../x": b""})
+
+
+def test_small_files_lie_end_to_end_whatever_they_hold(tmp_path: Path) -> None:
+    held = {f"{one.key}/{WEIGHTS}": bytes([number]) * 2400 for number, one in enumerate(STAGES)}
+    held[f"{KEY}/{WEIGHTS}"] = LONG
+    path = tmp_path / "packs" / f"{RUN}.sqlar"
+    path.parent.mkdir()
+    path.write_bytes(packs.packed(held))
+    archive = sqlite3.connect(path)
+    names = {name for (name,) in archive.execute("SELECT name FROM sqlar")}
+    archive.close()
+    assert names == {"all.json", f"all/{WEIGHTS}", f"{KEY}/{WEIGHTS}"} and packs.members(path) == held
 
 
 @pytest.mark.parametrize(
@@ -295,7 +310,7 @@ def test_many_threads_and_more_packs_than_are_kept_open(
     def read(number: int) -> None:
         store = Store(tmp_path / "own", [cached])
         for stage in STAGES[number:] + STAGES[:number]:
-            if store.result(stage.key) is None or store.read_file(stage.key, WEIGHTS) != b"w" * 9:
+            if store.result(stage.key) is None or store.read_file(stage.key, WEIGHTS) != LONG:
                 wrong.append(stage.key)
 
     threads = [threading.Thread(target=read, args=(n,)) for n in range(6)]
@@ -364,8 +379,8 @@ def test_what_goes_along(pack: bool, tmp_path: Path) -> None:
     small, equal, large, *_ = [stage for stage in STAGES if stage.key not in (teacher.key, alone.key)]
     for stage in STAGES:
         seconds = 60.0 if stage in (teacher, alone) else 0.5
-        size = {small.key: 13, equal.key: 14, large.key: 15}.get(stage.key, 9)
-        finish(store, stage, seconds, b"w" * size)
+        more = {small.key: -1, equal.key: 0, large.key: 1}.get(stage.key, -9)
+        finish(store, stage, seconds, b"w" * (len(LONGER) + more))
     store.write_extra(teacher.key, "logits-1.npy", b"answers on training images")
     done_run(store)
     publish(store, RUN, destination, pack=pack)

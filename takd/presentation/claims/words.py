@@ -13,6 +13,7 @@ import pandas as pd
 
 from takd.analysis.claims import Finding, Row
 from takd.claims.claim import FAMILIES, Claim, Measure
+from takd.claims.library import HEADLINE
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
 from takd.presentation.formats import MINUS, count, known
@@ -29,7 +30,7 @@ METHOD = (
     "topic in a setting, exploratory ones (the rule came after results of these seeds in that setting, or was changed) "
     "over all of it."
 )
-ASKED = ("gap", "one-ta")  # what this program is about
+ASKED = ("gap", HEADLINE)  # what this program is about
 _WORSE = "worse by more than the margin"
 _MOST_DIGITS = 5
 _ENOUGH = 0.003  # a margin of 0.3 points is told with one decimal, a smaller one needs two
