@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS, find_claim
 from takd.cli_output import Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets, is_ready
+from takd.data.table import Dataset
+from takd.evaluation.twice import SHARES, Apart, apart
+from takd.plan import Plan
 from takd.runs import library as shelves
 from takd.runs.policy import require_changes_allowed
 from takd.runs.states import RunInfo
@@ -84,12 +88,19 @@ def _claim(text: str) -> Claim:
 @click.option("--setting", metavar="NAME", help=f"Where: {', '.join(SETTINGS)}. Default: the first that is on digits.")
 @click.option("--budget", type=click.Choice(list(BUDGETS)), help="How long; default: as the setting says.")
 @click.option("--seeds", type=click.IntRange(1, 100), help="How many chains; default: as the setting says.")
+@click.option("--variants", is_flag=True, help="Its variants in this setting too, as published or at equal cost.")
 @click.option("--keep", metavar="DIR", help="Keep the trainings in this folder; default: they are thrown away.")
 @common
 def reproduce(
-    session: Session, claim: str, setting: str | None, budget: str | None, seeds: int | None, keep: str | None
+    session: Session,
+    claim: str,
+    setting: str | None,
+    budget: str | None,
+    seeds: int | None,
+    variants: bool,
+    keep: str | None,
 ) -> None:
-    """Train everything a CLAIM rests on again, from nothing, and compare with what is stored.
+    """Train everything a CLAIM rests on again, from nothing, and compare with what is stored, network by network too.
 
     No stored training is used. Ends with 0 where the status is the stored one or nothing is stored, 1 where it is not.
     """
@@ -102,11 +113,12 @@ def reproduce(
         raise Refused([f"The images of {name} are not here; get them first: python -m takd data prepare {name}."])
     spec = replace(place.spec, budget=budget or place.spec.budget, seeds=seeds or place.spec.seeds)
     again = replace(place, spec=spec)
+    beside = [other for other in asked.trials if other.variant and other.setting == trial.setting] if variants else []
     if keep is not None:
-        _reproduce(session, asked, trial, again, Path(keep))
+        _reproduce(session, asked, (trial, *beside), again, Path(keep))
         return
     with tempfile.TemporaryDirectory(prefix="takd-reproduce-") as folder:
-        _reproduce(session, asked, trial, again, Path(folder))
+        _reproduce(session, asked, (trial, *beside), again, Path(folder))
 
 
 def _trial(claim: Claim, setting: str | None) -> Trial:
@@ -120,46 +132,78 @@ def _trial(claim: Claim, setting: str | None) -> Trial:
     raise Refused([f"Claim {claim.number} is not tested in {quoted(setting)}; choose one of {known}."])
 
 
-def _reproduce(session: Session, claim: Claim, trial: Trial, setting: Setting, folder: Path) -> None:
-    from takd.analysis.claims import alone
-    from takd.presentation.claims import words
-    from takd.presentation.claims.answers import Reader
-
+def _reproduce(session: Session, claim: Claim, trials: Sequence[Trial], setting: Setting, folder: Path) -> None:
+    """Train and compare; the first trial is the claim itself, the others its variants."""
     datasets, fresh, known = available_datasets(), Store(folder.absolute()), open_store(session.store)
     if (problem := fresh.writable()) is not None:
         raise Refused([problem])
-    wished = [Entry(name, spec, 1.0, 0.0, (claim.name,)) for name, spec in trial_questions(trial, setting)]
+    questions = {spec: name for trial in trials for name, spec in trial_questions(trial, setting)}
+    wished = [Entry(name, spec, 1.0, 0.0, (claim.name,)) for spec, name in questions.items()]
+    dataset = datasets[setting.spec.dataset]
     with Meter() as meter:
 
         def watch(run: RunInfo) -> None:
             meter.show("Training", run.stages_done / max(1, run.stages_total), f"{run.stages_done}/{run.stages_total}")
 
         shelves.train_next(fresh, datasets, wished, float("inf"), session.say, watch=watch)
-        dataset = datasets[setting.spec.dataset]
-        shelves.look_around(fresh, rises_of(trial, setting, dataset))
+        shelves.look_around(fresh, frozenset().union(*(rises_of(trial, setting, dataset) for trial in trials)))
+    found = [_again(claim, trial, setting, dataset, fresh, known) for trial in trials]
+    networks = _networks((entry.plan(datasets) for entry in wished), fresh, known)
+    lines: list[Any] = [f"{claim.number}. {claim.title}", *(line for _, lines in found for line in lines)]
+    if networks:
+        lines += ["Network by network, now and stored:", table(_COLUMNS, _cells(networks), right=_COLUMNS[1:])]
+    value = {"claim": claim.name, "setting": setting.name, **found[0][0]}
+    value |= {"variants": [row for row, _ in found[1:]], "networks": [asdict(row) for row in networks]}
+    session.answer(value, *lines)
+    same = value["stored"] is None or value["stored"]["status"] == value["now"]["status"]
+    session.leave(0 if same else DIFFERENT)
+
+
+def _again(
+    claim: Claim, trial: Trial, setting: Setting, dataset: Dataset, fresh: Store, known: Store
+) -> tuple[dict[str, Any], list[str]]:
+    """What a trial gives now and gave before, as values and as lines."""
+    from takd.analysis.claims import alone
+    from takd.presentation.claims import words
+    from takd.presentation.claims.answers import Reader
+
     now, values = alone(claim, trial, setting, fresh, dataset, Reader(fresh))
     before, stored = alone(claim, trial, setting, known, dataset, Reader(known))
     shared = sorted(set(values.seeds) & set(stored.seeds))
-    apart = [
+    gaps = [
         float(abs(values.values[values.seeds.index(s)] - stored.values[stored.seeds.index(s)]).max()) for s in shared
     ]
     value: dict[str, Any] = {
-        "claim": claim.name,
-        "setting": setting.name,
+        "variant": trial.variant,
         "now": _numbers(now),
         "stored": _numbers(before) if before.interval.n else None,
         "seeds_compared": len(shared),
-        "seeds_equal": sum(d == 0 for d in apart),
-        "largest_difference": max(apart, default=None),
+        "seeds_equal": sum(gap == 0 for gap in gaps),
+        "largest_difference": max(gaps, default=None),
     }
-    lines = [f"{claim.number}. {claim.title}", f"Now: {words.finding_sentence(now)}"]
+    lines = [f"Now: {words.finding_sentence(now)}"]
     if not before.interval.n:
-        lines.append("Nothing of it is stored with these choices, so there is nothing to compare with.")
-    else:
-        lines.append(f"Stored: {words.finding_sentence(before)}")
-        lines.append(f"{value['seeds_equal']} of {len(shared)} chains gave exactly the stored numbers.")
-    session.answer(value, *lines)
-    session.leave(DIFFERENT if before.interval.n and before.status != now.status else 0)
+        return value, [*lines, "Nothing of it is stored with these choices, so there is nothing to compare with."]
+    lines.append(f"Stored: {words.finding_sentence(before)}")
+    lines.append(f"{value['seeds_equal']} of {len(shared)} chains gave exactly the stored numbers.")
+    return value, lines
+
+
+def _networks(plans: Iterable[Plan], fresh: Store, known: Store) -> list[Apart]:
+    """How far the numbers of the networks lie apart that are here and there."""
+    keys = dict.fromkeys(key for plan in plans for key in plan.stages)
+    results = ((fresh.result(key), known.result(key)) for key in keys)
+    return list(apart((now, stored) for now, stored in results if now is not None and stored is not None))
+
+
+_COLUMNS = ["number", "networks", "equal", "median difference", "largest"]
+
+
+def _cells(rows: Iterable[Apart]) -> Iterator[list[str]]:
+    for row in rows:
+        scale, unit = (100, "points") if row.number in SHARES else (1, "nats")
+        gaps = (f"{scale * gap:.3g} {unit}" for gap in (row.median, row.largest))
+        yield [row.number, str(row.trainings), str(row.equal), *gaps]
 
 
 def _numbers(found: Finding) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from takd.runs.verification import LOG, Verification, start, stop, verification
 
 DIFFERENT = 1
 _LOOK = 0.1  # seconds between looks at the check
+_MORE = "What claims read can be trained again and compared: python -m takd reproduce CLAIM --setting NAME --variants"
 _MOST_ROWS = 40  # differences shown to people; --json has all
 
 
@@ -83,5 +84,7 @@ def _report(session: Session, stamp: Stamp, changed: Mapping[str, tuple[str, str
         shown.append("Files that came with the program and are not as its list of sums says:")
         shown += [f"- {path}: {listed[:12]}, found {now[:12]}" for path, (listed, now) in changed.items()]
     shown += [f"- {text}" for text in (*skipped_sentences(stamp), ties_sentence(stamp)) if text]
+    if not stamp.run and skipped_sentences(stamp):
+        shown.append(_MORE)
     more = {"equal": not (found or changed), "sentence": sentence, "changed_files": sorted(changed)}
     session.answer(value | more, *shown)

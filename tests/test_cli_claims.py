@@ -154,12 +154,28 @@ def test_it_ends_with_0_where_the_status_is_the_stored_one_and_with_1_where_it_i
     assert value["seeds_equal"] == 3 * (stored == now)
     assert value["largest_difference"] == pytest.approx(1.02 * abs(stored - now), abs=1e-9)
     assert value["now"]["mean"] == pytest.approx(1.01 * now)
+    (networks,) = value["networks"]  # these results have no other number
+    assert (networks["number"], networks["trainings"]) == ("test_acc", 15)
+    assert networks["equal"] == (15 if stored == now else 12) and value["variants"] == []
+    assert networks["largest"] == pytest.approx(1.02 * abs(stored - now), abs=1e-9)
     ((root, runs, specs),) = asked
     assert root != open_store().root and not root.exists() and runs == []  # from nothing, and thrown away
     assert {spec.seeds for spec in specs} == {3} and {spec.budget for spec in specs} == {"taste"}
     said = call(*SMALL).stdout
     assert "Now: " in said and "Stored: " in said
     assert f"{3 * (stored == now)} of 3 chains gave exactly the stored numbers." in said
+    assert f"{102 * abs(stored - now):.3g} points" in said
+
+
+def test_variants_are_trained_and_compared_when_they_are_asked_for(pretend: Callable[[float], list[Any]]) -> None:
+    asked = pretend(0.05)
+    result = call(*SMALL[:-1], "digits-noise", "--variants", "--json")
+    assert [row["variant"] for row in last_json(result)["variants"]] == [
+        "as published: best epoch on test images",
+        "against direct KD that trains as long as both together",
+    ]
+    methods = [(spec.method, dict(spec.options).get("protocol")) for spec in asked[0][2]]
+    assert methods == [("takd", None), ("kd", None), ("takd", "published"), ("kd", "published"), ("kd-long", None)]
 
 
 def test_nothing_stored_is_nothing_to_compare_with(pretend: Callable[[float], list[Any]], tmp_path: Path) -> None:
