@@ -25,7 +25,7 @@ from takd.claims.settings import Setting
 from takd.data.table import Dataset
 from takd.networks.table import capacity
 from takd.plan import Arm, Chain, Plan, build_plan
-from takd.runs.layout import environment_of
+from takd.runs.layout import SELECTED, environment_of
 
 Series = dict[int, float]
 """Seed -> value."""
@@ -87,7 +87,7 @@ class Readings:
             temperature = plan.stages[key].loss.temperature or 1.0
             return _number(rows[-1].get("loss_kl")) / temperature**2 if rows else math.nan
         if value == "last_test_acc":
-            return _number((result.get("selected_on_test") or {}).get("last_test_acc"))
+            return _number((result.get(SELECTED) or {}).get("last_test_acc"))
         if value == "shared_errors":
             return self._shared(plan, chain)
         if value == "rise":

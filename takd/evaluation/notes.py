@@ -8,6 +8,7 @@ from typing import Any
 
 from takd.runs.stamps import Difference, StageReport
 
+ROWS = "rows of the epochs"
 _LONGEST = 300  # letters of a stored or found value: files are edited by anybody
 
 

@@ -1,7 +1,7 @@
 """A training done twice: which of its numbers can be held against each other, and how far they lie apart.
 
-A training carries the rounding of its sums on from step to step, so the same training on another processor, or beside
-other ones, ends with other numbers: close ones, not the same.
+On one kind of machine the same training ends with the same weights, byte by byte. Another processor adds in another
+order, and a training carries that rounding on from step to step: its numbers are close, not the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from takd.runs.layout import SELECTED, SUM, environment_of
 from takd.runs.strict import is_number
 
-SHARES = ("test_acc", "val_acc", "val_best", "train_acc", "ece", "agreement")
+SHARES = ("test_acc", "val_acc", "val_best", "train_acc", "ece", "agreement", "last_test_acc")
 IN_NATS = ("test_loss", "entropy", "kl")
 _BY_TEACHER = ("agreement", "kl")
+_ROUNDS = ("cpu_capability", "device", "device_name", "engine", "precision", "threads", "torch")  # decide the rounding
+TIMED = ("env", "finished", "seconds", "images_per_second", "peak_memory_mb", "memory")  # of the moment
+_FORM = ("files", "schema", SUM)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,26 @@ def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
                 found |= {f"{prefix}{name} with {key[:8]}": _finite(of) for key, of in value.items()}
             elif name in row and name not in _BY_TEACHER:
                 found[f"{prefix}{name}"] = _finite(value)
+    if isinstance(selected := result.get(SELECTED), Mapping):
+        found[f"{SELECTED}: last_test_acc"] = _finite(selected.get("last_test_acc"))
+    return found
+
+
+def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two results were measured on the same kind of machine with the same engine, as far as they say."""
+    ours, theirs = environment_of(one), environment_of(other)
+    return all(ours.get(name) is not None and ours.get(name) == theirs.get(name) for name in _ROUNDS)
+
+
+def unequal(one: Mapping[str, Any], other: Mapping[str, Any], files: Iterable[str]) -> dict[str, tuple[object, object]]:
+    """What two results of the same training on one kind of machine do not have in common and should: everything that
+    does not tell the time, and the SHA-256 of these files. What only one of them says is left out."""
+    names = sorted((one.keys() & other.keys()) - {*TIMED, *_FORM})
+    found = {name: (one[name], other[name]) for name in names if one[name] != other[name]}
+    for name in files:
+        sums = tuple(str((result["files"].get(name) or {}).get("sha256")) for result in (one, other))
+        if sums[0] != sums[1]:
+            found[name] = sums[0][:12], sums[1][:12]
     return found
 
 

@@ -78,7 +78,7 @@ class Check:
                 self._tell("running", reports[key].title)
         from takd.evaluation.train_again import check_again
 
-        reports = check_again(self.store, reports, self.stop, say, self._trained)
+        reports = check_again(self.store, reports, self.stop, say, self._trained, every=not self.what)
         if self.stop():
             self._tell("cancelled", "")
             return STOPPED
@@ -92,7 +92,7 @@ class Check:
 
     def _trained(self, done: int, total: int) -> None:
         self.row |= {"done": done, "total": total}  # of this part, which may take longer than all before
-        self._tell("running", "small networks whose files were left out, by training them again")
+        self._tell("running", "small networks, by training them again")
 
     def _runs(self) -> list[RunInfo]:
         if self.what:

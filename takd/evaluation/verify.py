@@ -22,11 +22,11 @@ from takd.data.meta import DataError
 from takd.evaluation.answers_check import Stored, check_metrics, check_teachers, read_stored
 from takd.evaluation.answers_read import labels_that_travel
 from takd.evaluation.classes_check import check_classes
-from takd.evaluation.notes import Notes
+from takd.evaluation.notes import ROWS, Notes
 from takd.evaluation.weights_check import LOGITS, Asked, answers_of_weights, ask_weights, check_weights, material
 from takd.methods.parts import part_names
 from takd.runs import files
-from takd.runs.layout import CLASSES, EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, sha256
+from takd.runs.layout import CLASSES, EVENTS, RESULT, RESULT_SCHEMA, SELECTED, STAGE, SUM, TAUGHT_BY, sha256
 from takd.runs.loop import PREDICTIONS, WEIGHTS, title
 from takd.runs.shelf import trained_again
 from takd.runs.stamps import StageReport, files_of, place_of
@@ -171,20 +171,21 @@ def _events(notes: Notes, stage: StageSpec, result: Mapping[str, Any], raw: byte
     last = stage.recipe.last
     notes.same("epochs", result.get("epochs"), last)
     if raw is None:
-        notes.skip_all((*names, "rows of the epochs"), "its rows of epochs are missing")
+        chosen = [f"{SELECTED}: last_test_acc", f"{SELECTED}: epoch"] if stage.recipe.selection else []
+        notes.skip_all((*names, *chosen, ROWS), "its rows of epochs are missing")
         return
     epochs = [row.get("epoch") for row in rows]
     wanted = list(range(1, last + 1))
     wrong = next((i for i, (a, b) in enumerate(zip(epochs, wanted, strict=False)) if a != b), min(len(epochs), last))
     notes.same(
-        "rows of the epochs",
+        ROWS,
         f"epochs 1 to {last}",
         f"{len(rows)} rows" + (f", epoch {wrong + 1} is not in its place" if epochs != wanted else ""),
         equal=epochs == wanted and raw.endswith(b"\n"),
     )
     needed = ("val_acc", "train_acc", "seconds", "images_per_second")
     if not rows or not all(_number(row.get(name)) for row in rows for name in needed):
-        notes.differs("rows of the epochs", "numbers in every row", "a row without them")
+        notes.differs(ROWS, "numbers in every row", "a row without them")
         return
     for name in ("val_acc", "train_acc", "seconds"):
         notes.same(name, result.get(name), rows[-1][name], within=_ROUNDED)
@@ -230,7 +231,7 @@ def _selection(notes: Notes, stage: StageSpec, result: Mapping[str, Any], rows: 
     """A stage that was to be looked at on test images was, in every epoch, and no other stage ever."""
     from takd.evaluation.selection import COLUMN
 
-    name, said = "selected_on_test", result.get("selected_on_test")
+    name, said = SELECTED, result.get(SELECTED)
     looked = [COLUMN in row for row in rows]
     if not stage.recipe.selection:
         notes.same(name, said, None)

@@ -18,6 +18,7 @@ from takd.stage import StageSpec, canonical_json
 RESULT_SCHEMA = 1
 SUM = "sum"  # of the result itself
 TAUGHT_BY = "taught_by"  # which copies of its teachers taught a pupil, see copies.py
+SELECTED = "selected_on_test"  # epoch and last_test_acc, where the epoch was chosen on test images
 CLASSES = "classes.bin"  # see classes.py
 STAGE, EVENTS, RESULT, PROGRESS, FAILED = "stage.json", "events.jsonl", "result.json", "progress.json", "failed.json"
 CHECKPOINT, CHECKPOINT_SUM = "checkpoint.safetensors", "checkpoint.sha256"

@@ -1,6 +1,6 @@
 """Whether a run's numbers were checked, what the check found, and whether what it saw is still there.
 
-The check itself recomputes everything from the stored files (takd.evaluation.verify); this room keeps its outcome: one
+The check itself recomputes everything from the stored files (takd.evaluation.verify); this module keeps its outcome: one
 stamp per run, `verified.json` in the run's folder, or `<store>/verified/<run id>.json` for a cached or imported run,
 whose folder is only read. A stamp counts while every file it saw still has the bytes it had.
 """
@@ -21,6 +21,8 @@ from takd.stage import canonical_json
 
 STAMP_SCHEMA = 1
 STAMP = "verified.json"
+SAID = "trained again"  # among what was checked of a stage
+EXACTLY = "on the same kind of machine"  # likewise: so everything had to be the same, to the last digit
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from takd.methods.table import form_of
 from takd.networks.table import NetworkError, family_of
 from takd.runs.copies import taught_by
 from takd.runs.errors import StageFailed, StoreError
+from takd.runs.layout import SELECTED
 from takd.runs.memory import SPARED
 from takd.runs.store import Store
 from takd.stage import StageSpec
@@ -353,7 +354,7 @@ def _finished(store: Store, job: Job, engine: str) -> tuple[dict[str, Any], dict
     stage, rows = job.stage, job.progress.rows
     said = taught_by(store, stage)
     if stage.recipe.selection:
-        said["selected_on_test"] = selection.take_best(store, stage, job.network, job.progress)
+        said[SELECTED] = selection.take_best(store, stage, job.network, job.progress)
     heard = {key: teacher_answers(store, key) for key in stage.teachers}
     metrics, predictions = evaluate(job.network, stage, job.data, heard)
     if stage.recipe.until:

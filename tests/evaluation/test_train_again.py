@@ -16,15 +16,16 @@ from takd.claims.library import Entry, Read
 from takd.cli import cli
 from takd.data.catalogue import available_datasets
 from takd.evaluation import train_again
-from takd.evaluation.train_again import SAID, WITHIN, check_again
-from takd.evaluation.twice import numbers_of
+from takd.evaluation.notes import ROWS
+from takd.evaluation.train_again import WITHIN, check_again
+from takd.evaluation.twice import TIMED, numbers_of
 from takd.evaluation.verify import verify_stage
 from takd.plan import Plan
 from takd.runs import packs
-from takd.runs.layout import CLASSES
+from takd.runs.layout import CLASSES, EVENTS
 from takd.runs.loop import train_all
 from takd.runs.shelf import shelve
-from takd.runs.stamps import StageReport, read_stamp
+from takd.runs.stamps import EXACTLY, SAID, StageReport, read_stamp
 from takd.runs.store import Store
 from takd.spec import require_spec
 from tests.evaluation.test_verify_packed import PREDICTIONS, WEIGHTS, differing, forged, pack_of
@@ -41,6 +42,7 @@ def question(**choices: Any) -> Entry:
 
 PAIR = question()
 LIGHT = question(teacher="mlp-16", student="mlp-8", seed=40)  # its students are small enough to keep their weights
+PUBLISHED = question(teacher="mlp-128", student="mlp-8", seed=80, options={"protocol": "published"})
 CHAIN = question(method="takd", teacher="mlp-64", assistants=("mlp-32",), student="mlp-16", seed=60)
 
 
@@ -59,7 +61,7 @@ def shelved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAKD_DATA", str(root / "data"))
         store = Store(root / "store")
-        for entry in (PAIR, LIGHT, CHAIN):
+        for entry in (PAIR, LIGHT, PUBLISHED, CHAIN):
             plan = plan_of(entry)
             assert train_all(store, plan.stages, device="cpu", should_stop=lambda: False, say=print)
             read = Read(frozenset(plan.stages), frozenset(), frozenset(), frozenset())
@@ -128,6 +130,10 @@ def without_classes(store: Store, key: str) -> None:
     place.write_bytes(packs.packed(kept))
 
 
+def elsewhere(result: dict[str, Any]) -> None:
+    result["env"]["cpu_capability"] = "of another processor"
+
+
 @pytest.mark.parametrize(
     ("change", "caught"),
     [
@@ -150,14 +156,51 @@ def test_a_number_that_is_far_off_is_caught(
     key = key_of(PAIR, "mlp-16", taught=True)
     without_classes(store, key)
     forged(store, key, change)
+    forged(store, key, elsewhere)
     assert store.is_done(key)
     report = verify_stage(store, key)
     assert not report.differences  # nothing there to tell it by
     after, _ = checked_again(store, {key: report})
+    assert SAID in after[key].checked and EXACTLY not in after[key].checked
     assert {name.partition(" with ")[0] for name in differing(after[key])} == caught
     for one in after[key].differences:
         stored = numbers_of(store.result(key) or {})[one.what]
         assert one.stored == ("no number" if math.isnan(stored) else str(stored)) and one.found.endswith(f"({SAID})")
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        (moved(1), {"correct_classes", "test_acc"}),
+        (put("test_loss", lambda v: v + 1e-7), {"test_loss"}),
+        (put("val_best_epoch", lambda v: v - 1), {"val_best_epoch"}),
+        (lambda result: result["files"][WEIGHTS].update(sha256="0" * 64), {WEIGHTS}),
+        (lambda result: result["files"].pop(PREDICTIONS), {PREDICTIONS}),
+        (lambda result: result.update(seconds=9.0), set()),
+    ],
+)
+def test_on_the_same_kind_of_machine_everything_is_the_same(
+    change: Callable[[dict[str, Any]], None], caught: set[str], library: Callable[..., Store]
+) -> None:
+    store = library(PAIR)
+    key = key_of(PAIR, "mlp-16", taught=True)
+    without_classes(store, key)
+    forged(store, key, change)
+    after, _ = checked_again(store, {key: verify_stage(store, key)})
+    assert {SAID, EXACTLY} <= set(after[key].checked) and differing(after[key]) == caught
+    assert all(name in (*TIMED, ROWS, EVENTS) for name in after[key].skipped)
+
+
+def test_what_was_chosen_on_test_images_is_open_until_it_is_trained_again(library: Callable[..., Store]) -> None:
+    store = library(PUBLISHED)
+    key = next(k for k, s in plan_of(PUBLISHED).stages.items() if s.teachers and s.recipe.selection)
+    last = "selected_on_test: last_test_acc"
+    assert {last, "selected_on_test: epoch"} <= set(verify_stage(store, key).skipped)
+    forged(store, key, lambda result: result["selected_on_test"].update(last_test_acc=result["test_acc"] - 0.2))
+    for change, caught in ((lambda _: None, {"selected_on_test"}), (elsewhere, {last})):
+        forged(store, key, change)
+        after, _ = checked_again(store, {key: verify_stage(store, key)}, every=True)
+        assert differing(after[key]) == caught
 
 
 def test_teachers_that_lie_elsewhere_are_trained_too(library: Callable[..., Store]) -> None:
@@ -187,7 +230,7 @@ def test_what_is_stopped_keeps_its_report(library: Callable[..., Store]) -> None
     assert checked_again(store, before, should_stop=lambda: True)[0] == before
 
 
-def test_stages_with_weights_are_not_trained_again(
+def test_stages_with_weights_are_trained_again_only_where_everything_is(
     library: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = library(LIGHT)
@@ -205,6 +248,8 @@ def test_stages_with_weights_are_not_trained_again(
 
     monkeypatch.setattr(train_again, "train_all", never)
     assert check_again(store, {key: before[key] for key in light}) == {key: before[key] for key in light}
+    with pytest.raises(AssertionError, match="trained again"):
+        check_again(store, {key: before[key] for key in light}, every=True)
     with pytest.raises(AssertionError, match="trained again"):
         check_again(store, before)
 
@@ -243,6 +288,7 @@ def test_the_check_of_everything_ends_with_0_and_with_1_where_a_number_was_chang
     value = json.loads(clean.stdout)
     assert (clean.exit_code, value["equal"]) == (0, True), clean.output
     assert all(SAID in stage["checked"] for stage in value["stages"]) and len(value["stages"]) == 3
+    assert value["sentence"].endswith("3 trained again (3 of them the same to the last digit)")
 
     key = key_of(PAIR, "mlp-16", taught=True)
     forged(store, key, put("train_acc", lambda v: v - 0.2))

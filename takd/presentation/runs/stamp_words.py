@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from takd.presentation.formats import count
-from takd.runs.stamps import Stamp
+from takd.runs.stamps import EXACTLY, SAID, Stamp
 
 NOT_VERIFIED = "Not verified"
 
@@ -31,6 +31,10 @@ def stamp_sentence(stamp: Stamp) -> str:
         numbers = f"the numbers of {left if left < stages else 'each'} only in part"
     weights = sum(stage.weights for stage in stamp.stages)
     done = f"{stamp.when[:10]}: {count(stages, 'stage')}, {numbers}, weights re-evaluated for {weights or 'none'}"
+    again = [stage for stage in stamp.stages if SAID in stage.checked]
+    if again:
+        exactly = sum(EXACTLY in stage.checked and not stage.differences for stage in again)
+        done += f", {len(again)} trained again ({exactly or 'none'} of them the same to the last digit)"
     return f"{_outcome(stamp)} found {done}" if stamp.differences else f"{_outcome(stamp)} {done}"
 
 
