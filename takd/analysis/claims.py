@@ -138,17 +138,18 @@ def _levels(
     values: Mapping[tuple[str, Trial], Sample],
 ) -> dict[tuple[str, Trial], tuple[float, float]]:
     """(alpha, Holm's p) of every trial, by families: one topic in one setting. Registered trials are corrected for one
-    another, exploratory ones for all."""
+    another and for what was withdrawn from among them, exploratory ones for all."""
     found: dict[tuple[str, Trial], tuple[float, float]] = {}
     families: dict[tuple[str, str], list[tuple[str, Trial]]] = {}
     for claim, trial in trials:
         families.setdefault((claim.family, trial.setting), []).append((claim.name, trial))
     pvalues = {at: 1.0 if math.isnan(p := t_test(values[at], measures[at])) else p for at in measures}
     for members in families.values():
-        for some in (members, [at for at in members if at[1].registered]):  # what is registered is overwritten
+        for some in (members, [at for at in members if at[1].registered or at[1].withdrawn]):
             safe = [pvalues[at] for at in some]
             for at, alpha, adjusted in zip(some, holm_levels(safe), holm(safe), strict=True):
-                found[at] = alpha, adjusted
+                if some is members or at[1].registered:
+                    found[at] = alpha, adjusted
     return found
 
 

@@ -78,18 +78,25 @@ class Trial:
 
     registered: the rule was written down before anybody had seen results of the setting's seeds in that setting, and
     has not changed since; else it is exploratory. variant: what is different from the claim's own measure, in words;
-    such a trial is shown beside it and never decides.
+    such a trial is shown beside it and never decides. withdrawn: it is exploratory, and was called registered when its
+    runs were made, so that its neighbours are still corrected for it.
     """
 
     setting: str
     measure: Callable[[Setting], Measure]
     registered: bool = True
     variant: str = ""
+    withdrawn: bool = False
 
 
 def exploratory(setting: str, measure: Callable[[Setting], Measure], variant: str = "") -> Trial:
     """A trial that was not pre-registered."""
     return Trial(setting, measure, False, variant)
+
+
+def withdrawn(setting: str, measure: Callable[[Setting], Measure]) -> Trial:
+    """An exploratory trial that was called registered once; why it is not is among the amendments."""
+    return Trial(setting, measure, False, withdrawn=True)
 
 
 @dataclass(frozen=True)

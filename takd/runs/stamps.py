@@ -1,8 +1,8 @@
 """Whether a run's numbers were checked, what the check found, and whether what it saw is still there.
 
-The check itself recomputes everything from the stored files (takd.evaluation.verify); this module keeps its outcome: one
-stamp per run, `verified.json` in the run's folder, or `<store>/verified/<run id>.json` for a cached or imported run,
-whose folder is only read. A stamp counts while every file it saw still has the bytes it had.
+The check itself recomputes everything from the stored files (takd.evaluation.verify); this module keeps its outcome:
+one stamp per run, `verified.json` in the run's folder, or `<store>/verified/<run id>.json` for a cached or imported
+run, whose folder is only read. A stamp counts while every file it saw still has the bytes it had.
 """
 
 from __future__ import annotations

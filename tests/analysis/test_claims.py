@@ -15,7 +15,7 @@ from takd.analysis.claims import board, holm_levels, judged, settling_half, t_te
 from takd.analysis.contrasts import Sample, interval_of, p_of, plans_of, sample, slopes
 from takd.analysis.statistics import holm, t_interval
 from takd.claims.amendments import AMENDMENTS
-from takd.claims.claim import KINDS, VALUES, Effect, Line, Measure, Trial, exploratory
+from takd.claims.claim import KINDS, VALUES, Effect, Line, Measure, Trial, exploratory, withdrawn
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS, find_claim
 from takd.data.catalogue import available_datasets
@@ -107,7 +107,13 @@ def test_nobody_had_seen_what_is_called_registered() -> None:
     for claim in CLAIMS.values():
         for trial in claim.trials:
             assert not (trial.registered and trial.setting == "cifar10"), claim.name
-    late = [(name, row.setting) for row in AMENDMENTS if not row.before_runs for name in row.claims]
+    late = [
+        (name, setting)
+        for row in AMENDMENTS
+        if not row.before_runs
+        for name in row.claims
+        for setting in row.settings or ("",)
+    ]
     everywhere = {name for name, setting in late if not setting}
     assert everywhere == {"rivals", "flatness", "reduction", "optimism"}  # rules that came or changed after results
     for name, setting in late:
@@ -422,6 +428,10 @@ def test_exploratory_trials_are_corrected_for_all_of_their_topic() -> None:
     worse = values | {("one-ta", registered): open_["one-ta", seen]}
     assert board_module._levels(trials, measures, worse)["one-ta", seen][0] == 0.025
     assert board_module._levels(trials, measures, open_)["one-ta", registered][0] == 0.05
+    left = withdrawn("digits-noise", lambda _: PLAIN)  # its runs were made beside the registered one's
+    both = {("one-ta", trial): PLAIN for trial in (registered, left)}
+    nothing = {("one-ta", registered): values["one-ta", registered], ("one-ta", left): open_["one-ta", seen]}
+    assert board_module._levels([(claim, registered), (claim, left)], both, nothing)["one-ta", registered][0] == 0.025
 
 
 def test_a_trial_that_was_not_run_counts_as_one_that_found_nothing() -> None:

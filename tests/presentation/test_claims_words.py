@@ -89,7 +89,7 @@ def test_refuted_says_which_way() -> None:
 def test_undecided_says_what_may_settle_it_and_how_many_chains_are_missing() -> None:
     text = words.finding_sentence(OPEN)
     assert text.startswith("Undecided: +0.2 points (95 % CI \N{MINUS SIGN}0.8 to 1.2, n = 4 of 5 chains; CIFAR-10")
-    assert "exploratory" in text and text.endswith("9 chains or more may settle it (an estimate).")
+    assert "exploratory" in text and text.endswith("9 chains or more may settle it (an estimate: about even odds).")
     lone = finding([0.02], missing=29, origin="live+cached")
     assert words.number(lone) == "+2.0 points (no interval yet, n = 1 of 30 chains)"
     assert "partly live, partly cached" in words.finding_sentence(lone)

@@ -27,8 +27,8 @@ METHOD = (
     "A status follows from a rule and the interval over independent chains (n): above zero is supported, below zero or "
     "wholly within the margin is refuted, anything else is undecided. Claims of “no worse” and of “counts” turn at the "
     "margin instead. Intervals stand at the confidence of Holm's correction: pre-registered tests over those of a "
-    "topic in a setting, exploratory ones (the rule came after results of these seeds in that setting, or was changed) "
-    "over all of it."
+    "topic in a setting and those withdrawn from among them, exploratory ones (the rule came after results of these "
+    "seeds in that setting, or was changed) over all of it."
 )
 ASKED = ("gap", HEADLINE)  # what this program is about
 _WORSE = "worse by more than the margin"
@@ -155,7 +155,7 @@ def finding_sentence(finding: Finding) -> str:
     if finding.why:
         return f"{said} {finding.why}"
     if finding.seeds_needed is not None:
-        return f"{said} {count(finding.seeds_needed, 'chain')} or more may settle it (an estimate)."
+        return f"{said} {count(finding.seeds_needed, 'chain')} or more may settle it (an estimate: about even odds)."
     return said
 
 
