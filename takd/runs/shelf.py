@@ -12,7 +12,7 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | only the map of regimes reads it | nothing |
 | it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
 | | check trains it again in moments |
-| it is a student of the headline's first chain | events.jsonl and weights.safetensors, whatever their size |
+| it is a student of the headline's first chain | events.jsonl, classes.bin and weights.safetensors of any size |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
 | that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: large networks and their heads, |
 | | networks of 100 classes, ResNets. A handful of them would be larger than all else |
@@ -63,7 +63,7 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
         stage, answers = plan.stages[key], key in read.answers
         shown = answers and stage.seed < entry.spec.seed + SHOWN
         kept = [] if key in read.mapped else _kept(stage, own, shown, key in read.curves, key in read.headline)
-        for name, raw in _contents(own, key, kept, answers).items():
+        for name, raw in _contents(own, key, kept, answers or key in read.headline).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
     raw = packs.packed(members)
@@ -93,7 +93,7 @@ def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool, headline: b
 
 def _contents(store: Store, key: str, kept: Collection[str], answers: bool) -> dict[str, bytes]:
     """The bytes of these files of a stage, and its answered classes where nothing else says what it answered, or where
-    its answers are read and only its weights would say."""
+    only its weights would say and `answers` are asked for."""
     bare = PREDICTIONS not in kept and (answers or WEIGHTS not in kept)
     contents = contents_of(store, key, [*kept, PREDICTIONS] if bare else kept, _OTHERWISE)
     if not bare:

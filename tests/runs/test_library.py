@@ -291,7 +291,7 @@ def test_exactly_what_is_read_is_packed_with_the_files_of_the_table(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("size", "leads", "kept"),
-    [(HEAVY, False, {WEIGHTS}), (HEAVY + 1, False, {CLASSES}), (HEAVY + 1, True, {WEIGHTS})],
+    [(HEAVY, False, {WEIGHTS}), (HEAVY + 1, False, {CLASSES}), (HEAVY + 1, True, {WEIGHTS, CLASSES})],
 )
 def test_what_would_outweigh_all_else_goes_without_weights_and_answers_unless_it_is_the_headline(
     size: int, leads: bool, kept: set[str], tmp_path: Path
