@@ -14,6 +14,7 @@ from takd.analysis.claims import Finding, Row, judged
 from takd.analysis.contrasts import Sample
 from takd.analysis.statistics import t_interval
 from takd.claims.claim import Claim, Measure, Trial
+from takd.claims.measures import AS_LONG
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
 from takd.presentation.claims import map_chart, words
@@ -139,6 +140,15 @@ def test_a_claim_is_told_by_its_settings_with_the_number_of_the_leading_one() ->
         "to 2.3, n = 30 chains)); undecided in 1 (CIFAR-10); refuted, no difference that counts in 1 (Digits, clean)."
     )
     assert words.claim_sentence(row(LEFT)) == "One teacher assistant beats direct KD: not run."
+
+
+def test_equal_cost_is_told_with_the_number_of_every_setting() -> None:
+    ahead, behind = (finding(around(mean, 0.01), variant=AS_LONG) for mean in (0.05, -0.05))
+    known = row(GOOD, ahead, behind, finding(around(0.02, 0.01), variant="as published"))
+    said = words.variant_sentence(known, AS_LONG)
+    assert said.startswith("Against direct KD that trains as long as both together: supported in 1 of 2 settings (")
+    assert "; refuted, the other way round in 1 (" in said and said.count("% CI") == said.count("n = ") == 2
+    assert words.board_sentence([known]).endswith(f" {said}") and words.variant_sentence(row(GOOD), AS_LONG) == ""
 
 
 def test_the_board_is_told_by_its_sums_and_the_programs_two_questions() -> None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from takd.analysis.claims import SMALL, Finding, Row
 from takd.claims.amendments import AMENDMENTS
+from takd.claims.library import HEADLINE
+from takd.claims.measures import AS_LONG
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
-from takd.presentation.claims.words import CHANGED, claim_sentence, number
+from takd.presentation.claims.words import CHANGED, claim_sentence, number, variant_sentence
 
 SIGNS: dict[str, str] = {
     "supported": "✓",
@@ -61,8 +63,9 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def lead(rows: Sequence[Row]) -> str:
-    """What the README leads with: what was found about one assistant."""
-    return f"**{next(claim_sentence(row) for row in rows if row.claim.name == 'one-ta')}**"
+    """What the README leads with: what was found about one assistant, and at equal cost."""
+    row = next(row for row in rows if row.claim.name == HEADLINE)
+    return "\n\n".join(f"**{said}**" for said in (claim_sentence(row), variant_sentence(row, AS_LONG)) if said)
 
 
 def beside_published(rows: Sequence[Row]) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from takd.analysis.claims import Finding, Row
 from takd.claims.claim import FAMILIES, Claim, Measure
 from takd.claims.library import HEADLINE
+from takd.claims.measures import AS_LONG
 from takd.claims.settings import SETTINGS
 from takd.presentation.claims.marks import mark_name
 from takd.presentation.formats import MINUS, count, known
@@ -163,16 +164,27 @@ def claim_sentence(row: Row) -> str:
     """A claim in one sentence: in which settings it came out how, with the number of the one that leads."""
     if not row.run:
         return f"{row.claim.title}: not run."
+    found = (row.leading, *(found for found in row.run if found is not row.leading))
+    return f"{row.claim.title}: {_by_status(found, (row.leading,))}."
+
+
+def variant_sentence(row: Row, variant: str) -> str:
+    """The same of one of its variants, with the number of every setting; empty where it was not run."""
+    found = [found for found in row.variants if found.trial.variant == variant and found.interval.n]
+    return f"{capital(variant)}: {_by_status(found, found)}." if found else ""
+
+
+def _by_status(found: Sequence[Finding], numbered: Sequence[Finding]) -> str:
     groups: dict[str, list[str]] = {}
-    for found in (row.leading, *(found for found in row.run if found is not row.leading)):
-        number = f" ({', '.join(_parts(found))})" if found is row.leading else ""
-        groups.setdefault(status_word(found), []).append(f"{found.setting.short}{number}")
-    of = f" of {count(len(row.run), 'setting')}"
-    said = [
+    for one in found:
+        number = f" ({', '.join(_parts(one))})" if one in numbered else ""
+        groups.setdefault(status_word(one), []).append(f"{one.setting.short}{number}")
+    of = f" of {count(len(found), 'setting')}"
+    said = (
         f"{status} in {len(where)}{'' if at else of} ({'; '.join(where)})"
         for at, (status, where) in enumerate(groups.items())
-    ]
-    return f"{row.claim.title}: {'; '.join(said)}."
+    )
+    return "; ".join(said)
 
 
 def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
@@ -200,7 +212,8 @@ def board_sentence(rows: Sequence[Row]) -> str:
         f"{_elsewhere(tests)}."
     )
     asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
-    return " ".join([total, *asked])
+    longer = [variant_sentence(row, AS_LONG) for row in rows if row.claim.name == HEADLINE]
+    return " ".join([total, *asked, *filter(None, longer)])
 
 
 def _in_its_settings(row: Row) -> str:
