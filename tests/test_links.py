@@ -37,7 +37,6 @@ def test_a_link_for_a_class_is_a_whole_address(monkeypatch: pytest.MonkeyPatch) 
     says(monkeypatch, f"{HOST}/learn")
     at = open_page({"step": ["3"], "lesson": ["digits-noise"]}, page=str(ROOT / "pages" / "learn.py"))
     assert at.code[0].value.startswith(f"{HOST}/learn?lesson=")
-    assert "behind the address" not in " ".join(c.value for c in at.caption)
 
 
 def test_the_link_of_a_figure_and_a_repaired_one_are_whole_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
