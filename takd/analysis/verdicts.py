@@ -1,4 +1,4 @@
-"""Words for differences: one ordered rule (ux.md 4.7), the capacity-gap rule, and the verdicts of a plan.
+"""Words for differences: one ordered rule, the capacity-gap rule, and the verdicts of a plan.
 
 All comparisons are paired by seed: two arms at one seed share the student's initial weights and batch order.
 `chains` is a chain frame (takd.analysis.frames.chain_frame) or any table with its columns arm, seed, done, test_acc

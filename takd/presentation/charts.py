@@ -1,4 +1,4 @@
-"""Pure functions from frames to charts; the same function draws page, report and slide. Imports no streamlit.
+"""Pure functions from frames to charts; the same function draws page and report. Imports no streamlit.
 
 A chart is as wide as its place unless `width` says otherwise, and exactly as tall as it sets itself. Show charts with
 `theme=None` and the alternative text from takd.presentation.words. Accuracy axes are fitted to the data: they never

@@ -1,4 +1,4 @@
-"""The lesson: eight steps, each with a guess and what the stored runs say. Facts and words; lesson_panels.py draws.
+"""The lesson: eight steps, each with a guess and what the stored runs say. Facts and words; panels.py draws.
 
 Nothing here is written in advance: every answer is worked out from the study, and may be that nobody can tell yet.
 """
