@@ -1,7 +1,7 @@
 """The command line: plan, run and look at experiments without the page. `python -m takd --help`
 
 Exit codes: 0 done, 1 a check failed or the computer refused, 2 the request cannot be carried out, 4 the run was
-cancelled, 5 it failed or was interrupted, 130 Ctrl-C. Rooms that load pandas are imported where they are used.
+cancelled, 5 it failed or was interrupted, 130 Ctrl-C. Packages that load pandas are imported where they are used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here
 
 
 class Main(Commands):
-    """The group, with the exceptions of the rooms below that carry sentences."""
+    """The group, with the exceptions of the packages below that carry sentences."""
 
     refusals = (SpecError, DataError, NetworkError, RunError, StoreError)
 

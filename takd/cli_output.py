@@ -1,6 +1,6 @@
 """What every command shares: --json and --store, refusals as sentences, tables, progress on standard error.
 
-Knows no other room: the command line hands in which exceptions carry a sentence for the user (`Commands.refusals`).
+Knows no other package: the command line hands in which exceptions carry a sentence for the user (`Commands.refusals`).
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted([ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("takd/**/*.py")])
 CODE = [path for path in CODE if path.exists()]
 
-# Higher rooms may import lower ones; the first that matches counts. What is not named is the core: plan, spec, budgets,
-# stage, networks, data, methods. Training writes to the store and only the worker runs it, so it lies between the two.
+# Higher packages may import lower ones; the first that matches counts. What is not named is the core: plan, spec,
+# budgets, stage, networks, data, methods. Training writes to the store and only the worker runs it, so it lies between
+# the two.
 RANKS = {
     **dict.fromkeys(("app", "pages", "takd.cli", "takd.__main__"), 7),
     **dict.fromkeys(
@@ -94,13 +95,13 @@ def is_torch(name: str) -> bool:
 
 
 def upward_imports(module: str, tree: ast.Module) -> list[str]:
-    """A room imports one above it."""
+    """A package imports one above it."""
     ours = [(line, name) for line, name in imports(tree) if inside(name, "takd", "pages", "app")]
     return [f"line {line}: {name} lies above it" for line, name in ours if rank(name) > rank(module)]
 
 
 def misplaced_torch(module: str, tree: ast.Module) -> list[str]:
-    """torch outside its rooms, at the start of a module or inside a function."""
+    """torch outside its packages, at the start of a module or inside a function."""
     if inside(module, *TORCH_ROOMS) and module not in TORCH_FREE:
         return []
     return [f"line {line}: {name}" for line, name in imports(tree) if is_torch(name)]

@@ -36,7 +36,7 @@ _LOW_FREE_BYTES = 2_000_000_000  # below this a data set and a long run may not 
 _ASK_SECONDS = 180.0  # importing torch from a cold disk takes a while
 _SHOWN = 5  # of a long list of things that are wrong
 
-# The training room decides about device and precision, so it is asked itself, where torch may be imported.
+# The training package decides about device and precision, so it is asked itself, where torch may be imported.
 _ASK_DEVICE = """
 import json
 from takd.training.device import environment, pick_device, uses_bf16

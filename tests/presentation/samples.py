@@ -1,4 +1,4 @@
-"""Frames made up for the tests of this room: shapes and extremes, no results of any training."""
+"""Frames made up for the tests of this package: shapes and extremes, no results of any training."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What a server lets people do: read-only means that nothing is written, limits hold for whoever asks, and everything
-in this room that writes on a wish asks first."""
+in this package that writes on a wish asks first."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from takd.runs.tickets import draw_ticket, tickets
 from takd.spec import to_json
 from tests.runs.conftest import CHAIN, DATA, LONE, workers
 
-ROOM = Path(policy.__file__).parent
+PACKAGE = Path(policy.__file__).parent
 Env = pytest.MonkeyPatch
 
 
@@ -65,7 +65,7 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
-# Read-only: whatever writes on a wish is in this table, and a search through the room finds what is missing.
+# Read-only: whatever writes on a wish is in this table, and a search through the package finds what is missing.
 
 RUN = "20260101-000000-0000"
 ENTRY = Entry("question", LONE, 1.0, 1.0, ())
@@ -125,9 +125,9 @@ WRITES = {
 
 
 def writers() -> dict[str, ast.FunctionDef]:
-    """Public functions of the room that write, by themselves or through another function of it."""
+    """Public functions of the package that write, by themselves or through another function of it."""
     functions: dict[str, ast.FunctionDef] = {}
-    for path in sorted(ROOM.glob("*.py")):
+    for path in sorted(PACKAGE.glob("*.py")):
         if path.stem not in WORKER_ONLY:
             body = ast.parse(path.read_text(encoding="utf-8")).body
             functions |= {f"{path.stem}.{node.name}": node for node in body if isinstance(node, ast.FunctionDef)}
