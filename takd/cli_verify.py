@@ -45,7 +45,7 @@ def verify(session: Session, run_id: str | None, everything: bool) -> None:
     stamp = read_stamp(store, run_id or "") if ended.state == "done" else None
     if stamp is None:
         log = store.root / "verified" / LOG
-        raise Refused([f"The check did not come to an end ({ended.text or ended.state}); see {log}."])
+        raise Refused([f"The check did not finish ({ended.text or ended.state}); see {log}."])
     changed = {path: pair for root in store.cached for path, pair in wrong_files(root).items()} if everything else {}
     _report(session, stamp, changed)
     session.leave(DIFFERENT if stamp.differences or changed else 0)

@@ -169,7 +169,7 @@ def test_rules_over_all_stored_questions_have_more_seeds() -> None:
 def test_methods_inside_one_network_have_no_chain() -> None:
     at = open_page({"d": ["digits"], "m": ["ipkd"]}, page=PAGE)
     assert not at.exception
-    assert any("no row of networks" in info.value for info in at.info)
+    assert any("no ladder of separate networks" in info.value for info in at.info)
     assert not charts_of(at) and not at.subheader
     at.button(key="chains-back").click().run()
     assert not at.exception

@@ -178,7 +178,7 @@ def test_a_cancelled_run_is_told_of_by_the_buttons_that_are_there(filled: Any, n
     stopped(store, SMALL, "cancelled")
     at = well(open_page(SMALL))
     assert {"Resume", "Forget"} <= set(labels(at)) and not any(label.startswith("Run for") for label in labels(at))
-    assert "press **Resume** to go on with it, or **Forget** to remove it" in said(at)
+    assert "press **Resume** to continue, or **Forget** to remove it" in said(at)
     assert "Run for real" not in said(at)
 
 

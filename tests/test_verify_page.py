@@ -119,7 +119,7 @@ def test_a_check_that_goes_on_is_shown_and_can_be_stopped(store: Store, monkeypa
     assert not at.exception and (store.root / "verified" / "cancel").exists()
     verification.write_progress(store, {**row, "state": "failed", "text": "it broke"})
     at.run()
-    assert f"verify-{RUN}" in keys(at) and "did not come to an end. it broke" in said(at)
+    assert f"verify-{RUN}" in keys(at) and "did not finish. it broke" in said(at)
 
 
 def test_a_check_of_somebody_else_has_no_button(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,8 +50,8 @@ ADD_A_GPU = (
 def long_run(seconds: float) -> str:
     """What is asked before a run of hours."""
     return (
-        f"This takes {duration(seconds)}. It goes on when you close the page, can be stopped at any time, and goes on "
-        "from there when it is resumed: finished trainings are kept."
+        f"This takes {duration(seconds)}. It keeps running when you close the page; you can stop it at any time and "
+        "resume it later. Finished trainings are kept."
     )
 
 

@@ -10,7 +10,7 @@ AS_PUBLISHED = (
 
 
 FAILED = (
-    "**This training failed.** The student answers worse than half as often right as it does alone, so nothing is said "
+    "**This training failed.** The student is right less than half as often as when trained alone, so nothing is said "
     "about the method: its term is too strong here, or the temperature too high. Choose a smaller weight (beta) or T "
     "under More."
 )

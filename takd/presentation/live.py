@@ -190,10 +190,10 @@ def way_on(run: RunInfo | None, store: Store) -> str:
         return ""
     if run is None:
         return "Press **Run for real** to train it."
-    stopped = "The run of this question stopped before its end"
+    stopped = "This question's run stopped early"
     if not may_change(run, store):
-        return f"{stopped}; only who started it can go on with it."
-    return f"{stopped}: press **Resume** to go on with it, or **Forget** to remove it and start anew."
+        return f"{stopped}; only the person who started it can resume it."
+    return f"{stopped}: press **Resume** to continue, or **Forget** to remove it and start over."
 
 
 def _buttons(run: RunInfo, store: Store, place: str) -> None:

@@ -75,7 +75,7 @@ def first_run(spec: ExperimentSpec, store: Store) -> None:
     time = f" · {words.duration(left.seconds)}" if left is not None else ""
     seconds = left.seconds if left is not None else None
     problem = store.writable() or refusal(store, visitor.person(store), seconds)
-    told = ui.plain(problem) if problem else "Pictures of 8x8 points that come with the program: nothing to download."
+    told = ui.plain(problem) if problem else "8x8-pixel images that come with the program: nothing to download."
     if st.button(
         f"Train digits first{time}", key="first-run", icon=":material/bolt:", disabled=bool(problem), help=told
     ):

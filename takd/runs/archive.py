@@ -112,7 +112,7 @@ def _require_end(file: BinaryIO, limits: Limits) -> None:
     end = tail[-_END.size :]
     mark, disk, first, here, count, length, start, comment = _END.unpack(end)
     if mark != b"PK\5\6" or comment:
-        raise Unfit("is not a whole zip file, or has something behind its end")
+        raise Unfit("is not a whole zip file, or has data after its end")
     if tail[-_END.size - 20 :].startswith(b"PK\6\7") or (disk, first) != (0, 0) or here != count:
         raise Unfit("is a zip file of a kind this program does not write")
     if count > limits.members:

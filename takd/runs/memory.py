@@ -17,9 +17,9 @@ from takd.stage import StageSpec
 HALF_BATCH, MAIN_MEMORY = "half batch", "activations kept in main memory"
 # What a result's `memory` says, in words.
 SPARED: dict[str, str] = {
-    HALF_BATCH: "the memory did not suffice, so each batch was taken in two halves (the same result up to rounding)",
-    MAIN_MEMORY: "the device's memory did not suffice, so part of each step waited in main memory (the same result, "
-    "slower)",
+    HALF_BATCH: "there was not enough memory, so each batch was taken in two halves (the same result up to rounding)",
+    MAIN_MEMORY: "the device did not have enough memory, so part of each step waited in main memory (the same "
+    "result, slower)",
 }
 
 _MB = 2**20

@@ -42,7 +42,7 @@ STATES: dict[str, RunState] = {
         RunState("cancelling", "pause_circle", "Stopping", "Wait a moment: it stops after the current batch.", True),
         RunState("cancelled", "cancel", "Cancelled", "Resume it: finished trainings are kept.", False),
         RunState("done", "check_circle", "Done", "Look at the results.", False),
-        RunState("failed", "error", "Failed", "Read the reason, change what it names, then resume.", False),
+        RunState("failed", "error", "Failed", "Fix what the reason names, then resume.", False),
         RunState("lost", "link_off", "Interrupted", "Resume it: it continues from the last checkpoint.", False),
     )
 }

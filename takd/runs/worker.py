@@ -292,7 +292,7 @@ class Lead:
         try:
             self.tell(state="failed", finished=utc_now(), reason=reason, **{"class": cause_class})
         except OSError:  # a full disk may take a few words; if not, a free lock says lost
-            self.status, short = {}, "The log says why. Change what it names, then resume."
+            self.status, short = {}, "The log says why. Fix what it names, then resume."
             with contextlib.suppress(OSError):
                 self.tell(state="failed", reason=short, **{"class": cause_class})
         return FAILED

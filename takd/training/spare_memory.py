@@ -49,7 +49,7 @@ def or_in_less_memory(attempt: Callable[[str], None], way: str) -> None:
             raise
         raise StageFailed(
             "out-of-memory",
-            f"The memory did not suffice, and trying again ({way}) did not help. Close other programs that use the "
+            f"There was not enough memory, and trying again ({way}) did not help. Close other programs that use the "
             "device, or choose a smaller network, then resume: it goes on from its checkpoint.",
         ) from error
 

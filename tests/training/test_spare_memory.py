@@ -256,7 +256,7 @@ def test_a_stage_goes_on_with_half_the_batch(
     assert [row["epoch"] for row in stores[1].read_events(stage.key)[0]] == [1, 2, 3]
     assert memory_notes(stores[0], [stage.key]) == []
     (note,) = memory_notes(stores[1], [stage.key])
-    assert note.startswith("mlp-8, seed 0: the memory did not suffice") and "halves" in capsys.readouterr().out
+    assert note.startswith("mlp-8, seed 0: there was not enough memory") and "halves" in capsys.readouterr().out
     assert all("halves" in row["note"] for row in said if row.get("note"))
 
 

@@ -83,12 +83,13 @@ def in_one_network(spec: ExperimentSpec) -> bool:
 def no_row_of_networks(spec: ExperimentSpec) -> None:
     """Sub-models of one network have nobody in between."""
     st.info(
-        f"{ui.plain(live.describe(spec))} trains the sub-models of one network together: there is no row of "
-        "networks, and so no assistant to compare. Choose another method above, or look at it on the Playground.",
+        f"{ui.plain(live.describe(spec))} trains the sub-models of one network together: there is no ladder of "
+        "separate networks, and so no assistant to compare. Choose another method above, or look at it on the "
+        "Playground.",
         icon=":material/info:",
     )
     with st.container(horizontal=True):
         if st.button("Open on the Playground", key="chains-back", icon=":material/arrow_back:"):
             st.switch_page(PLAYGROUND, query_params=carry(spec))
-        if st.button("Show a row of networks", key="chains-start", icon=":material/linear_scale:"):
+        if st.button("Show a ladder of separate networks", key="chains-start", icon=":material/linear_scale:"):
             st.switch_page(PAGES / "chains.py", query_params=carry(start_for(spec.dataset)))

@@ -18,7 +18,7 @@ from takd.presentation.theme import arm_color, configure, palette
 
 PUBLISHED = (
     "Published: Mirzadeh et al. (AAAI 2020) report the size whose accuracy is nearest to the mean of teacher and "
-    "student as the best assistant, on CIFAR-10 and CIFAR-100. That is their result and none of the numbers here."
+    "student as the best assistant, on CIFAR-10 and CIFAR-100. That is their result, not a number measured here."
 )
 HOW = (
     "A rule prefers the assistant nearest to the middle of teacher and student on its own scale. Accuracies are those "

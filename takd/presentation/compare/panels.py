@@ -29,7 +29,7 @@ _SETTINGS = [f.name for f in fields(ExperimentSpec) if f.name != "scope"]
 
 @dataclass(frozen=True)
 class Table:
-    """What is compared: items that have finished seeds, the one they are held against, and the basket's other specs."""
+    """What is compared: items that have finished seeds, the reference, and the basket's other specs."""
 
     items: tuple[Item, ...]
     reference: Item | None
@@ -293,10 +293,10 @@ def apart(table: Table, found: Sequence[Contrast], caption: str) -> None:
 
 
 def reference_menu(table: Table) -> None:
-    """Which arm the others are held against."""
+    """Which arm the others are compared with."""
     done = [one.name for one in table.done]
     st.session_state["compare-ref"] = None if table.reference is None else table.reference.name
-    st.selectbox("Held against", done, key="compare-ref", on_change=_held, args=(table.names,))
+    st.selectbox("Compared with", done, key="compare-ref", on_change=_held, args=(table.names,))
 
 
 def _held(names: tuple[str, ...]) -> None:
@@ -368,7 +368,7 @@ def numbers(table: Table, found: Sequence[Contrast]) -> pd.DataFrame:
             "high": None if verdict is None else round(100 * verdict.interval.high, 2),
             "p": None if verdict is None else round(verdict.p, 4),
             "p (Holm)": None if verdict is None or verdict.p_holm is None else round(verdict.p_holm, 4),
-            "compared": by[one.name].how if verdict is not None else "held against",
+            "compared": by[one.name].how if verdict is not None else "reference",
             "seconds per seed": round(float(one.arm["seconds"]), 1),
             "student's parameters": size.params,
             "from": one.arm["origin"],

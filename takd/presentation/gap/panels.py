@@ -345,15 +345,17 @@ def _quality(now: Scene, table: pd.DataFrame) -> None:
 
 
 def inside_one_network(shown: Study, store: Store) -> None:
-    """Sub-models of one network: there is no row of teachers, so no capacity gap; what there is instead."""
+    """Sub-models of one network: there is no ladder of teachers, so no capacity gap; what there is instead."""
     reading = sub_words.reading(shown.part_means, shown.verdicts)
     st.info(
-        "These are sub-models of one network, trained together: there is no row of teachers to compare, so no capacity "
-        "gap. Shown is what each sub-model reaches.",
+        "These are sub-models of one network, trained together: there is no ladder of teachers to compare, so no "
+        "capacity gap. What each sub-model reaches is shown instead.",
         icon=":material/account_tree:",
     )
     start = start_for(shown.dataset.name)
-    st.button("Choose a row of networks", icon=":material/stairs:", on_click=adopt, args=(start,), key="to-ladder")
+    st.button(
+        "Choose a ladder of separate networks", icon=":material/stairs:", on_click=adopt, args=(start,), key="to-ladder"
+    )
     ui.figure(
         "parts",
         lambda compact, dark: charts.parts_chart(shown.part_means, shown.parts, dark, compact),

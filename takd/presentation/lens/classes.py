@@ -23,7 +23,7 @@ def classes(shown: Study, store: Store) -> None:
     """Gain of each class, and the difference of two confusion matrices."""
     student, others = lens_data.student_of(shown), _others(shown)
     if student is None or not others:
-        st.info("There is no second way of teaching here to hold this student against.", icon=":material/balance:")
+        st.info("There is no second way of teaching to compare this student with.", icon=":material/balance:")
         return
     if len(others) > 1:
         view.segmented("lv", options=list(others), label_visibility="collapsed")
@@ -112,7 +112,7 @@ def _told_apart(sure: list[str], tried: int) -> str:
 def _confusions(shown: Study, store: Store, student: Voice, against: Voice) -> None:
     change, n = lens_data.confusion_change(shown, store, against)
     if change is None:
-        st.caption("What is taken for what needs stored answers, which these stages do not have.")
+        st.caption("Confusions between classes need stored answers, which these stages do not have.")
         return
     names = lens_data.lens_names(shown, store)
     kept = np.sort(np.argsort(-np.abs(np.nan_to_num(change)).sum(1), kind="stable")[:_MOST])

@@ -246,7 +246,7 @@ def _panel(store: Store, what: str, keys: tuple[str, ...], problem: str, seconds
     if not keys:
         return
     if now is not None and now.state in ("failed", "lost"):
-        st.caption(f"The last one did not come to an end. {ui.plain(now.text)}")
+        st.caption(f"The last one did not finish. {ui.plain(now.text)}")
     if problem:
         st.info(problem, icon=":material/image_not_supported:")
         return

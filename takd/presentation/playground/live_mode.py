@@ -100,7 +100,8 @@ def why_not(dataset: Dataset, store: Store) -> str:
     smallest = live.cost(replace(start_for(dataset.name), seeds=1, seed=_UNTRAINED_SEED), dataset, store)
     if smallest is None or smallest.seconds > LIMIT:
         time = words.duration(smallest.seconds if smallest else math.nan)
-        return f"Live is for studies of seconds; one seed on {dataset.label} takes {time}. Press Run for real instead."
+        takes = f"one seed on {dataset.label} takes {time}"
+        return f"Live is for studies that take seconds; {takes}. Press Run for real instead."
     return ""
 
 
@@ -231,7 +232,7 @@ def switch(mode: LiveMode, answered: bool) -> None:
         "Live",
         key="w-live",
         on_change=_switched,
-        help="Every changed choice is trained for real at once, as far as it is not stored, and the figures follow.",
+        help="Each change is trained at once unless it is already stored, and the figures follow.",
     )
 
 

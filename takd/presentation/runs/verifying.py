@@ -85,9 +85,7 @@ def _panel(run_id: str, store: Store) -> None:
             _going_on(now, run_id, store)
             return
         if now is not None and now.what == run_id and now.state in ("failed", "lost"):
-            st.caption(
-                f"The last check did not come to an end. {ui.plain(now.text)} {store.root.name}/verified/log.txt"
-            )
+            st.caption(f"The last check did not finish. {ui.plain(now.text)} {store.root.name}/verified/log.txt")
         _button(run_id, store)
 
 
