@@ -23,7 +23,7 @@ class Parameter:
     `kind` is choice, choices (an ordered list), options (name:value pairs of the method), int or float. Numbers lie in
     [low, high]; `open_low` excludes low. A number with `least` is 0, which leaves it to the budget and is not written
     down, or at least that.
-    `short` is the name in the URL. `lockable` parameters can be fixed by a teacher's link.
+    `short` is the name in the URL.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Parameter:
     high: float = math.inf
     open_low: bool = False
     least: float = 0
-    lockable: bool = True
 
     def allowed(self) -> str:
         """The allowed values in words."""

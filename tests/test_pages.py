@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.networks import own
+from takd.parameters import PARAMETERS
 from takd.plan import build_plan
 from takd.presentation.runs import library_rows
 from takd.presentation.study import study
@@ -177,6 +178,15 @@ def test_widgets_change_the_question_and_the_link() -> None:
     at.button(key="try-Remove the assistants").click().run()
     assert link(at, "m") == ["kd"]
     assert not at.exception
+
+
+def test_number_fields_end_where_the_table_says_and_show_what_a_link_brought() -> None:
+    at = open_page({"d": ["digits"], "T": ["0.05"]})
+    assert not at.exception
+    assert at.number_input(key="w-temperature").value == 0.05  # below the field's usual end, above the table's
+    for name in ("temperature", "lam", "noise", "seed"):
+        field, row = at.number_input(key=f"w-{name}"), PARAMETERS[name]
+        assert field.max == row.high and (field.min > row.low if row.open_low else field.min == row.low)
 
 
 def test_a_smaller_teacher_takes_the_student_along() -> None:

@@ -7,6 +7,7 @@ when it differs from what was last written, which makes links, back and forward 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -286,33 +287,44 @@ def _more(spec: ExperimentSpec, datasets: Mapping[str, Dataset], change: Callabl
     """What is in the popover."""
     together = METHODS[spec.method].wiring == "sub-models"
     _method_options(spec, datasets)
-    st.number_input(min_value=0.1, max_value=100.0, step=0.5, format="%g", **change("temperature"))
-    st.number_input(min_value=0.0, max_value=1.0, step=0.05, format="%g", **change("lam", together))
-    st.number_input(min_value=0.0, max_value=0.4, step=0.05, format="%g", **change("noise"))
+    st.number_input(**change("temperature") | _bounds("temperature", 0.5, spec.temperature))
+    st.number_input(**change("lam", together) | _bounds("lam", 0.05))
+    st.number_input(**change("noise") | _bounds("noise", 0.05))
     for name in LEFT_TO_BUDGET:
         st.number_input(**change(name) | _as_budget(name, spec, datasets[spec.dataset]))
-    st.number_input(min_value=0, max_value=2**31 - 1, step=1, **change("seed"))
+    st.number_input(**change("seed") | _bounds("seed", 1))
     st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
     views = CONTROLS["view"].choices
     st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
     own_network.form(datasets[spec.dataset])
 
 
+def _bounds(name: str, step: float, value: float = math.inf) -> dict[str, Any]:
+    """How far a number may go, from the table. Where the lowest is excluded, the field ends a part of a step above it,
+    or at its present `value`: a link may have brought a smaller one."""
+    row = PARAMETERS[name]
+    number = int if row.kind == "int" else float
+    return {
+        "min_value": number(min(row.low + step / 5, value) if row.open_low else row.low),
+        "max_value": number(row.high),
+        "step": number(step),
+        "format": "%d" if number is int else "%g",
+    }
+
+
 def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
     """The field of a number that is empty while the budget says it; its help names the budget's own."""
     recipe, images = schedule_of(spec.student, replace(spec, epochs=0, images=0, lr=0.0), dataset)
-    own, high, step = {
-        "epochs": (words.count(recipe.epochs, "epoch"), PARAMETERS["epochs"].high, 1.0),
-        "images": (f"{images:,} images", max(1, dataset.available), 100.0),
-        "lr": (f"{recipe.lr:g}", PARAMETERS["lr"].high, 0.01),
+    own, step = {
+        "epochs": (words.count(recipe.epochs, "epoch"), 1.0),
+        "images": (f"{images:,} images", 100.0),
+        "lr": (f"{recipe.lr:g}", 0.01),
     }[name]
-    number = int if PARAMETERS[name].kind == "int" else float
+    most = {"max_value": max(1, dataset.available)} if name == "images" else {}
     return {
+        **_bounds(name, step),
+        **most,
         "help": f"{PARAMETERS[name].help} Empty or 0: {AS_BUDGET}, {own} for {spec.student}.",
-        "min_value": number(0),
-        "max_value": number(high),
-        "step": number(step),
-        "format": "%d" if number is int else "%g",
         "value": None,
         "placeholder": AS_BUDGET.capitalize(),
     }

@@ -240,7 +240,7 @@ def locked(short: str) -> bool:
 
 def locks_in_words() -> str:
     """What a link fixed, for a line above the page; empty where it fixed nothing."""
-    names = {parameter.short: parameter.label for parameter in PARAMETERS.values() if parameter.lockable}
+    names = {parameter.short: parameter.label for parameter in PARAMETERS.values()}
     names |= {row.short: row.label for row in VIEWS.values() if row.page != EVERY_PAGE}
     found = ["all choices"] if locked("all") else [names[short] for short in get("lock") if short in names]
     return f"Fixed by the link: {', '.join(found)}." if found else ""
