@@ -35,7 +35,7 @@ from takd.networks.table import NETWORKS, NetworkError, family_of
 from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
 from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
-from takd.runs.estimates import Estimate, estimate, likely_device
+from takd.runs.estimates import Estimate, estimate, known_rates, likely_device
 from takd.runs.loop import titles
 from takd.runs.policy import require_changes_allowed
 from takd.runs.states import RunInfo, plan_keys, read_run_file, run_folder, run_info
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 CANCELLED, BROKEN = 4, 5
 _LOOK = 0.25  # seconds between looks at a run
 _ESTIMATE = 2.0  # seconds between estimates of the time left
-_UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet: nothing can be trained already
 
 
 class Main(Commands):
@@ -129,9 +128,8 @@ def plan(session: Session, **choices: Any) -> None:
 
 def _cost(spec: ExperimentSpec, dataset: Dataset, store: Store) -> tuple[Plan, Estimate, str, int]:
     """(plan, what is left of it, device, processes)."""
-    known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
-    made = build_plan(spec, known)
-    device = likely_device(health.known_rates(store), made.stages)
+    made = build_plan(spec, dataset.with_fingerprint())
+    device = likely_device(known_rates(store), made.stages)
     left = estimate(made, store, dataset.classes, None, device)
     return made, left, device, left.processes
 
@@ -387,7 +385,7 @@ def doctor(session: Session, calibrate: bool) -> None:
             "ok": not failed,
             "checks": [{"name": c.name, "status": c.status, "text": c.text} for c in checks],
             "measured": measured,
-            "rates": health.known_rates(store),
+            "rates": known_rates(store),
         },
         table(["check", "status", "what was found"], cells),
         verdict,

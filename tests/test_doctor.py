@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from takd.cli import cli
 from takd.runs import doctor
-from takd.runs.estimates import record_rate
+from takd.runs.estimates import known_rates, record_rate
 from takd.runs.history import Kept, keep
 from takd.runs.store import open_store
 from takd.spec import CHOOSABLE
@@ -119,11 +119,11 @@ def test_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert statuses(found("speeds", monkeypatch)) == ["note"]
     store.root.mkdir(parents=True)
     record_rate(store, "cpu", "plain-2", 1000.0)
-    assert doctor.known_rates(store) == {"cpu": {"plain-2": 1000.0}}
+    assert known_rates(store) == {"cpu": {"plain-2": 1000.0}}
     (check,) = doctor.run_checks(store)
     assert f"{len(CHOOSABLE) - 1} networks without one" in check.text
     (store.root / "rates.json").write_text("garbage")
-    assert doctor.known_rates(store) == {}
+    assert known_rates(store) == {}
 
 
 def test_calibration_measures_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_calibration_measures_and_records(tmp_path: Path, capsys: pytest.Capture
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["network"] for row in rows] == ["mlp-8", "plain-2", "resnet-8"]
     assert all(row["images_per_second"] > 1 for row in rows)
-    rates = doctor.known_rates(open_store(tmp_path / "s"))
+    rates = known_rates(open_store(tmp_path / "s"))
     assert {name for table in rates.values() for name in table} == {"mlp-8", "plain-2", "resnet-8"}
     (tmp_path / "file").write_text("")
     assert calibrate.main(["--store", str(tmp_path / "file")]) == 1

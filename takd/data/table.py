@@ -7,7 +7,7 @@ images give the same stages whatever order or container they came in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FOLDER_PREFIX = "folder-"
 # Ladders, and families of networks with sub-models: of 8x8 grey and of 32x32 colour images.
@@ -42,6 +42,11 @@ class Dataset:
     def available(self) -> int:
         """Images left to train on, once those for validation and test are set aside."""
         return self.train_pool - self.validation - self.test
+
+    def with_fingerprint(self) -> Dataset:
+        """The same, so that a plan can be made of it and its cost told before the images are here: then with a
+        fingerprint of no images, under which nothing can be trained already."""
+        return self if self.fingerprint is not None else replace(self, fingerprint="0" * 64)
 
 
 DATASETS: dict[str, Dataset] = {

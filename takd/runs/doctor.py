@@ -20,8 +20,7 @@ from packaging.version import Version
 
 from takd.data.catalogue import available_datasets, damaged, is_ready
 from takd.data.meta import data_root
-from takd.runs import files
-from takd.runs.estimates import host_key
+from takd.runs.estimates import known_rates
 from takd.runs.history import kept, quartiles
 from takd.runs.locks import LOCK, is_held, run_lock, try_acquire
 from takd.runs.policy import limits, problems, public, read_only, require_changes_allowed
@@ -267,17 +266,6 @@ def _estimates(store: Store) -> Found:
         OK,
         f"largest memory of a process: {most.peak_mb:,.0f} MB on {most.device}, {most.expected_mb:,.0f} MB estimated",
     )
-
-
-def known_rates(store: Store) -> dict[str, dict[str, float]]:
-    """{device: {network: images per second}} measured on this machine."""
-    host = (files.read_json_or_none(store.root / "rates.json") or {}).get(host_key())
-    rows = host.items() if isinstance(host, dict) else ()
-    return {
-        device: {name: float(rate) for name, rate in rates.items() if isinstance(rate, (int, float)) and rate > 0}
-        for device, rates in rows
-        if isinstance(rates, dict)
-    }
 
 
 def calibrate_in_background(store: Store) -> bool:

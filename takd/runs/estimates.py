@@ -110,7 +110,7 @@ def estimate_of(
     begun: bool = False,
 ) -> Estimate:
     """As estimate, for the stages `todo` among all `stages` of a run."""
-    known = _known(store)
+    known = known_rates(store)
     place = device or likely_device(known, stages)
     measured = True
     seconds: dict[str, float] = {}
@@ -310,7 +310,7 @@ def likely_device(known: Mapping[str, Mapping[str, float]], stages: Mapping[str,
 def cpu_only(store: Store) -> bool:
     """Whether this machine trains everything on its processor, as far as can be told without torch: its speeds were
     measured there and nowhere else, or none was measured and no graphics card shows."""
-    if known := _known(store):
+    if known := known_rates(store):
         return set(known) == {"cpu"}
     return not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists() or sys.platform == "darwin")
 
@@ -341,7 +341,7 @@ def _table(parent: dict[str, Any], name: str) -> dict[str, Any]:
     return child
 
 
-def _known(store: Store) -> dict[str, dict[str, float]]:
+def known_rates(store: Store) -> dict[str, dict[str, float]]:
     """{device: {network: images per second}} of this machine; only what is well-formed and can be believed."""
     host = (files.read_json_or_none(store.root / _FILE) or {}).get(host_key())
     if not isinstance(host, dict):

@@ -7,11 +7,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from takd.data.catalogue import available_datasets
 from takd.data.table import Dataset
 from takd.networks.weights import missing_weights
 from takd.plan import Plan, build_plan
@@ -32,7 +32,6 @@ from takd.runs.warm import hand_over, stays, wait_until_idle
 from takd.spec import ExperimentSpec, to_json
 
 LEAST_FREE_BYTES = 200_000_000
-_UNPREPARED = "0" * 64  # stands for the fingerprint of images that are not here yet, to tell how long a run takes
 _PATIENCE = 10.0  # seconds with others who ask at the same moment
 _STOPS_WITHIN = 0.5  # seconds a cancelled run's worker mostly needs to be idle again; a new one takes longer to start
 
@@ -57,7 +56,7 @@ def submit(
     """
     require_changes_allowed()
     _require_room(store)
-    dataset = (_datasets() if datasets is None else datasets).get(spec.dataset)
+    dataset = (available_datasets() if datasets is None else datasets).get(spec.dataset)
     if dataset is None:
         raise RunError(f"Data set {spec.dataset!r} is not on this machine; choose another one or import it first.")
     _require_weights(store, spec, dataset)
@@ -131,8 +130,7 @@ def write_plan(store: Store, folder: Path, plan: Plan) -> None:
 
 def seconds_of(store: Store, spec: ExperimentSpec, dataset: Dataset) -> float:
     """How long a run is estimated to take, also on a data set that is not here yet (without its download)."""
-    known = dataset if dataset.fingerprint is not None else replace(dataset, fingerprint=_UNPREPARED)
-    return estimate(build_plan(spec, known), store, dataset.classes).seconds
+    return estimate(build_plan(spec, dataset.with_fingerprint()), store, dataset.classes).seconds
 
 
 def cancel(store: Store, run_id: str, person: Person = MACHINE) -> None:
@@ -274,9 +272,3 @@ def _own_folder(store: Store, run_id: str, person: Person) -> Path:
         raise RunError(f"Run {run_id} comes with the program and cannot be changed; start the same question yourself.")
     require_owner(person, read_run_file(store, folder, "experiment.json"), run_id)
     return folder
-
-
-def _datasets() -> dict[str, Dataset]:
-    from takd.data.catalogue import available_datasets  # here, so that the tests of this room need no data room
-
-    return available_datasets()

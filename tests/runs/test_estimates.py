@@ -16,6 +16,7 @@ from takd.runs.estimates import (
     default_processes,
     estimate,
     host_key,
+    known_rates,
     likely_device,
     makespan,
     measured_rate,
@@ -203,7 +204,7 @@ def test_a_speed_far_below_that_of_a_larger_relative_is_not_believed(store: Stor
     assert estimate(plan, store, 10, 1).seconds == expected < 100
     record_rate(store, "cpu", "mlp-256", 1e4)  # larger ones may be as slow as they are
     record_rate(store, "cpu", "plain-2", 700.0)  # and so may other families
-    assert set(estimates._known(store)["cpu"]) == {"mlp-8", "mlp-32", "mlp-256", "plain-2"}
+    assert set(known_rates(store)["cpu"]) == {"mlp-8", "mlp-32", "mlp-256", "plain-2"}
 
 
 def test_the_rate_of_a_result() -> None:

@@ -21,13 +21,11 @@ from takd.presentation.visit import PAGES
 from takd.runs.errors import RunError
 from takd.runs.estimates import estimate_of
 from takd.runs.limits import refusal
-from takd.runs.policy import read_only
+from takd.runs.policy import LONG_SECONDS, read_only
 from takd.runs.store import Store
 from takd.runs.submit import submit
 from takd.spec import ExperimentSpec, to_json
 from takd.stage import StageSpec
-
-LONG_SECONDS = 3600.0  # a run of this length is asked for twice
 
 
 @dataclass(frozen=True)
