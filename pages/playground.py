@@ -6,7 +6,6 @@ from takd.presentation import lately, live, panels, question, ui
 from takd.presentation.choices import choices, current_spec, write_url
 from takd.presentation.playground import live_mode, replay
 from takd.presentation.playground.proposals import try_next
-from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.runs.store import Store
 
@@ -66,23 +65,16 @@ def form() -> None:
         st.warning(ui.plain(mode.problem), icon=":material/pause_circle:")
 
 
-@st.fragment(run_every=tick())
-def watching(run_id: str) -> None:
-    """The live part: redraws itself while the run works, then the whole page once."""
-    now = lately.watched(run_id, store)
-    if now is None or not now.run.look.active:
-        st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"
-        st.rerun()
-    with turn():
-        live.run_card(now, store, place="playground")
-        if shown is not None and differences is None:
-            results(lately.live_study(spec, dataset, store), live_run=True)
+def below_the_card() -> None:
+    """What is known so far, while a run works."""
+    if shown is not None and differences is None:
+        results(lately.live_study(spec, dataset, store), live_run=True)
 
 
 def runs_and_results() -> None:
     """The card of a run that answers the question, and what is known so far."""
     if run and watches:
-        watching(run.id)
+        live.watching(run.id, store, place="playground", below=below_the_card)
     elif run and not training:  # outside the fragment: a click on Resume must not be lost while the page is being drawn
         live.run_card(lately.about(run, store), store, place="playground")
     if shown is not None and not (watches and differences is None):

@@ -306,7 +306,7 @@ def test_a_question_in_training_is_watched_while_the_nearest_is_shown(
 ) -> None:
     run = SimpleNamespace(id="r1", look=SimpleNamespace(active=True))
     monkeypatch.setattr(gap_panels.live, "active_run", lambda spec, store: run if spec.temperature == 3.0 else None)
-    monkeypatch.setattr(gap_panels, "_watching", lambda run_id, store: st.markdown(f"watching {run_id}"))
+    monkeypatch.setattr(gap_panels.live, "watching", lambda run_id, store, place: st.markdown(f"watching {run_id}"))
     assert "watching r1" in said(opened(replace(CIFAR, temperature=3.0)), "markdown")
     assert "watching" not in said(opened(CIFAR), "markdown")
 

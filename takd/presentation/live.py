@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import streamlit as st
@@ -15,6 +15,7 @@ from takd.networks.own import gone, gone_sentence
 from takd.presentation import lately, ui, visitor, words
 from takd.presentation.formats import data_words, length_words
 from takd.presentation.lately import Watched
+from takd.presentation.shared import tick, turn
 from takd.presentation.study import plan_of
 from takd.runs.errors import RunError
 from takd.runs.estimates import Estimate, cpu_only, estimate
@@ -132,6 +133,23 @@ def _begin(spec: ExperimentSpec, store: Store) -> None:
 
 def _rules(spec: ExperimentSpec, dataset: Dataset) -> tuple[str, ...]:
     return answers_rules(plan_of(spec, dataset).stages)
+
+
+def watching(run_id: str, store: Store, *, place: str, below: Callable[[], None] = lambda: None) -> None:
+    """The live part of a page: a run's card, and what `below` draws of it. Redraws itself while the run works, then the
+    whole page once."""
+    st.fragment(_watching, run_every=tick())(run_id, store, place, below)
+
+
+def _watching(run_id: str, store: Store, place: str, below: Callable[[], None]) -> None:
+    seen = lately.watched(run_id, store)
+    if seen is None or not seen.run.look.active:
+        st.session_state["toast"] = f"Run {seen.run.look.word.lower()}" if seen else "Run removed"
+        st.rerun()
+    with turn():
+        with st.container():
+            run_card(seen, store, place=place)
+        below()
 
 
 def run_card(seen: Watched, store: Store, *, place: str) -> None:

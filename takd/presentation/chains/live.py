@@ -14,7 +14,6 @@ from takd.presentation import lately, live, ui
 from takd.presentation.chains.panels import Subject
 from takd.presentation.choices import carry
 from takd.presentation.shared import lately as shared_lately
-from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.presentation.visit import PAGES, PLAYGROUND
 from takd.runs.states import RunInfo
@@ -50,21 +49,14 @@ def being_trained(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study
 
 
 def watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
-    """A section while a run works: redraws itself, then the whole page once."""
-    st.fragment(_watching, run_every=tick())(run_id, shown, store, section)
+    """A section while a run works."""
 
-
-def _watching(run_id: str, shown: Study, store: Store, section: Callable[[Subject], None]) -> None:
-    now = lately.watched(run_id, store)
-    if now is None or not now.run.look.active:
-        st.session_state["toast"] = f"Run {now.run.look.word.lower()}" if now else "Run removed"
-        st.rerun()
-    with turn():
-        with st.container():
-            live.run_card(now, store, place="chains")
+    def below() -> None:
         fresh = lately.live_study(shown.spec, shown.dataset, store)
         with st.container():
             section(Subject(fresh, store, partial(_lately_pooled, shown, store), live=True))
+
+    live.watching(run_id, store, place="chains", below=below)
 
 
 def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> None:

@@ -31,7 +31,6 @@ from takd.presentation.choices import adopt
 from takd.presentation.gap import words as gap_words
 from takd.presentation.gap.capacity_chart import capacity_chart, line_label, unplaced
 from takd.presentation.gap.students_chart import estimates_chart, students_chart
-from takd.presentation.shared import tick, turn
 from takd.presentation.study import Study
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec, read_spec, size_order, start_for, to_json
@@ -247,7 +246,7 @@ def _card(now: Scene, name: str, store: Store) -> None:
     asked = question_of(now.shown.spec, now.arms[name])
     run = live.active_run(asked, store)
     if run is not None and run.look.active:
-        _watching(run.id, store)
+        live.watching(run.id, store, place="gap")
         return
     with st.container(border=True, key="train-card"):
         st.markdown(f"**Train it: {ui.plain(live.describe(asked))}**")
@@ -263,21 +262,7 @@ def going_on(spec: ExperimentSpec, store: Store) -> None:
     """The run that trains the question asked, while it has no result: redraws itself, then the page once."""
     run = live.active_run(spec, store)
     if run is not None and run.look.active:
-        _watching(run.id, store)
-
-
-def _watching(run_id: str, store: Store) -> None:
-    """The run of an arm: redraws itself while it works, then the page once."""
-    st.fragment(_watched, run_every=tick())(run_id, store)
-
-
-def _watched(run_id: str, store: Store) -> None:
-    seen = lately.watched(run_id, store)
-    if seen is None or not seen.run.look.active:
-        st.session_state["toast"] = f"Run {seen.run.look.word.lower()}" if seen else "Run removed"
-        st.rerun()
-    with turn():
-        live.run_card(seen, store, place="gap")
+        live.watching(run.id, store, place="gap")
 
 
 def numbers(shown: Study, store: Store) -> None:
