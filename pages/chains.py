@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from takd.methods.table import METHODS
 from takd.presentation import question, ui, view
 from takd.presentation.chains import cost_panels
 from takd.presentation.chains import live as chains_live
@@ -33,9 +34,9 @@ def page(study: Study) -> None:
         chains_live.watching(run.id, study, store, section)
 
 
-if chains_live.in_one_network(spec):
+if METHODS[spec.method].in_one_network:
     chains_live.no_row_of_networks(spec)
-elif shown is not None and not shown.several:
+elif shown is not None and not shown.in_one_network:
     page(shown)
 else:
     asked = chains_live.being_trained(spec, ui.datasets()[spec.dataset], store)

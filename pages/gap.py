@@ -11,9 +11,9 @@ head = st.container()
 spec, (shown, differences) = question.bar(store)
 if shown is None or differences is not None:
     gap_panels.going_on(spec, store)
-if shown is None or shown.several:
+if shown is None or shown.in_one_network:
     head.caption("A bigger teacher is a better network. Is it also a better teacher for a small student?")
-if shown is not None and shown.several:
+if shown is not None and shown.in_one_network:
     gap_panels.inside_one_network(shown, store)
 elif shown is not None:
     with head if differences is None else st.container():  # a claim about another question stands below the notice

@@ -13,7 +13,7 @@ shown, spec = lesson_panels.study_of_lesson(store)
 step = lesson_panels.steps()
 if shown is None:
     st.info("No run of this lesson is stored here. Take another lesson, or train it on the Playground.")
-elif shown.several:
+elif shown.in_one_network:
     st.info("This question trains sub-models of one network, without a teacher or a chain: take another lesson.")
 else:
     st.header(ui.plain(f"{step.number} · {step.title(shown)}"), anchor=False)

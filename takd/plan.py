@@ -111,7 +111,7 @@ def chosen_arm(spec: ExperimentSpec) -> Arm:
     """The arm the user built."""
     if spec.method == "scratch":
         return Arm("scratch", (spec.student,))
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         return Arm(spec.method, (spec.student,), spec.options)
     ends = METHODS[spec.method].spends_assistants
     return Arm(spec.method, (spec.teacher, spec.student) if ends else spec.path, spec.options)
@@ -143,7 +143,7 @@ def arms_for(spec: ExperimentSpec, dataset: Dataset) -> tuple[Arm, ...]:
 
     Sub-models of one network are compared among the ways to train them together, and with the smallest one alone.
     """
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         alone = sub_models(spec.student, dataset.classes)[0]
         others = [Arm(name, (spec.student,)) for name in ("joint", "ipkd", "ipkd-ta")]
         return tuple(dict.fromkeys((Arm("scratch", (alone.name,)), *others, chosen_arm(spec))))

@@ -194,7 +194,7 @@ def _repair_path(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
     """Make teacher > assistants > student hold, explaining each change."""
     problems: list[str] = []
     start = start_for(dataset.name)
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         if multi_networks_for(dataset):
             return _one_network(spec, dataset, explicit)
         problems.append(
@@ -272,7 +272,7 @@ def _one_network(spec: ExperimentSpec, dataset: Dataset, explicit: frozenset[str
 
 
 def _in_place() -> list[str]:
-    return [name for name, row in METHODS.items() if row.wiring == "sub-models"]
+    return [name for name, row in METHODS.items() if row.in_one_network]
 
 
 def _inside(spec: ExperimentSpec, names: Iterable[str]) -> bool:

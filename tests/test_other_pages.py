@@ -22,7 +22,7 @@ from takd.spec import ExperimentSpec, from_query, read_spec, to_json
 
 from .pages_support import charts_of, link, open_page, with_details
 
-TOGETHER = [name for name, row in METHODS.items() if row.wiring == "sub-models"]
+TOGETHER = [name for name, row in METHODS.items() if row.in_one_network]
 NETWORK = "slim-mlp-64"
 LABELS = {"slim": ("width 0.25", "width 0.5", "width 0.75", "width 1")}
 
@@ -134,7 +134,7 @@ def test_proposals_inside_one_network_make_sense(method: str) -> None:
     for _, changes in found:
         proposed, problems = read_spec({**to_json(spec), **changes}, datasets)
         assert problems == () and proposed != spec
-        assert METHODS[proposed.method].wiring == "sub-models"
+        assert METHODS[proposed.method].in_one_network
     assert from_query({"d": ["digits"], "m": [method], "s": [NETWORK]}, datasets)[1] == ()
 
 

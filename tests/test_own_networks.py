@@ -168,7 +168,7 @@ def test_any_method_plans_with_own_networks(method: str) -> None:
     values = digits(teacher=big, student=small, method=method, assistants=inside)
     spec, problems = read_spec(values)
     if problems:  # it asks for what a user's file does not have
-        assert METHODS[method].wiring == "sub-models" or "hidden stages" in problems[0], problems
+        assert METHODS[method].in_one_network or "hidden stages" in problems[0], problems
         assert "such as plain" not in problems[0]
         return
     stages = build_plan(spec, DATASETS["digits"]).stages

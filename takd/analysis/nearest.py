@@ -69,8 +69,12 @@ def nearest(
     answered by one about a row of networks, nor the other way round. None when nothing is left; no differences for an
     entry that answers the question as asked.
     """
-    together = _together(spec.method)
-    entries = [entry for entry in library if entry.dataset in datasets and _together(entry.method) == together]
+    in_one_network = METHODS[spec.method].in_one_network
+    entries = [
+        entry
+        for entry in library
+        if entry.dataset in datasets and METHODS[entry.method].in_one_network == in_one_network
+    ]
     if not entries:
         return None
     best = min(entries, key=lambda entry: distance(spec, entry))
@@ -109,12 +113,8 @@ def words(name: str, value: Any, datasets: Mapping[str, Dataset] = DATASETS) -> 
 
 
 def _asked(spec: ExperimentSpec) -> list[str]:
-    unasked = _TEACHING if spec.method == "scratch" else _BETWEEN if _together(spec.method) else ()
+    unasked = _TEACHING if spec.method == "scratch" else _BETWEEN if METHODS[spec.method].in_one_network else ()
     return [name for name in WEIGHTS if name not in unasked]
-
-
-def _together(method: str) -> bool:
-    return METHODS[method].wiring == "sub-models"
 
 
 def _network(a: str, b: str) -> float:

@@ -125,6 +125,11 @@ class Method:
     starts_at: float | None = None
     starts: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
+    @property
+    def in_one_network(self) -> bool:
+        """Whether it trains the sub-models of one network, which share weights; there are no other networks then."""
+        return self.wiring == "sub-models"
+
 
 def nobody(position: int) -> tuple[int, ...]:
     """No network of the path teaches another."""

@@ -27,7 +27,7 @@ def box_frame(shown: Study, store: Store) -> pd.DataFrame:
     """
     keys = {key for chain in shown.plan.chains_of(shown.chosen) for key in (*chain.keys, chain.student)}
     progress = progress_frame(shown.plan, store, keys).set_index("key")
-    return pd.DataFrame((_sub_models if shown.several else _path)(shown, store, progress))
+    return pd.DataFrame((_sub_models if shown.in_one_network else _path)(shown, store, progress))
 
 
 def _path(shown: Study, store: Store, progress: pd.DataFrame) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def curve_lines(shown: Study, network: str | None) -> tuple[dict[str, list[str]]
     """
     lines: dict[str, list[str]] = {}
     how: dict[str, str] = {}
-    if shown.several:
+    if shown.in_one_network:
         for arm in (arm for arm in shown.plan.arms if arm.part is not None):
             label = words.arm_label(arm.name)
             lines[label], how[label] = [chain.student for chain in shown.plan.chains_of(arm)], arm.method

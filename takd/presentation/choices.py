@@ -145,9 +145,9 @@ def _changed(name: str, datasets: Mapping[str, Dataset]) -> None:
 def _fitting(values: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """Let the student and the assistants follow a moved teacher or a changed method without complaint."""
     dataset = datasets[values["dataset"]]
-    together = METHODS[values["method"]].wiring == "sub-models"
-    fits = bool(NETWORKS[values["student"]].subs) == together
-    if together or not fits:  # what is not named here starts anew, and nothing is said about it
+    in_one_network = METHODS[values["method"]].in_one_network
+    fits = bool(NETWORKS[values["student"]].subs) == in_one_network
+    if in_one_network or not fits:  # what is not named here starts anew, and nothing is said about it
         values = {name: value for name, value in values.items() if name not in ("teacher", "assistants")}
         return values if fits else {name: value for name, value in values.items() if name != "student"}
     if size_order(values["teacher"]) <= size_order(values["student"]):
@@ -235,9 +235,9 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         help="Ready questions; every choice below can then be changed.",
     )
     first[1].selectbox(options=list(datasets), format_func=lambda name: datasets[name].label, **change("dataset"))
-    together = METHODS[spec.method].wiring == "sub-models"
-    inside = () if together else between(spec.teacher, spec.student, dataset)
-    if together:
+    in_one_network = METHODS[spec.method].in_one_network
+    inside = () if in_one_network else between(spec.teacher, spec.student, dataset)
+    if in_one_network:
         first[2].selectbox(
             options=[n.name for n in reversed(multi_networks_for(dataset))],
             format_func=network_label,
@@ -254,10 +254,10 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
             **change("student"),
         )
     second = st.columns([1.5, 2.0, 1.6, 0.75, 0.85], vertical_alignment="bottom")
-    methods = [name for name, row in METHODS.items() if row.wiring != "sub-models" or multi_networks_for(dataset)]
+    methods = [name for name, row in METHODS.items() if not row.in_one_network or multi_networks_for(dataset)]
     second[0].selectbox(options=methods, format_func=lambda name: METHODS[name].label, **change("method"))
     second[1].pills(
-        "Assistants: the sub-models" if together else "Assistants",
+        "Assistants: the sub-models" if in_one_network else "Assistants",
         options=list(inside),
         selection_mode="multi",
         format_func=own_network.pill_labels(inside),
@@ -265,7 +265,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
         on_change=_set_assistants,
         args=(datasets,),
         help="Sub-models between the largest and the smallest can teach; there are no others."
-        if together
+        if in_one_network
         else "Sizes between teacher and student. None: the teacher teaches the student directly.",
         disabled=(METHODS[spec.method].assistants[1] == 0 and spec.method != "kd") or not inside or view.locked("ta"),
     )
@@ -285,15 +285,15 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 
 def _more(spec: ExperimentSpec, datasets: Mapping[str, Dataset], change: Callable[..., dict[str, Any]]) -> None:
     """What is in the popover."""
-    together = METHODS[spec.method].wiring == "sub-models"
+    in_one_network = METHODS[spec.method].in_one_network
     _method_options(spec, datasets)
     st.number_input(**change("temperature") | _bounds("temperature", 0.5, spec.temperature))
-    st.number_input(**change("lam", together) | _bounds("lam", 0.05))
+    st.number_input(**change("lam", in_one_network) | _bounds("lam", 0.05))
     st.number_input(**change("noise") | _bounds("noise", 0.05))
     for name in LEFT_TO_BUDGET:
         st.number_input(**change(name) | _as_budget(name, spec, datasets[spec.dataset]))
     st.number_input(**change("seed") | _bounds("seed", 1))
-    st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", together))
+    st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", in_one_network))
     views = CONTROLS["view"].choices
     st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
     own_network.form(datasets[spec.dataset])

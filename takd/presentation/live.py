@@ -268,11 +268,11 @@ def describe(spec: ExperimentSpec) -> str:
     """A question in one line."""
     dataset = ui.datasets().get(spec.dataset)
     label = dataset.label if dataset is not None else spec.dataset
-    together = METHODS[spec.method].wiring == "sub-models"
-    path = spec.student if spec.method == "scratch" or together else " > ".join(spec.path)
-    ladder = ", whole ladder" if spec.scope == "ladder" and not together else ""
+    in_one_network = METHODS[spec.method].in_one_network
+    path = spec.student if spec.method == "scratch" or in_one_network else " > ".join(spec.path)
+    ladder = ", whole ladder" if spec.scope == "ladder" and not in_one_network else ""
     softening = "" if spec.method == "scratch" else f", T {spec.temperature:g}"
-    softening += "" if spec.method == "scratch" or together else f", lam {spec.lam:g}"
+    softening += "" if spec.method == "scratch" or in_one_network else f", lam {spec.lam:g}"
     seeds = words.count(spec.seeds, "seed")
     chosen = f" ({', '.join(f'{name} {value}' for name, value in spec.options)})" if spec.options else ""
     asked = f"{METHODS[spec.method].label}{chosen} {path}{softening}, {length_words(spec)}, {seeds}{ladder}"

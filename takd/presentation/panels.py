@@ -62,7 +62,7 @@ def headline(
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)
-    st.caption(ui.plain(sub_words.INTRODUCTION if shown.several else _introduction(shown)))
+    st.caption(ui.plain(sub_words.INTRODUCTION if shown.in_one_network else _introduction(shown)))
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -97,7 +97,7 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
         picked = _strip(shown, store, live_run)
         left, right = st.columns([1.25, 1])
         with left:
-            if shown.several:
+            if shown.in_one_network:
                 _parts(shown, caption)
             else:
                 _gap(shown, picked, caption)
@@ -131,7 +131,7 @@ def _strip(shown: Study, store: Store, live_run: bool) -> str | None:
     alt = partial(words.alt_chain, boxes, shown.verdict)
     if "peer" in set(boxes["role"]):
         taught = "Both learn at the same time, each from the labels and from the other's answers."
-    if shown.several:
+    if shown.in_one_network:
         taught = sub_words.teaching(teacher_option(shown.chosen), bool(dict(shown.chosen.options).get("hard")))
         alt = partial(sub_words.alt_boxes, boxes, shown.spec.student, taught)
     return ui.figure(
@@ -140,10 +140,10 @@ def _strip(shown: Study, store: Store, live_run: bool) -> str | None:
         alt,
         boxes,
         depends=(method, shown.verdict, taught),
-        title=f"sub-models of {shown.spec.student}" if shown.several else "the chain",
-        caption=" ".join(filter(None, (taught, "" if shown.several else _CLICK))),
-        pick=None if shown.several else _networks(shown),
-        arms=() if shown.several else shown_arms(shown),
+        title=f"sub-models of {shown.spec.student}" if shown.in_one_network else "the chain",
+        caption=" ".join(filter(None, (taught, "" if shown.in_one_network else _CLICK))),
+        pick=None if shown.in_one_network else _networks(shown),
+        arms=() if shown.in_one_network else shown_arms(shown),
     )
 
 
@@ -194,14 +194,14 @@ def _gap(shown: Study, picked: str | None, caption: str) -> None:
 def _curves(shown: Study, store: Store, picked: str | None, caption: str, live_run: bool) -> None:
     names = {"val_acc": "Validation accuracy", "loss": "Training loss", "loss_kl": "Teacher's term"}
     if (
-        shown.several or METHODS[shown.chosen.method].loss.form == "features"
+        shown.in_one_network or METHODS[shown.chosen.method].loss.form == "features"
     ):  # nobody teaches the largest, and the store keeps the curves of no other
         del names["loss_kl"]
-    if shown.several:
+    if shown.in_one_network:
         caption = f"{caption} Accuracy of the largest sub-model; the loss is summed over all of them."
     alone = METHODS[shown.chosen.method].wiring == "cohort"  # the store keeps the student's curves and not its peer's
     whole = "the chain" if len(shown.chosen.path) > 2 else "teacher and student"
-    learned = "the largest sub-model" if shown.several else picked or ("the student" if alone else whole)
+    learned = "the largest sub-model" if shown.in_one_network else picked or ("the student" if alone else whole)
     st.subheader(f"How {learned} learned", anchor=False)
     if st.session_state.get("curve", "val_acc") not in names:  # another method had it
         st.session_state["curve"] = "val_acc"
@@ -235,7 +235,7 @@ def story(shown: Study) -> None:
     for column, title, text in zip(st.columns(3), titles, told, strict=True):
         column.markdown(f"**{title}**")
         column.markdown(ui.plain(text))
-    if shown.several:
+    if shown.in_one_network:
         caveat = sub_words.noise_caveat(shown.spec.noise)
     else:
         caveat = words.noise_caveat(shown.spec.noise, _stored_digits(shown))
@@ -266,20 +266,20 @@ def details(shown: Study) -> None:
         return
     with box:
         st.dataframe(_arm_table(shown), hide_index=True)
-        if shown.several:
+        if shown.in_one_network:
             st.dataframe(_part_table(shown), hide_index=True)
         st.dataframe(_verdict_table(shown), hide_index=True)
         stage = shown.plan.stages[shown.plan.chains_of(shown.chosen)[0].student]
         recipe = stage.recipe
         st.markdown(
             ui.plain(
-                f"{sub_words.how_measured(len(shown.sub_models)) if shown.several else _CHAINS} "
+                f"{sub_words.how_measured(len(shown.sub_models)) if shown.in_one_network else _CHAINS} "
                 f"All are judged on test images after the last of "
                 f"{recipe.epochs} epochs over {stage.data.train_images:,} training images (batch {recipe.batch}, "
                 f"{recipe.schedule} rate {recipe.lr:g}, weight decay {recipe.weight_decay:g}, augmentation "
                 f"{recipe.augmentation}); nothing is selected on test images. Gains carry 95 % t intervals of paired "
                 f"differences, accuracies 95 % t intervals of their own mean"
-                f"{'' if shown.several else _BEST_TEACHER}. None covers the choice of images. "
+                f"{'' if shown.in_one_network else _BEST_TEACHER}. None covers the choice of images. "
                 + " ".join(answers_rules(shown.plan.stages))
             )
         )
@@ -288,7 +288,7 @@ def details(shown: Study) -> None:
 @once
 def _arm_table(shown: Study) -> pd.DataFrame:
     arms = shown.arms[shown.arms["n"] > 0]
-    student = "smallest" if shown.several else "student"
+    student = "smallest" if shown.in_one_network else "student"
     table = pd.DataFrame(
         {
             "arm": [words.capital(words.arm_label(str(a))) for a in arms["arm"]],
@@ -303,7 +303,7 @@ def _arm_table(shown: Study) -> pd.DataFrame:
             "from": arms["origin"],
         }
     )
-    return table.drop(columns="teacher, test %") if shown.several else table
+    return table.drop(columns="teacher, test %") if shown.in_one_network else table
 
 
 @once

@@ -58,7 +58,7 @@ def gain_text(verdict: Verdict | None) -> str:
 
 def interval_text(verdict: Verdict | None, noun: str = "") -> str:
     """`95 % CI 0.3 to 1.5, n = 5 chains` (seeds where one network is trained); says so where there is no interval."""
-    noun = noun or ("seed" if verdict is not None and _together(verdict.arm) else "chain")
+    noun = noun or ("seed" if verdict is not None and _in_one_network(verdict.arm) else "chain")
     if verdict is None or verdict.n == 0:
         return "n = 0: nothing to compare yet"
     if verdict.n == 1:
@@ -111,7 +111,7 @@ def arm_label(arm: str) -> str:
         return f"{NETWORKS[path.partition('@')[0]].subs[row.part - 1]} alone"
     if method == "scratch":
         return "the student alone"
-    if _together(arm):
+    if _in_one_network(arm):
         return method_label(method)
     if method.startswith("dml"):  # nobody comes first; a student beside its copy is named once
         names = path.split(">")[-1:] if "peers=copies" in method else path.split(">")
@@ -119,10 +119,10 @@ def arm_label(arm: str) -> str:
     return f"{method_label(method)} {path.replace('>', ' → ')}".strip()
 
 
-def _together(arm: str) -> bool:
+def _in_one_network(arm: str) -> bool:
     """Whether an arm trains sub-models of one network together."""
     name = arm.rpartition(" ")[0].partition("[")[0]
-    return name in METHODS and METHODS[name].wiring == "sub-models"
+    return name in METHODS and METHODS[name].in_one_network
 
 
 def method_label(method: str) -> str:

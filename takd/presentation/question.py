@@ -91,7 +91,7 @@ def estimated(spec: ExperimentSpec, datasets: Mapping[str, Dataset], store: Stor
     """What the stored runs let one expect of a question that was never trained, in a sentence with its error; empty
     where they say nothing."""
     dataset = datasets[spec.dataset]
-    if dataset.fingerprint is None or METHODS[spec.method].wiring == "sub-models":
+    if dataset.fingerprint is None or METHODS[spec.method].in_one_network:
         return ""
     guess = guesses(lately.pooled(spec, dataset, store)).get(chosen_arm(spec).name)
     if guess is None:

@@ -64,7 +64,7 @@ class Study:
     part_means: pd.DataFrame
 
     @property
-    def several(self) -> bool:
+    def in_one_network(self) -> bool:
         """Whether this is about sub-models of one network, which are trained together."""
         return self.chosen.part is not None
 
@@ -102,14 +102,14 @@ class Study:
 
     @cached_property
     def headline(self) -> str:
-        if self.several:
+        if self.in_one_network:
             return sub_words.headline(self.part_means, self.verdicts)
         gap_verdict = self.gap_verdict if len(self.kd_arms) > 1 else None
         return words.headline(gap_verdict, self.verdict, self.facts, self.shortcut)
 
     @cached_property
     def story(self) -> words.Story:
-        if self.several:
+        if self.in_one_network:
             seconds = {str(row["method"]): float(row["seconds"]) for row in self.arms.to_dict("records") if row["n"]}
             return sub_words.story(self.part_means, self.verdict, self.at_largest, seconds)
         return words.three_sentences(self.gap_verdict, self.verdict, self.facts)
@@ -118,7 +118,7 @@ class Study:
     def at_largest(self) -> Verdict | None:
         """The chosen way against joint training on the largest sub-model; None where it is joint training."""
         joint = Arm("joint", self.chosen.path)
-        if not self.several or self.chosen == joint:
+        if not self.in_one_network or self.chosen == joint:
             return None
         return compare_part(self.parts, len(self.sub_models), self.chosen.name, joint.name)
 

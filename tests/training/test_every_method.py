@@ -23,7 +23,7 @@ def spec_for(method: str, **options: object) -> ExperimentSpec:
     networks = {"teacher": "mlp-32", "student": "mlp-8"}
     if method == "at":
         networks = {"teacher": "cnn8-8", "student": "cnn8-2"}  # it compares places of the picture
-    if row.wiring == "sub-models":
+    if row.in_one_network:
         networks = {"teacher": "slim-mlp-64", "student": "slim-mlp-64"}
     assistants = ["mlp-16"] if row.assistants[1] is None else []
     values = {**to_json(small), **networks, "method": method, "assistants": assistants, "options": options}
@@ -80,7 +80,7 @@ def test_a_method_trains_to_the_end_where_the_hardware_has_bf16(
     for module in (run_stage, teachers, device):
         monkeypatch.setattr(module, "uses_bf16", lambda device, precision: True)
     spec = replace(spec_for(method), epochs=3, images=125)
-    if METHODS[method].wiring != "sub-models":
+    if not METHODS[method].in_one_network:
         path = ("cnn8-8", *["cnn8-4"] * len(spec.assistants), "cnn8-2")
         spec = replace(spec, teacher=path[0], assistants=path[1:-1], student=path[-1])
     plan, store = build_plan(spec, available_datasets()["digits"]), Store(tmp_path)

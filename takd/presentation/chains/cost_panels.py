@@ -164,7 +164,7 @@ def _scored(subject: Subject) -> tuple[Rules, pd.DataFrame]:
     if everything:
         datasets = ui.datasets()
         for spec in panels.library(subject.store):
-            if datasets[spec.dataset].fingerprint is not None and METHODS[spec.method].wiring != "sub-models":
+            if datasets[spec.dataset].fingerprint is not None and not METHODS[spec.method].in_one_network:
                 found = pooled(spec, datasets[spec.dataset], subject.store)
                 if found is not subject.pool:
                     pools[f"{settings_of(spec)} {found.sizes} {found.arms['n'].sum()}"] = found

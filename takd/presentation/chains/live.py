@@ -9,7 +9,6 @@ import streamlit as st
 
 from takd.analysis.pool import Pool, plan_of_paths
 from takd.data.table import Dataset
-from takd.methods.table import METHODS
 from takd.presentation import lately, live, ui
 from takd.presentation.chains.panels import Subject
 from takd.presentation.choices import carry
@@ -65,11 +64,6 @@ def at_rest(shown: Study, store: Store, section: Callable[[Subject], None]) -> N
         st.container()
         with st.container():
             section(Subject(shown, store, partial(pool_of, shown, store)))
-
-
-def in_one_network(spec: ExperimentSpec) -> bool:
-    """Whether a question is about sub-models of one network."""
-    return METHODS[spec.method].wiring == "sub-models"
 
 
 def no_row_of_networks(spec: ExperimentSpec) -> None:

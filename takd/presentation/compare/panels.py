@@ -82,7 +82,7 @@ def asked(spec: ExperimentSpec) -> list[str]:
     """The choices that mean something to an arm."""
     if spec.method == "scratch":
         return [name for name in _SETTINGS if name not in ("teacher", "assistants", "temperature", "lam", "options")]
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         return [name for name in _SETTINGS if name not in ("teacher", "assistants", "lam")]
     return _SETTINGS
 
@@ -159,7 +159,7 @@ def _add(specs: Sequence[ExperimentSpec]) -> None:
 
 def _starters(spec: ExperimentSpec) -> list[ExperimentSpec]:
     chosen = replace(spec, scope="chain")
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         return [replace(chosen, method="joint", options=()), chosen]
     direct = replace(chosen, method="kd", assistants=(), options=())
     return [direct, replace(direct, method="scratch"), chosen]

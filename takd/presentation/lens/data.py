@@ -48,7 +48,7 @@ class Voice:
 @once
 def lens_voices(shown: Study) -> tuple[Voice, ...]:
     """Teacher first, then assistants, the student after the chosen way, after direct KD, alone."""
-    return tuple(_sub_models(shown) if shown.several else _chain(shown))
+    return tuple(_sub_models(shown) if shown.in_one_network else _chain(shown))
 
 
 def _chain(shown: Study) -> list[Voice]:

@@ -40,7 +40,7 @@ _ABOUT = (
 
 def land(shown: Study, store: Store) -> None:
     """The training loss around each student's weights."""
-    if shown.several:
+    if shown.in_one_network:
         st.info(
             "A network of several sub-models has several losses, and no one landscape.", icon=":material/landscape:"
         )
@@ -213,7 +213,7 @@ def maps(shown: Study, store: Store) -> None:
             ),
             arms=panels.shown_arms(shown),
         )
-    if shown.several:
+    if shown.in_one_network:
         st.caption("Maps are of the main answer of a stage; single sub-models have none.")
     _ask(store, "map", [v.keys[seed] for v in missing], "", _seconds("map", missing, shown))
 

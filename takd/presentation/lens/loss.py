@@ -46,7 +46,7 @@ def loss(shown: Study, store: Store) -> None:
         if last > 1:
             view.slider("le", min_value=1, max_value=last)
     at = min(epochs, key=lambda found: abs(found.epoch - int(view.get("le"))))
-    method = METHODS[shown.chosen.method if stage.teachers or shown.several else "scratch"]
+    method = METHODS[shown.chosen.method if stage.teachers or shown.in_one_network else "scratch"]
     st.subheader(f"The loss of {ui.plain(student.short)} in epoch {at.epoch}", anchor=False)
     dark = ui.dark()
     st.latex(formula(stage, at, method.name, dark, narrow=window.narrow()))

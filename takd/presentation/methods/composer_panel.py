@@ -218,7 +218,7 @@ def _card(
 def _cost(method: Method, path: tuple[str, ...], assistants: int) -> str:
     """The cost sentence for the networks of the current question that the method uses."""
     takes = assistants if method.assistants[1] != 0 else 0
-    if method.wiring == "sub-models" or method.name == "scratch":
+    if method.in_one_network or method.name == "scratch":
         path = path[-1:]
     along = " > ".join(path if takes else dict.fromkeys((path[0], path[-1])))
     return f"Cost for {along}: {facts.cost_sentence(method, takes)}"

@@ -58,7 +58,7 @@ def called_for(shown: Study, store: Store) -> list[Proposal]:
                 | dict.fromkeys(LEFT_TO_BUDGET, 0),
             )
         )
-    claims = [shown.verdict, None if shown.several else shown.gap_verdict.verdict]
+    claims = [shown.verdict, None if shown.in_one_network else shown.gap_verdict.verdict]
     open_ones = [claim for claim in claims if claim is not None and words.kind_of(claim) == words.CANNOT_TELL]
     if open_ones:
         needed = max(LEAST_SEEDS, *(claim.seeds_needed or 0 for claim in open_ones[:1]))
@@ -73,7 +73,7 @@ def called_for(shown: Study, store: Store) -> list[Proposal]:
 
 def proposals_for(spec: ExperimentSpec, dataset: Dataset) -> list[Proposal]:
     """Labels, and what each of them changes."""
-    if METHODS[spec.method].wiring == "sub-models":
+    if METHODS[spec.method].in_one_network:
         return _in_one_network(spec, dataset)
     proposals: list[Proposal] = []
     names = [n.name for n in networks_for(dataset)]
