@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from takd.presentation import question, ui, view
+from takd.presentation import panels, ui, view
 from takd.presentation.learn import panels as lesson_panels
 
 store = ui.store()
@@ -21,6 +21,6 @@ else:
         if step.kind == "none":
             lesson_panels.your_turn(shown, spec, store)
         else:
-            lesson_panels.step_body(step, shown, store, ui.plain(question.source(shown, store)))
+            lesson_panels.step_body(step, shown, store, ui.plain(panels.origin_line(shown, store)))
     lesson_panels.note(step)
 lesson_panels.instructor_link()

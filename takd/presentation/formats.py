@@ -125,3 +125,9 @@ def listing(items: Iterable[str]) -> str:
 
 def _three(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def shared_family(names: Iterable[str]) -> str:
+    """What the names of networks begin with where all are of one family, as `mlp-`; else empty."""
+    families = {name.rpartition("-")[0] for name in names}
+    return f"{families.pop()}-" if len(families) == 1 else ""

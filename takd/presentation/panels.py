@@ -98,7 +98,8 @@ def strip_and_charts(shown: Study, store: Store, *, faded: bool, live_run: bool)
         left, right = st.columns([1.25, 1])
         with left:
             if shown.in_one_network:
-                _parts(shown, caption)
+                st.subheader("What does each sub-model reach?", anchor=False)
+                parts_figure(shown, caption)
             else:
                 _gap(shown, picked, caption)
         with right:
@@ -159,10 +160,9 @@ def shown_arms(shown: Study) -> tuple[ExperimentSpec, ...]:
     return tuple(question_of(shown.spec, arm) for arm in shown.plan.arms if arm.name in names)
 
 
-def _parts(shown: Study, caption: str) -> None:
+def parts_figure(shown: Study, caption: str) -> None:
     """What each sub-model reaches under every way to train them, and the chosen way on the smallest in words."""
     reading = sub_words.reading(shown.part_means, shown.verdicts)
-    st.subheader("What does each sub-model reach?", anchor=False)
     ui.figure(
         "parts",
         lambda compact, dark: charts.parts_chart(shown.part_means, shown.parts, dark, compact),

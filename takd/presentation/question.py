@@ -108,11 +108,5 @@ def open_on_playground(spec: ExperimentSpec) -> None:
     st.switch_page(PLAYGROUND, query_params=carry(spec))
 
 
-def source(shown: Study, store: Store, *, seeds: bool = True) -> str:
-    """Where the numbers of a study come from, for the captions of its figures; `seeds`: with how many seeds are
-    done."""
-    return panels.origin_line(shown, store, seeds=seeds)
-
-
 _NOTHING = "No stored run is near these choices, so there is nothing to show yet."
 _GO = " Train it with **Run for real** on the Playground."

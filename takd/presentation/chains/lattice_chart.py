@@ -12,7 +12,7 @@ from takd.analysis.assistants import certain
 from takd.analysis.lattice import Lattice
 from takd.presentation import vega
 from takd.presentation.captions import gain_and_interval
-from takd.presentation.formats import accuracy, digits_for, duration, known, listing, percent, points
+from takd.presentation.formats import accuracy, digits_for, duration, known, listing, percent, points, shared_family
 from takd.presentation.marks import halo
 from takd.presentation.phrases import arm_label, interval_text, row_label
 from takd.presentation.theme import ROLE_SHAPES, arm_color, configure, palette, text_color
@@ -36,7 +36,7 @@ def lattice_chart(
     table = _told(nodes, dark)
     rows, step = int(table["row"].max()) + 1, 54 if compact else 46
     last = len(columns) - 1
-    prefix = _family(columns) if compact or len(columns) > 5 else ""
+    prefix = shared_family(columns) if compact or len(columns) > 5 else ""
     names = {str(i): name.removeprefix(prefix) for i, name in enumerate(columns)}
     ends = [-0.12, last + 0.12] if compact else [-0.25, last + 0.06]
     x = vega.field(
@@ -166,11 +166,6 @@ def _told(nodes: pd.DataFrame, dark: bool) -> pd.DataFrame:
         }  # fmt: skip
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _family(names: tuple[str, ...]) -> str:
-    families = {name.rpartition("-")[0] for name in names}
-    return f"{families.pop()}-" if len(families) == 1 else ""
 
 
 def claim_lattice(tree: Lattice) -> str:

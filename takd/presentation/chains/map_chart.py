@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from takd.presentation import vega
 from takd.presentation.captions import gain_and_interval
-from takd.presentation.formats import digits_for, duration, listing, percent, points
+from takd.presentation.formats import digits_for, duration, listing, percent, points, shared_family
 from takd.presentation.marks import message_chart
 from takd.presentation.theme import configure, palette
 
@@ -41,7 +41,7 @@ def chain_map(
     table = _told(cells, guesses, compact)
     span = max(_LEAST_SPAN, float(table["gain"].abs().max()) if table["gain"].notna().any() else 0.0)
     teachers, assistants = list(dict.fromkeys(table["teacher"])), list(dict.fromkeys(table["assistant"]))
-    prefix = _family((*teachers, *assistants)) if compact else ""
+    prefix = shared_family((*teachers, *assistants)) if compact else ""
     step = 52 if compact else 62
     short = f"replace(datum.value, {json.dumps(prefix)}, '')" if prefix else "datum.value"
     axis = vega.part(
@@ -154,8 +154,3 @@ def claim_map(cells: pd.DataFrame, student: str) -> str:
 
 def _pairs(number: int) -> str:
     return "pair of teacher and assistant" if number == 1 else "pairs of teacher and assistant"
-
-
-def _family(names: Sequence[str]) -> str:
-    families = {name.rpartition("-")[0] for name in names}
-    return f"{families.pop()}-" if len(families) == 1 else ""

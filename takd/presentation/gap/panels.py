@@ -26,7 +26,7 @@ from takd.analysis.pool import Pool, pool
 from takd.analysis.whatif import guesses, leave_one_out
 from takd.networks.table import capacity
 from takd.plan import Arm, question_of
-from takd.presentation import charts, lately, live, question, sub_words, ui, view, words
+from takd.presentation import lately, live, panels, ui, view, words
 from takd.presentation.choices import adopt
 from takd.presentation.gap import words as gap_words
 from takd.presentation.gap.capacity_chart import capacity_chart, line_label, unplaced
@@ -173,7 +173,7 @@ def _figure(now: Scene, store: Store) -> str | None:
     table = leave_one_out(now.pool)
     estimated = (now.lines["state"] == GUESSED).any()
     notes = [
-        question.source(shown, store),
+        panels.origin_line(shown, store),
         "Line: mean; band and bars: 95 % t interval"
         + (" of the differences paired by seed." if now.measure == "gain" else ".") + " Dots: seeds.",
         "" if now.measure in ("gain", "agreement") else "Grey: the student alone.",
@@ -220,7 +220,7 @@ def _students(now: Scene, store: Store) -> None:
         title="every student of the ladder",
         caption=ui.plain(
             f"Direct KD by teacher for every student of the ladder: {what}; bands: 95 % t interval, {seeds}; {hollow}. "
-            f"{question.source(now.shown, store, seeds=False)} Click a student to ask about it."
+            f"{panels.origin_line(now.shown, store, seeds=False)} Click a student to ask about it."
         ),
         pick=ui.Pick("student", {n: f"student {n}" for n in names}, "Student", "choose a student", partial(_ask, spec)),
         arms=tuple(question_of(spec, arm) for arm in now.pool.plan.arms if arm.name in run),
@@ -331,7 +331,6 @@ def _quality(now: Scene, table: pd.DataFrame) -> None:
 
 def inside_one_network(shown: Study, store: Store) -> None:
     """Sub-models of one network: there is no ladder of teachers, so no capacity gap; what there is instead."""
-    reading = sub_words.reading(shown.part_means, shown.verdicts)
     st.info(
         "These are sub-models of one network, trained together: there is no ladder of teachers to compare, so no "
         "capacity gap. What each sub-model reaches is shown instead.",
@@ -341,15 +340,4 @@ def inside_one_network(shown: Study, store: Store) -> None:
     st.button(
         "Choose a ladder of separate networks", icon=":material/stairs:", on_click=adopt, args=(start,), key="to-ladder"
     )
-    ui.figure(
-        "parts",
-        lambda compact, dark: charts.parts_chart(shown.part_means, shown.parts, dark, compact),
-        lambda: sub_words.alt_parts(shown.part_means, reading),
-        shown.part_means,
-        depends=(shown.parts, reading),
-        title="accuracy by MACs of the sub-model",
-        caption=ui.plain(
-            f"{question.source(shown, store)} Bars: 95 % intervals; dots: seeds; large marks: the chosen way."
-        ),
-    )
-    st.markdown(ui.plain(reading))
+    panels.parts_figure(shown, ui.plain(panels.origin_line(shown, store)))

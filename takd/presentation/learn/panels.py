@@ -179,7 +179,7 @@ def _figure(
             soft.shares,
             title=f"the teacher's answers on pictures of {soft.asked}",
             # the n of the other steps counts seeds, and not every teacher's answers are stored
-            caption=ui.plain(f"{question.source(shown, store, seeds=False)} Mean over teachers, {soft.who}. ")
+            caption=ui.plain(f"{panels.origin_line(shown, store, seeds=False)} Mean over teachers, {soft.who}. ")
             + "Grey: the class itself.",
         )
     elif step.name in ("Alone", "Assistant"):
