@@ -231,10 +231,8 @@ def _guessed(step: Step, guess: Any, measured: Measured, caption: str) -> None:
     n = len(measured.dots)
     ui.figure(
         f"lesson-{step.number}",
-        partial(
-            lambda compact, dark: guess_chart(
-                measured.dots, value, measured.low, measured.high, guess, step.kind, method, against, dark, compact
-            )
+        lambda compact, dark: guess_chart(
+            measured.dots, value, measured.low, measured.high, guess, step.kind, method, against, dark, compact
         ),
         lambda: told,
         pd.DataFrame({"seed": range(n), "value": measured.dots}),
