@@ -16,9 +16,7 @@ _BOX_HEIGHT, _ROW_HEIGHT, _ROW_GAP = 138, 66, 36
 _WAITING = {"training": "training", "waiting": "not trained yet"}
 
 
-def chain_strip(
-    boxes: pd.DataFrame, dark: bool = False, compact: bool = False, method: str = "takd", width: int | None = None
-) -> vega.Chart:
+def chain_strip(boxes: pd.DataFrame, dark: bool = False, compact: bool = False, method: str = "takd") -> vega.Chart:
     """Boxes along a path, left to right, or top to bottom where `compact`.
 
     Columns: position (0 is the teacher), role, network, label, params, macs, accuracy (mean), half, n, state (done,
@@ -45,7 +43,7 @@ def chain_strip(
         *_text_marks(texts, scales, ground.text),
         *_role_marks(placed, scales, compact),
     ]
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def _look(row: dict[str, Any], dark: bool, method: str) -> dict[str, Any]:

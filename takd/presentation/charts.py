@@ -1,8 +1,8 @@
 """Pure functions from frames to charts; the same function draws page and report. Imports no streamlit.
 
-A chart is as wide as its place unless `width` says otherwise, and exactly as tall as it sets itself. Show charts with
-`theme=None` and the alternative text from takd.presentation.words. Accuracy axes are fitted to the data: they never
-start at zero, which would hide differences of a point.
+A chart is as wide as its place and exactly as tall as it sets itself. Show charts with `theme=None` and the alternative
+text from takd.presentation.words. Accuracy axes are fitted to the data: they never start at zero, which would hide
+differences of a point.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def assistants_chart(
     dark: bool = False,
     compact: bool = False,
     margin: float = 0.005,
-    width: int | None = None,
     names: Mapping[str, str] | None = None,
     over: str = "direct KD from the same teacher",
 ) -> vega.Chart:
@@ -44,7 +43,7 @@ def assistants_chart(
     `names` says how rows are called, `over` what they are held against, a column `method` how they were taught.
     """
     if summary.empty:
-        return message_chart("No chain with an assistant has finished yet", dark, width)
+        return message_chart("No chain with an assistant has finished yet", dark)
     ground = palette(dark)
     names = names or {str(arm): row_label(str(arm)) for arm in summary["arm"]}
     table, dots = (
@@ -112,7 +111,7 @@ def assistants_chart(
             x=x, y=vega.field("row:N", sort=order, axis=right, scale=y["scale"])
         )
         chart = vega.layer(vega.layer(*plot), empty).settings(resolve={"scale": {"y": "independent"}})
-    return configure(chart, dark, width=width or "container", height=step * len(order))
+    return configure(chart, dark, height=step * len(order))
 
 
 # ------------------------------------------------------------------------------------------------------------ curves
@@ -125,7 +124,6 @@ def curves_chart(
     methods: Mapping[str, str] | None = None,
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """Teacher, assistants and student over epochs: one faint line per seed, a strong one for their mean.
 
@@ -136,7 +134,7 @@ def curves_chart(
     frame = slim(curves.dropna(subset=[metric]) if metric in curves else curves.head(0))
     name = METRICS.get(metric, metric)
     if frame.empty:
-        return message_chart(f"No epoch finished yet ({name})", dark, width, 260)
+        return message_chart(f"No epoch finished yet ({name})", dark, 260)
     last, share = int(epochs or frame["epoch"].max()), metric.endswith("acc")
     first = frame.drop_duplicates("line")
     roles = dict(zip(first["line"].astype(str), first["role"].astype(str), strict=True))
@@ -185,7 +183,7 @@ def curves_chart(
         label = spot.mark("text", fontSize=12, fontWeight=600, color=text_color(how[line], dark), **place)
         layers.append(label.encode(x=x, y=y, text="text:N"))
     title = vega.part(text=name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height, title=title)
+    return configure(vega.layer(*layers), dark, height=height, title=title)
 
 
 def _means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -63,8 +63,7 @@ def _standing_alone(chart: Any, title: str, source: str) -> dict[str, Any]:
         lines = wrap(source, _SUBTITLE)  # a line that is too long is cut at the edge
         spec["title"] = {"text": title, "subtitle": lines, "anchor": "start", "fontSize": 16, "offset": 14}
         spec["title"] |= {"color": ground.text, "subtitleColor": ground.muted, "subtitleFontSize": 12}
-    if spec.get("width") == "container":
-        spec["width"] = EXPORT_WIDTH
+    spec["width"] = EXPORT_WIDTH  # in the place of the page's
     spec["padding"] = 16
     return spec
 

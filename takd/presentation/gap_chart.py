@@ -23,7 +23,6 @@ def gap_chart(
     dark: bool = False,
     compact: bool = False,
     selected_teacher: str | None = None,
-    width: int | None = None,
 ) -> vega.Chart:
     """Above, each teacher's own accuracy; below, the student it teaches, against the student alone.
 
@@ -33,7 +32,7 @@ def gap_chart(
     """
     student = gap[gap["panel"] == "student"] if len(gap) else gap
     if student.empty and not len(gap):
-        return message_chart("Nothing trained yet", dark, width, 300)
+        return message_chart("Nothing trained yet", dark, 300)
     gap, dots = _place(slim(gap), compact), slim(per_seed)
     dots = dots.merge(gap[["panel", "group", "arm", "x", "at"]], on=["panel", "group", "arm", "x"], how="inner")
     x, end = _teacher_axis(gap, compact)
@@ -55,7 +54,7 @@ def gap_chart(
         heading("Student's test accuracy after being taught by it", bottom[0] - (44 if compact else 28), dark)
     )
     apart = vega.part(scale=vega.part(y="independent"))
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height, resolve=apart)
+    return configure(vega.layer(*layers), dark, height=height, resolve=apart)
 
 
 def _place(gap: pd.DataFrame, compact: bool) -> pd.DataFrame:

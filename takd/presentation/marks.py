@@ -15,10 +15,10 @@ from takd.presentation.theme import arm_color, configure, palette, text_color
 _LEGEND = 318.0  # pixels a legend may take: what a chart has on a narrow phone
 
 
-def message_chart(text: str, dark: bool = False, width: int | None = None, height: int = 120) -> vega.Chart:
+def message_chart(text: str, dark: bool = False, height: int = 120) -> vega.Chart:
     """What stands where there is nothing to draw yet."""
     mark = vega.Chart(pd.DataFrame({"text": [text]})).mark("text", fontSize=14, color=palette(dark).muted)
-    return configure(vega.layer(mark.encode(text="text:N")), dark, width=width or "container", height=height)
+    return configure(vega.layer(mark.encode(text="text:N")), dark, height=height)
 
 
 def heading(text: str, y: float, dark: bool) -> vega.Chart:

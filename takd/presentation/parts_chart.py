@@ -26,7 +26,6 @@ def parts_chart(
     per_seed: pd.DataFrame,
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """One line per way to train all sub-models, and one mark for the smallest trained alone.
 
@@ -35,7 +34,7 @@ def parts_chart(
     """
     done = means[means["n"] > 0]
     if done.empty:
-        return message_chart("Nothing trained yet", dark, width, 300)
+        return message_chart("Nothing trained yet", dark, 300)
     done = slim(done).assign(at=[math.log10(macs) for macs in done["macs"]])
     dots = per_seed[per_seed["test_acc"].notna()]
     dots = dots.assign(at=[math.log10(macs) for macs in dots["macs"]], value=dots["test_acc"].astype("float32"))
@@ -68,7 +67,7 @@ def parts_chart(
         ]
         names.append((_name(arm, compact), method, shape, float(rows["mean"].iloc[-1])))
     layers += legend(names, 8, dark) if compact else end_labels(names, x, end, y, span, dark)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def _apart(places: list[float], width: int) -> float:

@@ -135,13 +135,14 @@ def contrast(one: str, other: str) -> float:
 
 def configure(chart: vega.Chart, dark: bool = False, **settings: Any) -> vega.Chart:
     """The finishing touch of every chart: transparent ground, readable text, faint grid, and its own `settings`
-    (width, height, resolve).
+    (height, resolve, title).
 
-    `fit-x` keeps a chart as wide as its place and exactly as tall as it asked for. Show it with `theme=None`, else
+    It is as wide as its place and, with `fit-x`, exactly as tall as it asked for. Show it with `theme=None`, else
     Streamlit lays its own colours on top.
     """
     ground = palette(dark)
     settings |= {
+        "width": "container",
         "background": "transparent",
         "autosize": vega.part(type="fit-x", contains="padding"),
         "padding": {"left": 4, "top": 4, "right": 4, "bottom": 4},

@@ -24,7 +24,6 @@ def lattice_chart(
     dark: bool = False,
     compact: bool = False,
     picked: str | None = None,
-    width: int | None = None,
 ) -> vega.Chart:
     """Teacher left, student right, one column per network and one row per path (takd.analysis.lattice.Lattice).
 
@@ -67,7 +66,7 @@ def lattice_chart(
         starts = table[table["role"] == "student"].assign(column=0.0)
         line = vega.Chart(starts[["column", "row", "line"]])
         layers += halo(line.encode(x=x, y=y, text="line:N"), dark, align="left", dx=8, dy=-17, fontSize=11.5)
-        return configure(vega.layer(*layers), dark, width=width or "container", height=step * rows)
+        return configure(vega.layer(*layers), dark, height=step * rows)
     inner = vega.Chart(table[table["role"] != "student"][["column", "row", "short"]])
     layers.append(inner.mark("text", dy=-16, fontSize=12, color=ground.text).encode(x=x, y=y, text="short:N"))
     for sure, ink, weight in ((True, text_color("takd", dark), 700), (False, ground.muted, 400)):
@@ -87,7 +86,7 @@ def lattice_chart(
     empty = vega.Chart(last_ones[["column", "row"]]).mark("point", opacity=0)
     behind = empty.encode(x=x, y=vega.field("row:Q", scale=y_scale, axis=right))
     chart = vega.layer(behind, vega.layer(*layers)).settings(resolve={"scale": {"y": "independent"}})
-    return configure(chart, dark, width=width or "container", height=step * rows)
+    return configure(chart, dark, height=step * rows)
 
 
 def _lines(table: pd.DataFrame, x: vega.Part, y: vega.Part, dark: bool) -> list[vega.Chart]:

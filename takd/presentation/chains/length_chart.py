@@ -15,16 +15,14 @@ from takd.presentation.phrases import CANNOT_TELL, capital, gain_text, interval_
 from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, text_color
 
 
-def length_chart(
-    paths: pd.DataFrame, dark: bool = False, compact: bool = False, width: int | None = None
-) -> vega.Chart:
+def length_chart(paths: pd.DataFrame, dark: bool = False, compact: bool = False) -> vega.Chart:
     """Above, test accuracy by number of assistants; below, seconds of all trainings of one seed.
 
     paths: takd.analysis.assistants.by_length. The line joins, for each number, the path with the best validation
     accuracy; the other paths are faint. Bars are 95 % intervals.
     """
     if paths.empty:
-        return message_chart("No path from this teacher to this student has finished yet", dark, width, 260)
+        return message_chart("No path from this teacher to this student has finished yet", dark, 260)
     ground, height = palette(dark), 400 if compact else 380
     table = paths.assign(
         at=paths["assistants"].astype(float),
@@ -85,7 +83,7 @@ def length_chart(
         heading("Seconds of all trainings, one seed", bottom[0] - 26, dark),
     ]
     apart = vega.part(scale=vega.part(y="independent"))
-    return configure(vega.layer(*parts), dark, width=width or "container", height=height, resolve=apart)
+    return configure(vega.layer(*parts), dark, height=height, resolve=apart)
 
 
 def _how(dark: bool) -> vega.Part:

@@ -27,7 +27,6 @@ def chain_map(
     dark: bool = False,
     compact: bool = False,
     picked: str | None = None,
-    width: int | None = None,
 ) -> vega.Chart:
     """One cell per teacher and assistant (takd.analysis.assistants.gain_map), larger ones first.
 
@@ -36,7 +35,7 @@ def chain_map(
     one. A click selects `arm`.
     """
     if cells.empty:
-        return message_chart("No size lies between the student and two larger ones", dark, width)
+        return message_chart("No size lies between the student and two larger ones", dark)
     ground = palette(dark)
     table = _told(cells, guesses, compact)
     span = max(_LEAST_SPAN, float(table["gain"].abs().max()) if table["gain"].notna().any() else 0.0)
@@ -86,7 +85,7 @@ def chain_map(
         first = {"fontSize": 15 if weight > 400 else 14, "fontWeight": weight, "dy": -8, "color": ink}
         layers.append(base.mark("text", **first).encode(text="first:N"))
         layers.append(base.mark("text", fontSize=11.5, dy=11, color=ink).encode(text="second:N"))
-    return configure(vega.layer(*layers), dark, width=width or "container", height=step * len(teachers))
+    return configure(vega.layer(*layers), dark, height=step * len(teachers))
 
 
 def _told(cells: pd.DataFrame, guesses: pd.DataFrame, compact: bool) -> pd.DataFrame:

@@ -27,16 +27,14 @@ HOW = (
 )
 
 
-def rules_chart(
-    found: Rules, per_seed: pd.DataFrame, dark: bool = False, compact: bool = False, width: int | None = None
-) -> vega.Chart:
+def rules_chart(found: Rules, per_seed: pd.DataFrame, dark: bool = False, compact: bool = False) -> vega.Chart:
     """One row per rule: rank correlation from -1 to 1, dots for seeds, the diamond their mean with its 95 % interval.
 
     per_seed: takd.analysis.rules.per_seed of the same cases.
     """
     scores = [score for score in found.scores if score.rho.n]
     if not scores:
-        return message_chart(f"No pair of teacher and student has {LEAST} measured assistants yet", dark, width)
+        return message_chart(f"No pair of teacher and student has {LEAST} measured assistants yet", dark)
     ground, step = palette(dark), 62 if compact else 54
     order = [_name(score.rule) for score in scores]
     dots = per_seed[per_seed["rule"].isin([s.rule for s in scores]) & per_seed["rho"].notna()]
@@ -73,7 +71,7 @@ def rules_chart(
             "text", align="left", dy=-15, dx=2, fontSize=12, color=ground.text
         )
         plot.append(text.encode(x=vega.value(0), y=y, text="line:N"))
-        return configure(vega.layer(*plot), dark, width=width or "container", height=step * len(order))
+        return configure(vega.layer(*plot), dark, height=step * len(order))
     lines = {_name(s.rule): [rho_text(s.rho), f"its pick: {hit_text(s.hit)}"] for s in scores}
     right = vega.part(
         title=None, orient="right", labelExpr=f"{json.dumps(lines)}[datum.value]", labelFontSize=12.5,
@@ -82,7 +80,7 @@ def rules_chart(
     second = vega.field("row:N", sort=order, axis=right, scale=y["scale"])
     empty = base.mark("point", opacity=0).encode(x=x("mean"), y=second)
     chart = vega.layer(vega.layer(*plot), empty).settings(resolve={"scale": {"y": "independent"}})
-    return configure(chart, dark, width=width or "container", height=step * len(order))
+    return configure(chart, dark, height=step * len(order))
 
 
 def _name(rule: str) -> str:

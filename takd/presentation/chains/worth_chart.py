@@ -34,7 +34,6 @@ def worth_chart(
     chosen: str = "",
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """One mark per arm (takd.analysis.worth.worth_frame) at its cost and the student's test accuracy.
 
@@ -43,7 +42,7 @@ def worth_chart(
     """
     known_cost = arms[arms[cost].notna() & (arms[cost] > 0)] if len(arms) else arms
     if known_cost.empty:
-        return message_chart("Nothing with a known cost has finished yet", dark, width, 260)
+        return message_chart("Nothing with a known cost has finished yet", dark, 260)
     ground, height = palette(dark), 360 if compact else 400
     table = _told(known_cost, cost, chosen, dark)
     log = cost != "trainings"
@@ -92,7 +91,7 @@ def worth_chart(
     ):
         label = vega.Chart(rows[[cost, "mean", "what"]]).encode(x=x, y=y("mean"), text="what:N")
         layers += halo(label, dark, align=align, dx=shift, dy=-9, fontSize=11.5 if compact else 12)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def _clear(named: pd.DataFrame, cost: str, domain: list[float], y: Any, log: bool, room: float) -> pd.DataFrame:

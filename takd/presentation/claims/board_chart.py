@@ -22,12 +22,12 @@ _LINE = 13  # of a setting's name; there is room for two
 
 
 def board_chart(
-    cells: pd.DataFrame, dark: bool = False, compact: bool = False, picked: str | None = None, width: int | None = None
+    cells: pd.DataFrame, dark: bool = False, compact: bool = False, picked: str | None = None
 ) -> vega.Chart:
     """One row per claim under its family, one column per setting (takd.presentation.claims.words.cells). Filled marks
     are pre-registered tests, hollow ones exploratory. A click anywhere in a row selects `claim`."""
     if cells.empty:
-        return message_chart("There are no claims", dark, width)
+        return message_chart("There are no claims", dark)
     ground = palette(dark)
     rows, families, height = placed(cells, compact)
     settings = list(dict.fromkeys(cells["setting"]))
@@ -67,7 +67,7 @@ def board_chart(
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
     layers += _marks(cells.merge(rows[["claim", "mark_at"]], on="claim"), x, y, dark)
     layers += legend(list(MARKS), left + 8, 10.0, 3 if not compact else 2, dark, hollow=True)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFrame, int]:

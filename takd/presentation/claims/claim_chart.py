@@ -47,7 +47,6 @@ def claim_chart(
     dots: pd.DataFrame,
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """One row per finding (of_claim): dots are seeds, the line the interval at its confidence, the mark its status, the
     grey band the margin. Variants stand below a heading of their own."""
@@ -55,7 +54,7 @@ def claim_chart(
     table, heading, height = _placed(found)
     done = table[table["n"] > 0]
     if done.empty:
-        return message_chart("Not run in any setting yet", dark, width)
+        return message_chart("Not run in any setting yet", dark)
     margin = float(table["margin"].max())
     edge = pd.Series([-1.2 * margin, 1.2 * margin])
     low, high = fit([done["low"], done["high"], done["mean"], dots["value"], edge], least=2.4 * margin)
@@ -103,7 +102,7 @@ def claim_chart(
                 mark = shape_of(vega.Chart(some), str(look), dark, filled=filled)
                 layers.append(mark.encode(x=x("mean"), y=y("at"), tooltip=tooltip))
     layers += _texts(table, heading, y, dark, compact)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def _placed(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:

@@ -66,14 +66,12 @@ def _number(cell: dict[str, Any]) -> str:
     return f"{mean} points ({confidence_words(cell['confidence'])} {span}, n = {n})"
 
 
-def regimes_chart(
-    cells: pd.DataFrame, effect: str, dark: bool = False, compact: bool = False, width: int | None = None
-) -> vega.Chart:
+def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact: bool = False) -> vega.Chart:
     """Small multiples of one effect, a panel per label noise: epochs across, images down (map_cells). In narrow windows
     the panels stand below each other."""
     table = cells[cells["effect"] == effect]
     if table.empty or not (table["n"] > 0).any():
-        return message_chart("No place of the map has been run yet", dark, width)
+        return message_chart("No place of the map has been run yet", dark)
     ground = palette(dark)
     epochs, images, noises = (sorted(set(table[name])) for name in ("epochs", "images", "noise"))
     span = max(_LEAST_SPAN, float(table["points"].abs().max()))
@@ -126,7 +124,7 @@ def regimes_chart(
         "text", fontSize=12.5, fontWeight=700, color=ground.text, baseline="middle", align="center"
     )
     layers.append(bold.encode(x=x, y=y("noise_at"), text="noise:N"))
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def _column(noise: float, epochs: int, compact: bool) -> str:

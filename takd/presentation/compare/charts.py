@@ -16,16 +16,14 @@ from takd.presentation.theme import arm_color, color_name, configure, palette, s
 _DASHES: tuple[list[int], ...] = ([1, 0], [7, 4], [2, 3], [10, 3, 2, 3])  # tell arms of one method apart
 
 
-def reached_chart(
-    summary: pd.DataFrame, seeds: pd.DataFrame, dark: bool = False, compact: bool = False, width: int | None = None
-) -> vega.Chart:
+def reached_chart(summary: pd.DataFrame, seeds: pd.DataFrame, dark: bool = False, compact: bool = False) -> vega.Chart:
     """One row per arm: its seeds as dots, their mean as a circle, its 95 % interval as a line.
 
     summary columns: name, arm, mean, low, high, half, n, in the order to draw; seeds columns: name, arm, seed, value.
     """
     done = summary[summary["n"] > 0]
     if done.empty:
-        return message_chart("None of these arms is trained yet", dark, width)
+        return message_chart("None of these arms is trained yet", dark)
     ground = palette(dark)
     table = done.assign(
         method=[color_name(str(arm)) for arm in done["arm"]],
@@ -67,7 +65,7 @@ def reached_chart(
         text = base.calculate(line="datum.name + ': ' + datum.told")
         label = text.mark("text", align="left", dy=-12, fontSize=12, color=ground.text)
         plot.append(label.encode(x=vega.value(0), y=y, text="line:N"))
-    return configure(vega.layer(*plot), dark, width=width or "container", height=step * len(order))
+    return configure(vega.layer(*plot), dark, height=step * len(order))
 
 
 def grouped_curves_chart(
@@ -78,7 +76,6 @@ def grouped_curves_chart(
     every_seed: bool = False,
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """A line per arm over the epochs of its student: the mean with its 95 % band, or every seed.
 
@@ -87,7 +84,7 @@ def grouped_curves_chart(
     """
     name = METRICS.get(metric, metric)
     if bands.empty:
-        return message_chart(f"No epoch finished yet ({name})", dark, width, 260)
+        return message_chart(f"No epoch finished yet ({name})", dark, 260)
     share, last, height = metric.endswith("acc"), int(bands["epoch"].max()), 320
     low, high = steady(pd.concat([bands["mean"], seeds[metric].dropna()]), 0.1 if share else 0.5)
     room = last * (0.03 if compact else 0.3)
@@ -141,4 +138,4 @@ def grouped_curves_chart(
         else:
             layers.append(spot.mark("text", dx=8, **named).encode(x=x, y=at("at"), text="text:N"))
     title = vega.part(text=name[:1].upper() + name[1:], anchor="start", fontSize=13, color=palette(dark).text, offset=8)
-    return configure(vega.layer(*layers), dark, width=width or "container", height=height, title=title)
+    return configure(vega.layer(*layers), dark, height=height, title=title)

@@ -62,7 +62,6 @@ def capacity_chart(
     picked: str | None = None,
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """`teachers`, `lines`, `values`: takd.analysis.capacity_gap.TEACHER_COLUMNS, LINE_COLUMNS, VALUE_COLUMNS. `picked`:
     the arm that stands out. Marks can be picked by `arm`. Teachers whose place on the axis is not known (their own
@@ -70,7 +69,7 @@ def capacity_chart(
     teachers = slim(teachers).assign(at=_places(teachers, axis))
     teachers = teachers[teachers["at"].notna()].sort_values("at", ignore_index=True)
     if teachers.empty:
-        return message_chart("No teacher has a place on this axis yet", dark, width, 300)
+        return message_chart("No teacher has a place on this axis yet", dark, 300)
     lines = slim(lines)
     many = lines.loc[lines["teacher"].notna() & (lines["line"] != "kd"), "line"].drop_duplicates().tolist()
     scene = _scene(teachers, axis, measure, len(many), dark, compact)
@@ -85,7 +84,7 @@ def capacity_chart(
     layers.append(heading(HEADINGS[measure], scene.bottom[0] - (46 if compact else 28), dark))
     apart = vega.part(scale=vega.part(y="independent"))
     whole = vega.layer(*layers).selectable("box", ["arm"])
-    return configure(whole, dark, width=width or "container", height=scene.bottom[1], resolve=apart)
+    return configure(whole, dark, height=scene.bottom[1], resolve=apart)
 
 
 def _top_heading(axis: str) -> str:

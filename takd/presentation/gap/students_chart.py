@@ -26,7 +26,6 @@ def students_chart(
     measure: str = "gain",
     dark: bool = False,
     compact: bool = False,
-    width: int | None = None,
 ) -> vega.Chart:
     """One cell per student, all on the same axes: x the teacher's parameters (logarithmic), y the measure.
     Lines join neighbours that were both run.
@@ -37,7 +36,7 @@ def students_chart(
     frame = slim(frame)
     students = frame["student"].drop_duplicates().astype(str).tolist()
     if not students:
-        return message_chart("No student has a larger network above it", dark, width)
+        return message_chart("No student has a larger network above it", dark)
     sizes = frame["params"].astype("float64").map(math.log10)
     low, reach = float(sizes.min()), max(float(sizes.max() - sizes.min()), 1e-6)
     place = {name: i for i, name in enumerate(students)}
@@ -57,7 +56,7 @@ def students_chart(
         height += _HEAD + _CELL + _FOOT + _GAP
     apart = vega.part(scale=vega.part(y="independent"))
     whole = vega.layer(*layers).selectable("box", ["student"])
-    return configure(whole, dark, width=width or "container", height=height - _GAP, resolve=apart)
+    return configure(whole, dark, height=height - _GAP, resolve=apart)
 
 
 def _row(
@@ -159,13 +158,11 @@ def _said(row: dict[Any, Any], measure: str) -> str:
     return f"{value}, n = {row['n']}"
 
 
-def estimates_chart(
-    table: pd.DataFrame, dark: bool = False, compact: bool = False, width: int | None = None
-) -> vega.Chart:
+def estimates_chart(table: pd.DataFrame, dark: bool = False, compact: bool = False) -> vega.Chart:
     """Measured against estimated test accuracy, every arm left out once (takd.analysis.whatif.LOO_COLUMNS): on the line
     an estimate is right."""
     if table.empty:
-        return message_chart("Too few arms are measured for estimates", dark, width)
+        return message_chart("Too few arms are measured for estimates", dark)
     ground = palette(dark)
     low, high = fit([table["measured"], table["estimated"]], least=0.02)
     told = table.assign(
@@ -192,4 +189,4 @@ def estimates_chart(
         )
         tooltip = [vega.field("what:N", title="arm"), vega.field("off:N", title="estimate off by")]
         layers.append(mark.encode(x=x, y=y, tooltip=tooltip))
-    return configure(vega.layer(*layers), dark, width=width or "container", height=260 if compact else 300)
+    return configure(vega.layer(*layers), dark, height=260 if compact else 300)

@@ -69,7 +69,7 @@ def guess_chart(
         plot.append(pole.encode(x=at("mean"), y=vega.value(16), y2=vega.value(80)))
         said = flag.mark("text", dy=-6, fontSize=13, fontWeight="bold", color=ground.text)
         plot.append(said.encode(x=at("mean"), y=vega.value(14), text=vega.value("your guess")))
-    return configure(vega.layer(*plot), dark, width="container", height=96)
+    return configure(vega.layer(*plot), dark, height=96)
 
 
 def hops_chart(hops: pd.DataFrame, column: str, title: str, dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -108,7 +108,7 @@ def hops_chart(hops: pd.DataFrame, column: str, title: str, dark: bool = False, 
     if compact:
         text = base.mark("text", align="left", dy=-10, fontSize=12, color=ground.text)
         layers.append(text.encode(x=vega.value(0), y=y, text="label:N"))
-    return configure(vega.layer(*layers), dark, width="container", height=(50 if compact else 38) * len(order))
+    return configure(vega.layer(*layers), dark, height=(50 if compact else 38) * len(order))
 
 
 def shares_chart(shares: pd.DataFrame, dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -125,6 +125,4 @@ def shares_chart(shares: pd.DataFrame, dark: bool = False, compact: bool = False
     bars = vega.Chart(table).mark("bar")
     color = vega.field("color:N", scale=None)
     tooltip = ["class:N", vega.field("share:Q", format=".2%")]
-    return configure(
-        vega.layer(bars.encode(x=x, y=y, color=color, tooltip=tooltip)), dark, width="container", height=26 * len(order)
-    )
+    return configure(vega.layer(bars.encode(x=x, y=y, color=color, tooltip=tooltip)), dark, height=26 * len(order))

@@ -64,7 +64,7 @@ def strip_chart(tiles: pd.DataFrame, chosen: int, dark: bool = False, compact: b
     letters = 9.5 if compact else 11.5
     words = name.mark("text", fontSize=letters, color=ground.text, limit=64 if compact else 100, cursor="pointer")
     layers.append(words.encode(**spot, y=vega.field("under:Q", **y), text="told:N"))
-    return configure(vega.layer(*layers), dark, width="container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def soft_chart(bars: pd.DataFrame, classes: Sequence[str], dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -151,7 +151,7 @@ def soft_chart(bars: pd.DataFrame, classes: Sequence[str], dark: bool = False, c
     told = table.drop_duplicates(["label", "middle"])[["label", "middle"]].assign(x=-0.04)
     words = vega.Chart(told).mark("text", align="right", baseline="middle", fontSize=12.5, color=ground.text)
     layers.append(words.encode(x=vega.field("x:Q", **x), y=vega.field("middle:Q", **y), text="label:N"))
-    return configure(vega.layer(*layers), dark, width="container", height=high)
+    return configure(vega.layer(*layers), dark, height=high)
 
 
 def rows_chart(
@@ -217,7 +217,7 @@ def rows_chart(
         words = vega.Chart(table).calculate(line="datum.name + ': ' + datum.told")
         text = words.mark("text", align="left", dy=-9, fontSize=11.5, color=ground.text)
         layers.append(text.encode(x=vega.value(0), y=y, text="line:N"))
-    return configure(vega.layer(*layers), dark, width="container", height=max(90, step * len(order)))
+    return configure(vega.layer(*layers), dark, height=max(90, step * len(order)))
 
 
 def _told(mean: float, low: float, high: float, n: int, points: bool) -> str:
@@ -282,7 +282,7 @@ def matrix_chart(
     for strong, ink in enumerate(inks):
         some = vega.Chart(table[table["strong"] == strong])
         layers.append(some.mark("text", fontSize=10.5 if compact else 12, color=ink).encode(x=x, y=y, text="text:N"))
-    return configure(vega.layer(*layers), dark, width="container", height=step * len(order[0]))
+    return configure(vega.layer(*layers), dark, height=step * len(order[0]))
 
 
 def ink_on(share: float, ends: Sequence[str], inks: Sequence[str]) -> int:
@@ -336,8 +336,8 @@ def reliability_chart(
         for name in names
     ]
     if compact:
-        return configure(vega.layer(*layers), dark, width="container", height=height)
-    return configure(vega.layer(*layers, *_key(labels, dark)), dark, width="container", height=height)
+        return configure(vega.layer(*layers), dark, height=height)
+    return configure(vega.layer(*layers, *_key(labels, dark)), dark, height=height)
 
 
 def _key(labels: list[tuple[str, str, str, float]], dark: bool) -> list[vega.Chart]:

@@ -49,7 +49,7 @@ def line_chart(frame: pd.DataFrame, look: Look, dark: bool = False, compact: boo
         tooltip = [vega.field("voice:N", title="network"), "x:Q", vega.field("loss:Q", format=".3f")]
         layers.append(mark.encode(x=x, y=y, tooltip=tooltip))
         layers += legend([(name, method, "circle", 0.0)], 12 + 18 * number, dark)
-    return configure(vega.layer(*layers), dark, width="container", height=300 if compact else 340)
+    return configure(vega.layer(*layers), dark, height=300 if compact else 340)
 
 
 def plane_chart(frame: pd.DataFrame, look: Look, dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -100,7 +100,7 @@ def plane_chart(frame: pd.DataFrame, look: Look, dark: bool = False, compact: bo
     layers.append(middle.encode(x=vega.field("left:Q", **x), y=vega.field("top:Q", **y)))
     layers += _titles(names, {n: (2 * o[0], 2 * o[1] - 0.18) for n, o in offsets.items()}, look, x, y, dark)
     height = int(tall * (140 if compact else 150))
-    return configure(vega.layer(*layers), dark, width="container", height=height)
+    return configure(vega.layer(*layers), dark, height=height)
 
 
 def map_chart(frame: pd.DataFrame, look: Look, dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -155,7 +155,7 @@ def map_chart(frame: pd.DataFrame, look: Look, dark: bool = False, compact: bool
     layers += _titles(
         names, {n: (2.1 * o[0] / _APART, 2.3 * o[1] - 0.15) for n, o in offsets.items()}, look, x, y, dark
     )
-    return configure(vega.layer(*layers), dark, width="container", height=rows * (280 if compact else 260))
+    return configure(vega.layer(*layers), dark, height=rows * (280 if compact else 260))
 
 
 def _places(names: list[str], compact: bool, most: int = 3) -> tuple[int, dict[str, tuple[float, float]]]:

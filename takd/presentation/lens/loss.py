@@ -180,4 +180,4 @@ def loss_chart(rows: pd.DataFrame, epoch: int, dark: bool = False, compact: bool
         bars.encode(x=x("left"), x2="right:Q", y=y("bottom"), y2="top:Q", color=color, tooltip=tooltip),
         rule.encode(x=x("left")),
     ]
-    return configure(vega.layer(*layers), dark, width="container", height=260)
+    return configure(vega.layer(*layers), dark, height=260)

@@ -46,9 +46,7 @@ class _Box:
         return (self.c + self.c2) / 2
 
 
-def teaching_chart(
-    graph: Graph, dark: bool = False, compact: bool = False, method: str = "rival", width: int | None = None
-) -> vega.Chart:
+def teaching_chart(graph: Graph, dark: bool = False, compact: bool = False, method: str = "rival") -> vega.Chart:
     """The graph in the colour of `method`; boxes that it does not train are grey."""
     measures = _compact_measures(graph) if compact else _wide_measures(graph)
     boxes, first_lane = _placed(graph, measures, compact)
@@ -66,7 +64,7 @@ def teaching_chart(
                 notes.append({"u": u, "v": v, "to": tip[2], "out": (u, v) == points[0], "text": arrow.note})
     height = max(box.a2 if compact else box.c2 for box in boxes.values()) + 4
     drawing = _layers(boxes, lines, tips, notes, height, dark, compact, method)
-    return configure(drawing, dark, width=width or "container", height=height)
+    return configure(drawing, dark, height=height)
 
 
 def _look(arrow: Arrow) -> str:
