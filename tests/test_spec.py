@@ -275,7 +275,7 @@ def test_what_no_option_can_mend_is_refused_with_what_to_change() -> None:
 IMPOSSIBLE = [
     ({"method": "takd", "assistants": []}, ["takd", "at least 1 assistant"]),
     ({"method": "dgkd", "assistants": []}, ["dgkd", "at least 1 assistant"]),
-    ({"method": "kd-long", "assistants": []}, ["whole budget", "add one"]),
+    ({"method": "kd-long", "assistants": []}, ["Whole-budget KD", "add one"]),
     ({"method": "dgkd", "teacher": "mlp-16", "student": "mlp-8"}, ["dgkd", "at least 1 assistant"]),  # neighbours
     ({"options": {"gate": "bernoulli", "p": 0}}, ["p '0'", "greater than 0"]),
     ({"options": ["gate:weaken", "p:0"]}, ["p '0'", "greater than 0"]),

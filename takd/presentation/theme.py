@@ -26,7 +26,7 @@ ARM_LABELS = {
     "rco": "teacher's route",
     "early-teacher": "early-stopped teacher",
     "rival": "rival loss",
-    "kd-long": "longer KD",
+    "kd-long": "whole-budget KD",
     "eskd": "ESKD",
     "akd": "AKD",
     "dkd": "DKD",

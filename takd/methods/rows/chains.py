@@ -245,7 +245,7 @@ ROWS = (
     ),
     Method(
         "kd-long",
-        "Direct KD, whole budget",
+        "Whole-budget KD",
         predecessor,
         (0, None),
         KD_FORMULA + ", for as many epochs as the compared method's extra networks would have cost",

@@ -352,8 +352,8 @@ STEPS: tuple[Step, ...] = (
         ),
         "times",
         _cost,
-        "A fair rival is direct KD that trains longer in the assistant's time (method: longer KD). The Assistants page "
-        "shows accuracy against seconds.",
+        "A fair rival is direct KD that trains longer, in the assistant's time (method: Whole-budget KD). The "
+        "Assistants page shows accuracy against seconds.",
     ),
     Step(
         8,
