@@ -23,7 +23,6 @@ from takd.spec import size_order
 from takd.stage import StageSpec
 
 Measure = Literal["accuracy", "gain", "agreement", "calibration"]
-MEASURES: tuple[Measure, ...] = ("accuracy", "gain", "agreement", "calibration")
 
 _WORD, _EXACT = "category", "float64"
 VALUE_COLUMNS = {"arm": _WORD, "seed": "int64", "value": _EXACT}

@@ -14,9 +14,6 @@ FIELDS = ("val_acc", "train_acc", "loss", "loss_ce", "loss_kl")
 CURVE_COLUMNS = {"line": "category", "role": "category", "seed": "int64", "epoch": "int16"} | dict.fromkeys(
     FIELDS, "float32"
 )
-MEAN_COLUMNS = {"line": "category", "role": "category", "epoch": "int16", "n": "int16"} | dict.fromkeys(
-    FIELDS, "float32"
-)
 
 
 class CurveReader:
@@ -83,14 +80,3 @@ def curve_frame(
         for row in reader.read(key, plan.stages[key].recipe.last)
     ]
     return tidy(rows, CURVE_COLUMNS)
-
-
-def curve_mean(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds per line and epoch (MEAN_COLUMNS: the fields, and n = seeds that have reached the epoch).
-
-    While seeds are at different epochs, n falls along a line: its tail is the mean of fewer seeds.
-    """
-    groups = curves.groupby(["line", "role", "epoch"], sort=False, observed=True)
-    means = groups[list(FIELDS)].mean()
-    means["n"] = groups.size()
-    return tidy(means.reset_index().to_dict("records"), MEAN_COLUMNS)

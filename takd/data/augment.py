@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KINDS = ("none", "flip", "crop-flip")
 PAD = 4  # pixels of zeros around the image before a crop of the original size
 
 _WORD = 1 << 64
@@ -17,22 +16,12 @@ _GAMMA = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # splitmix64 (Steele, Lea, Flood 2014)
 
 
-def augment(batch: Tensor, kind: str, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """The views of a batch (B, C, H, W) in one epoch, of the same shape, type and device.
-
-    `indices` (B,) int64 are the samples' positions in the training part. `flip` mirrors left-right with
-    probability 1/2; `crop-flip` first shifts by -4..4 pixels each way, filling with zeros: give it normalised
-    images, so that the filling is the mean colour. Raises ValueError for an unknown kind.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"augmentation is one of {', '.join(KINDS)}, not {kind!r}")
-    if kind == "none":
-        return batch
-    return views(batch, kind, *draws(seed, epoch, indices.to(batch.device)))
-
-
 def views(batch: Tensor, kind: str, flip: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """The views of a batch (B, C, H, W) that `draws` (B,) describe; `kind` is flip or crop-flip."""
+    """The views of a batch (B, C, H, W) that `draws` (B,) describe, of the same shape, type and device.
+
+    `kind` is flip, which mirrors left-right with probability 1/2, or crop-flip, which first shifts by -4..4 pixels each
+    way and fills with zeros: give it normalised images, so that the filling is the mean colour.
+    """
     if kind == "flip":
         return torch.where(flip[:, None, None, None], batch.flip(-1), batch)
     count, _, height, width = batch.shape
@@ -46,7 +35,8 @@ def views(batch: Tensor, kind: str, flip: Tensor, down: Tensor, right: Tensor) -
 
 
 def draws(seed: int, epoch: int, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(flip bool, down int64, right int64), each (B,): whether to mirror, and the crop's corner, 0 to 2 * PAD."""
+    """(flip bool, down int64, right int64), each (B,): whether to mirror, and the crop's corner, 0 to 2 * PAD.
+    `indices` (B,) int64 are the samples' positions in the training part."""
     word = _hash(_key(seed, epoch), indices.to(torch.int64))
     corners = 2 * PAD + 1
     return (

@@ -36,14 +36,6 @@ def digests(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
     ]
 
 
-def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Positions (N,) int64 that sort samples by digest. images (N, H, W, C) uint8, labels (N,) int64.
-
-    Samples with equal digests are equal, so the sorted arrays do not depend on the order they came in.
-    """
-    return _order(digests(images, labels))
-
-
 def fingerprint(train: Iterable[bytes], test: Iterable[bytes]) -> str:
     """64 hex digits that name a data set: SHA-256 over sorted train digests, a separator and sorted test digests."""
     total = hashlib.sha256()
@@ -137,6 +129,8 @@ def read_arrays(name: str, root: Path | None = None, part: str = "train") -> tup
 
 
 def _order(keys: Sequence[bytes]) -> np.ndarray:
+    """Positions (N,) int64 that sort samples by digest. Samples with equal digests are equal, so the sorted arrays do
+    not depend on the order they came in."""
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 

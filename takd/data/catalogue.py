@@ -30,15 +30,6 @@ def is_ready(name: str, root: Path | None = None) -> bool:
     return name == "digits" or _usable_meta(name, root) is not None
 
 
-def dataset_fingerprint(name: str, root: Path | None = None) -> str | None:
-    """The fingerprint of a data set: the table's where it is known, else the prepared copy's, else None."""
-    row = DATASETS.get(name)
-    if row is not None and row.fingerprint is not None:
-        return row.fingerprint
-    meta = _usable_meta(name, root)
-    return None if meta is None else meta["fingerprint"]
-
-
 def damaged(root: Path | None = None) -> list[tuple[str, str]]:
     """(name, sentence with the next action) of every prepared data set that cannot be trusted."""
     problems: list[tuple[str, str]] = []

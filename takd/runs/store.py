@@ -236,10 +236,6 @@ class Store:
         """Rows of the epochs after byte `offset` and the next offset; see files.read_jsonl. Never raises."""
         return files.read_jsonl(self.folder(key) / EVENTS, offset)
 
-    def append_event(self, key: str, row: Mapping[str, Any]) -> None:
-        """Add the row of one epoch; see append_events."""
-        self.append_events(key, [row])
-
     def append_events(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add the rows of some epochs, floats rounded to 6 decimals, all of them or none; they survive a kill at once
         and a power cut within a second. Raises ValueError for a number that is not finite."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from takd.analysis.curves import CURVE_COLUMNS, MEAN_COLUMNS, CurveReader, curve_frame, curve_mean
+from takd.analysis.curves import CURVE_COLUMNS, CurveReader, curve_frame
 from tests.analysis.fakes import FakeStore, event, plan_for
 
 
@@ -91,13 +91,6 @@ def test_curve_frame_and_mean() -> None:
         ["helper", "assistant", 0, 1, 9.0],
     ]
     assert curves["val_acc"].tolist() == pytest.approx([0.01, 0.02, 0.01, 0.01])
-    mean = curve_mean(curves)
-    assert {c: str(t) for c, t in mean.dtypes.items()} == MEAN_COLUMNS
-    assert mean[["line", "epoch", "n", "loss"]].to_numpy().tolist() == [
-        ["student", 1, 2, 1.5],
-        ["student", 2, 1, 3.0],
-        ["helper", 1, 1, 9.0],
-    ]
 
 
 def test_curves_of_nothing() -> None:
@@ -106,7 +99,6 @@ def test_curves_of_nothing() -> None:
     for keys in ({}, lines):
         curves = curve_frame(plan, FakeStore(), keys)
         assert curves.empty and {c: str(t) for c, t in curves.dtypes.items()} == CURVE_COLUMNS
-        assert {c: str(t) for c, t in curve_mean(curves).dtypes.items()} == MEAN_COLUMNS
     with pytest.raises(KeyError):
         curve_frame(plan, FakeStore(), {"x": ["not a key"]})
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from takd.data.augment import augment, draws
+from takd.budgets import BUDGETS, budget_for
+from takd.data.augment import draws
+from takd.networks.table import FAMILIES
+from tests.augmented import augment
 
 MASK = (1 << 64) - 1
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -142,9 +145,9 @@ def test_draws_are_uniform_and_independent() -> None:
     assert abs((down[1:] == down[:-1]).double().mean().item() - 1 / 9) < 0.006
 
 
-def test_unknown_kind() -> None:
-    with pytest.raises(ValueError, match="none, flip, crop-flip"):
-        augment(images(1), "rotate", 0, 1, torch.tensor([0]))
+def test_every_recipe_asks_for_views_there_are() -> None:
+    recipes = [budget_for(family, budget).recipe for family in FAMILIES for budget in BUDGETS]
+    assert {recipe.augmentation for recipe in recipes} <= {"none", "flip", "crop-flip"}
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import pytest
 
 from takd.data import catalogue
 from takd.data.cache import write_cache
-from takd.data.catalogue import available_datasets, damaged, dataset_fingerprint, find_dataset, is_ready
+from takd.data.catalogue import available_datasets, damaged, find_dataset, is_ready
 from takd.data.meta import DataError
 from takd.data.table import DATASETS, RGB_32
 
@@ -28,12 +28,10 @@ def test_table_without_a_cache(tmp_path: Path) -> None:
 
 def test_fingerprint_is_filled_in_from_the_cache(tmp_path: Path) -> None:
     meta = write("svhn", tmp_path)
-    row = available_datasets(tmp_path)["svhn"]
-    assert row == replace(DATASETS["svhn"], fingerprint=meta["fingerprint"], classes=3)
+    known = available_datasets(tmp_path)
+    assert known["svhn"] == replace(DATASETS["svhn"], fingerprint=meta["fingerprint"], classes=3)
     assert is_ready("svhn", tmp_path)
-    assert dataset_fingerprint("svhn", tmp_path) == meta["fingerprint"]
-    assert dataset_fingerprint("fashion-mnist", tmp_path) is None
-    assert dataset_fingerprint("cifar10", tmp_path) == DATASETS["cifar10"].fingerprint
+    assert (known["fashion-mnist"], known["cifar10"]) == (DATASETS["fashion-mnist"], DATASETS["cifar10"])
 
 
 def test_folders_are_found(tmp_path: Path) -> None:

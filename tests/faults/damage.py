@@ -49,7 +49,7 @@ def _cut_events(figures: Figures, root: Path, stage: StageSpec) -> None:
     for cut in range(first, len(raw)):
         path.write_bytes(raw[:cut])
         read = [row["epoch"] for row in store.read_events(stage.key)[0]]
-        store.append_event(stage.key, {"epoch": 9})
+        store.append_events(stage.key, [{"epoch": 9}])
         after = [row["epoch"] for row in store.read_events(stage.key)[0]]
         figures.add("events cut at a byte", "" if (read, after) == ([1], [1, 9]) else f"{cut}: {read}, then {after}")
     shutil.rmtree(root)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from takd.methods.losses import Answers, StepState, kd_loss, kl_term, make_loss, state_at
-from takd.methods.losses.answers import as_tensors, total
+from takd.methods.losses.answers import total
 from takd.methods.losses.step import settings_for
 from takd.stage import LossSpec
 from tests.methods.reference import CLASSES, LABELS, STUDENT, TEACHERS, answers, ce, kl, labels, tensor, value
@@ -107,13 +108,23 @@ def test_a_term_of_weight_zero_leaks_nothing() -> None:
         total(terms, StepState({"hint": 1.0}))
 
 
+def as_tensors(state: StepState) -> StepState:
+    """The state with every number a 0-d tensor, whose values a captured graph reads anew at every replay."""
+
+    def tensor(value: float | Tensor) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float32)
+
+    weights = {name: tensor(weight) for name, weight in state.weights.items()}
+    return StepState(weights, tensor(state.target_scale), state.gates)
+
+
 def test_weights_as_tensors_say_the_same_as_numbers() -> None:
     """What a captured graph replays has to be what the plain step computes, also while the weights change."""
     recipe = LossSpec("dgkd", 4.0, 0.5, {"sum": "paper"})
     loss = make_loss(recipe)
     state, _ = state_at(recipe, settings_for(recipe, epochs=1, teachers=2), 0)
     gated = StepState(state.weights, gates=torch.tensor([1.0, 0.0]))
-    device = as_tensors(gated, torch.device("cpu"))
+    device = as_tensors(gated)
     assert all(isinstance(weight, torch.Tensor) and weight.dim() == 0 for weight in device.weights.values())
     outs = [loss(answers(STUDENT), labels(), [answers(t) for t in TEACHERS[:2]], s)["loss"] for s in (gated, device)]
     assert value(outs[0]) == pytest.approx(value(outs[1]), rel=1e-6)

@@ -81,7 +81,7 @@ def _one_epoch(store: Store, key: str, epoch: int, saved: dict[str, Any]) -> Non
     accuracy = int(saved["state"][:6], 16) / 16**6
     saved["rows"].append({"epoch": epoch + 1, "loss": 1 / (epoch + 1), "val_acc": accuracy})
     store.save_checkpoint(key, json.dumps(saved).encode())
-    store.append_event(key, saved["rows"][-1])
+    store.append_events(key, [saved["rows"][-1]])
 
 
 def _finish(store: Store, key: str, epochs: int, saved: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ FILES = {"weights.safetensors": b"weights", "predictions.npz": b"answers"}
 
 def finish(store: Store, stage: StageSpec = STAGE, files: dict[str, bytes] | None = None) -> str:
     store.ensure(stage, own=True)
-    store.append_event(stage.key, {"epoch": 1, "loss": 0.12345678, "val_acc": 0.5})
+    store.append_events(stage.key, [{"epoch": 1, "loss": 0.12345678, "val_acc": 0.5}])
     store.commit(stage.key, {"test_acc": 0.75, "epochs": 1}, FILES if files is None else files)
     return stage.key
 
@@ -55,12 +55,12 @@ def test_a_stage_from_nothing_to_done(store: Store) -> None:
 def test_events_can_be_rewritten(store: Store) -> None:
     store.ensure(STAGE)
     for epoch in (1, 2, 3):
-        store.append_event(KEY, {"epoch": epoch})
+        store.append_events(KEY, [{"epoch": epoch}])
     store.rewrite_events(KEY, [{"epoch": 1}])
-    store.append_event(KEY, {"epoch": 2})
+    store.append_events(KEY, [{"epoch": 2}])
     assert [row["epoch"] for row in store.read_events(KEY)[0]] == [1, 2]
     with pytest.raises(ValueError, match="JSON"):
-        store.append_event(KEY, {"loss": float("nan")})
+        store.append_events(KEY, [{"loss": float("nan")}])
     store.rewrite_events(KEY, [])
     assert store.read_events(KEY) == ([], 0)
 

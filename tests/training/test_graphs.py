@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from takd.data.augment import augment
 from takd.runs.errors import StageFailed, StageStopped
 from takd.stage import LossSpec, StageSpec
 from takd.training.checkpoints import checkpoint_bytes, load_checkpoint
@@ -25,6 +24,7 @@ from takd.training.recording import WARM_UP, Capture, CaptureFailed, CudaCapture
 from takd.training.schedules import learning_rate
 from takd.training.streams import epoch_order, initial_network, stream_seed
 from takd.training.teachers import StoredTeacher, TeacherLogits, freeze, live_teacher
+from tests.augmented import augment
 
 from .conftest import make_stage
 from .tape import Tape, TapeCapture

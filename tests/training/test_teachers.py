@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from takd.data.augment import augment
 from takd.runs.store import Store
 from takd.stage import LossSpec, StageSpec
 from takd.training import teachers
@@ -18,6 +17,7 @@ from takd.training.device import Images, TrainingData
 from takd.training.fold import folded
 from takd.training.streams import initial_network, stream_seed
 from takd.training.teachers import StoredTeacher, TeacherLogits, begin_epoch, freeze, teachers_of
+from tests.augmented import augment
 
 from .conftest import make_stage
 

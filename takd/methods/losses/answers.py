@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 
@@ -71,14 +70,3 @@ def total(terms: Mapping[str, Tensor], state: StepState) -> dict[str, Tensor]:
     if loss is None:
         raise ValueError("every term has weight 0: there is nothing to learn")
     return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
-
-
-def as_tensors(state: StepState, device: torch.device) -> StepState:
-    """The state with every number a 0-d tensor, whose values a captured graph reads anew at every replay."""
-
-    def tensor(value: float | Tensor) -> Tensor:
-        return torch.as_tensor(value, dtype=torch.float32, device=device)
-
-    weights = {name: tensor(weight) for name, weight in state.weights.items()}
-    gates = None if state.gates is None else state.gates.to(device)
-    return StepState(weights, tensor(state.target_scale), gates)
