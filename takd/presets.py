@@ -27,14 +27,15 @@ PRESETS: dict[str, Preset] = {
             "cifar-gap",
             "CIFAR-10, small student",
             "Does a bigger teacher stop helping a 2-layer student?",
-            "The lower panel: does the student's line bend down while the teacher's keeps rising?",
+            "Under “Does a bigger teacher still help?”: does the student's line bend down while the teacher's keeps "
+            "rising?",
             _CIFAR,
         ),
         Preset(
             "cifar-student-4",
             "CIFAR-10, larger student",
             "Is it the same for a 4-layer student?",
-            "How far the lines for direct KD and for the chains lie above the student alone.",
+            "Look at how far the lines for direct KD and for the chains lie above the student alone.",
             replace(_CIFAR, student="plain-4", assistants=("plain-6",)),
         ),
         Preset(
@@ -42,28 +43,28 @@ PRESETS: dict[str, Preset] = {
             "Digits, wrong labels (live)",
             "With 20 % wrong labels, what does an assistant filter out?",
             "Do wider teachers score higher and still teach worse? Compare the chain with KD from its assistant. On 30 "
-            "other seeds the effects are smaller: Claims, 1 and 4.",
+            "other seeds the effects are smaller: claims 1 and 4 on the Claims page.",
             _DIGITS,
         ),
         Preset(
             "digits-tuned",
             "Digits, wrong labels, tuned",
             "What is left of it at the learning rate that validation chooses?",
-            "How small all differences are: at five times this rate wide teachers memorise the wrong labels.",
+            "Look at how small all differences are: at five times this rate wide teachers memorise the wrong labels.",
             replace(_DIGITS, lr=0.01, lam=0.5),
         ),
         Preset(
             "digits-clean",
             "Digits, clean labels",
             "Does the same happen when every label is right?",
-            "Whether anything of the effect with wrong labels is left.",
+            "Look at whether anything is left of the effect with wrong labels.",
             replace(_DIGITS, noise=0.0),
         ),
         Preset(
             "digits-two-assistants",
             "Digits, two assistants",
             "Do two assistants do more than one?",
-            "The dots of the longer chain against the chain through one assistant.",
+            "Compare the dots of the longer chain with those of the chain through one assistant.",
             replace(_DIGITS, assistants=("mlp-64", "mlp-16")),
         ),
     )

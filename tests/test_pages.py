@@ -17,6 +17,7 @@ from takd.parameters import PARAMETERS
 from takd.plan import build_plan
 from takd.presentation.runs import library_rows
 from takd.presentation.study import study
+from takd.presets import PRESETS
 from takd.runs import files
 from takd.runs.store import Store
 from takd.runs.submit import write_plan
@@ -275,6 +276,14 @@ def test_cached_runs_open_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "CI" in at.title[0].value
     assert any("cached" in caption.value for caption in at.caption)
     assert not at.info  # the first page answers its own question, not a neighbour's
+
+
+def test_a_ready_question_says_what_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
+    ready = PRESETS["digits-clean"]
+    for spec, says in ((ready.spec, True), (replace(ready.spec, assistants=("mlp-32",)), False)):
+        at = open_page(spec)
+        assert not at.exception and says == any(ready.look_for in caption.value for caption in at.caption)
 
 
 def test_attention_transfer_starts_with_a_weight_for_small_maps() -> None:

@@ -62,7 +62,10 @@ def headline(
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)
-    st.caption(ui.plain(sub_words.INTRODUCTION if shown.in_one_network else _introduction(shown)))
+    lines = [ui.plain(sub_words.INTRODUCTION if shown.in_one_network else _introduction(shown))]
+    if asked and not stand_in and (ready := next((p for p in PRESETS.values() if p.spec == shown.spec), None)):
+        lines.append(f":material/visibility: {ui.plain(ready.look_for)}")
+    st.caption("  \n".join(lines))
     origin, date, device = origin_of(shown, store)
     verdict = shown.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
