@@ -157,13 +157,13 @@ def run(session: Session, detach: bool, yes: bool, **choices: Any) -> None:
     run_id = submit(store, spec, asked_by="command line")
     again = f" --store {session.store}" if session.store else ""
     if detach:
-        session.say(f"The run goes on by itself. Look at it with: python -m takd show {run_id}{again}")
+        session.say(f"The run continues on its own. Look at it with: python -m takd show {run_id}{again}")
         session.answer({"run": run_id, "state": run_info(store, run_id).state}, run_id)
         return
     try:
         ended = _follow(store, run_id)
     except KeyboardInterrupt:
-        session.say(f"Run {run_id} goes on without you. Stop it with: python -m takd cancel {run_id}{again}")
+        session.say(f"Run {run_id} continues without you. Stop it with: python -m takd cancel {run_id}{again}")
         if session.as_json:
             session.answer({"run": run_id, "state": run_info(store, run_id).state, "interrupted": True})
         session.leave(INTERRUPTED)

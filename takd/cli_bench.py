@@ -16,8 +16,8 @@ ROWS = ("digits", "sweep", "link-plain", "link-resnet", "chain", "sub-models", "
 
 
 @click.command()
-@click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), help="Only this one; may be given again.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns of every program.")
+@click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), help="Only this one; may be repeated.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Rounds of every program.")
 @click.option("--quick", is_flag=True, help="One round on few images: a look, not a measurement.")
 @click.option("--no-evaluation", is_flag=True, help="Leave the evaluation out of an epoch.")
 @click.option("--json", "file", type=click.Path(dir_okay=False), metavar="FILE", help="Also write the report here.")

@@ -24,7 +24,7 @@ def bundle(session: Session, run_id: str, output: str | None, no_weights: bool) 
     store = open_store(session.store)
     target = Path(output or f"takd-{run_id if len(run_id) <= 64 else 'run'}.zip")
     if "\0" in str(target) or target.exists():
-        raise Refused([f"There is something called {target.name[:80]} already; name another file with -o."])
+        raise Refused([f"{target.name[:80]} already exists; name another file with -o."])
     hidden = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(hidden, "xb") as file:

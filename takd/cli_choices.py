@@ -42,7 +42,7 @@ def _help(parameter: Parameter) -> str:
     if parameter.name == "dataset":
         return f"{parameter.help} {', '.join(DATASETS)}, or an imported folder-NAME."
     if parameter.kind == "options":
-        return f"{parameter.help} May be given again. python -m takd methods shows them."
+        return f"{parameter.help} May be repeated. python -m takd methods shows them."
     own = " Or a network of yours: python -m takd networks --add FILE." if parameter.options == CHOOSABLE else ""
     more = " Separated by commas, or repeat the option; '' for none." if parameter.kind == "choices" else ""
     allowed = parameter.allowed()

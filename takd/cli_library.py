@@ -42,7 +42,7 @@ def library() -> None:
 
 
 @library.command("list")
-@click.option("--all", "everything", is_flag=True, help="Those that are complete too.")
+@click.option("--all", "everything", is_flag=True, help="Include those that are complete.")
 @common
 def list_(session: Session, everything: bool) -> None:
     """What the library should hold, most value per second first, and what of it is there."""
@@ -88,8 +88,8 @@ def list_(session: Session, everything: bool) -> None:
 
 @library.command("next")
 @click.option("--seconds", type=_Seconds(min=1), required=True, help="How long it may train.")
-@click.option("--longest", type=_Seconds(min=1), help="Pass over questions that take longer than this here.")
-@click.option("--only", metavar="TEXT", default="", help="Only questions whose name has this in it.")
+@click.option("--longest", type=_Seconds(min=1), help="Skip questions that take longer than this here.")
+@click.option("--only", metavar="TEXT", default="", help="Only questions whose name contains this.")
 @common
 def next_(session: Session, seconds: float, longest: float | None, only: str) -> None:
     """Train what is missing, most value per second first, within the time.
@@ -114,7 +114,7 @@ def next_(session: Session, seconds: float, longest: float | None, only: str) ->
         try:
             done = shelves.train_next(store, datasets, wished, left, session.say, longest=limit, watch=watch)
         except KeyboardInterrupt:
-            session.say("Stopped. Nothing that was trained is lost; the same command goes on from there.")
+            session.say("Stopped. Nothing that was trained is lost; the same command continues from there.")
             session.leave(INTERRUPTED)
         shelves.look_around(store, rises, until)
     from takd.presentation.formats import count

@@ -80,7 +80,7 @@ def _add(session: Session, file: str, name: str) -> None:
     """Check a user's file for a data set; NetworkError carries the refusal."""
     require_changes_allowed()
     row, _ = find_dataset(name)
-    session.say(f"Trying {file[:200]} on images of {_shape(row.input_shape)} in {row.classes} classes: some seconds.")
+    session.say(f"Trying {file[:200]} on images of {_shape(row.input_shape)} in {row.classes} classes: a few seconds.")
     found = own.check(file, row.classes, row.input_shape)
     lines = [
         f"{found.file} is {found.name}: {found.params:,} parameters, {found.macs:,} MACs per image.",

@@ -14,7 +14,7 @@ _MB = 2**20
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do it. Without this, only say what would be freed.")
-@click.option("--keep", type=click.IntRange(min=0), default=0, metavar="MB", help="Leave so much of what saves time.")
+@click.option("--keep", type=click.IntRange(min=0), default=0, metavar="MB", help="Keep this much of what saves time.")
 @common
 def tidy(session: Session, yes: bool, keep: int) -> None:
     """Free disk space: teachers' answers that are kept to save time, and what killed processes left.

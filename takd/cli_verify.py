@@ -23,7 +23,7 @@ _MOST_ROWS = 40  # differences shown to people; --json has all
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option(
-    "--all", "everything", is_flag=True, help="Every run and every stage, those that come with the program too."
+    "--all", "everything", is_flag=True, help="Every run and every stage, including those that come with the program."
 )
 @common
 def verify(session: Session, run_id: str | None, everything: bool) -> None:

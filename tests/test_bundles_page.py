@@ -51,7 +51,7 @@ def test_a_bundle_comes_in_is_marked_and_can_be_removed(source: Store) -> None:
     at = opened()
     assert at.button(key="bundle-import").disabled and not [b for b in at.download_button if "bundle" in (b.key or "")]
     bring(at, packed(members_of(source)))
-    assert f"Run {RUN} is imported: 3 trainings with weights" in said(at) and "not computed again here" in said(at)
+    assert f"Run {RUN} is imported: 3 trainings with weights" in said(at) and "not recomputed here" in said(at)
     table = at.dataframe[0].value
     assert table["origin"].tolist() == ["◆ imported"] and table["numbers"].tolist() == ["Not verified"]
     assert at.selectbox(key="bundle-run").value == RUN and [b.key for b in at.download_button] == [f"bundle-{RUN}"]

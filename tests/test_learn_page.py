@@ -243,7 +243,7 @@ def test_every_guess_can_be_read_back() -> None:
 
 
 def test_a_guess_that_a_reload_would_forget_says_so_before() -> None:
-    said = "In this lesson a reload of the page forgets your guesses."
+    said = "In this lesson, reloading the page loses your guesses."
     assert any(c.value == said for c in lesson(lesson="mine").caption)
     assert not any(c.value == said for c in lesson().caption)
 
@@ -310,7 +310,7 @@ def test_words_about_a_guess() -> None:
     assert how_close(points, 0.015, found).startswith("Inside the interval")
     assert how_close(points, 0.05, found) == "You were off by 3.8 points."
     assert how_close(choice, "up", Measured(CANNOT, "")).startswith("Nobody can tell yet")
-    assert how_close(choice, "up", Measured("down", "")) == "It was measured otherwise. Why?"
+    assert how_close(choice, "up", Measured("down", "")) == "The measurement says otherwise. Why?"
     assert in_words(choice, "down", choice.options) == "worse" and in_words(points, -0.012, {}) == "−1.2 points"
 
 

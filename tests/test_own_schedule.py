@@ -178,7 +178,7 @@ def test_the_form_asks_for_them_and_the_link_holds_them(monkeypatch: pytest.Monk
     at.number_input(key="w-lr").set_value(0.005).run()
     assert not at.exception and link(at, "lr") == ["0.005"]
     nearest = " ".join(box.value for box in at.info)
-    assert "you asked 2" in nearest and "you asked 100" in nearest, "what the stored figures answer instead"
+    assert "you asked for 2" in nearest and "you asked for 100" in nearest, "what the stored figures answer instead"
     for nothing in (0, None):
         at.number_input(key="w-epochs").set_value(nothing).run()
         assert link(at, "ep") == [] and at.number_input(key="w-epochs").value is None

@@ -101,7 +101,7 @@ def test_an_untrained_question_shows_the_nearest_and_says_what_differs(
     at = open_page(replace(SMALL, temperature=3.0))
     assert not at.exception
     assert "Not trained yet" in at.info[0].value
-    assert "Temperature T: you asked 3, shown is 1" in at.info[0].value.replace("\\", "")
+    assert "Temperature T: you asked for 3, shown is 1" in at.info[0].value.replace("\\", "")
     assert not at.button(key="run").disabled
     runs = open_page(page=str(REPO / "pages" / "runs.py"))
     assert not runs.exception

@@ -72,7 +72,7 @@ def well(at: AppTest) -> AppTest:
 def test_not_cached_the_nearest_is_shown_faded_with_what_differs() -> None:
     asked = replace(CIFAR, temperature=2.0)
     at = well(open_page(asked))
-    assert "Temperature T: you asked 2, shown is 8" in said(at) and "CI" in said(at)
+    assert "Temperature T: you asked for 2, shown is 8" in said(at) and "CI" in said(at)
     assert any("opacity: 0.45" in block.proto.body for block in at.get("html"))
     assert at.button(key="run").label.startswith("Run for real") or "downloaded first" in said(at)
     for page in EXPLORER:

@@ -41,9 +41,9 @@ def starts_in(seconds: float | None, ahead: int) -> str:
 
 
 ADD_A_GPU = (
-    "No graphics card is known here, so everything is trained on the processor: digits in seconds, CIFAR for hours. On "
-    "an NVIDIA card with a CUDA build of PyTorch the same runs are used and are many times faster; `python -m takd "
-    "doctor` says what this machine has."
+    "No graphics card was found, so everything is trained on the processor: digits in seconds, CIFAR in hours. On an "
+    "NVIDIA card with a CUDA build of PyTorch the same runs are many times faster; `python -m takd doctor` says what "
+    "this machine has."
 )
 
 

@@ -54,11 +54,11 @@ def form(dataset: Dataset) -> None:
     st.markdown("**Your own network**")
     st.caption(
         f"A Python file with a function build(classes) that returns a torch.nn.Module. On {ui.plain(dataset.label)} "
-        f"it reads images of {shape} and answers {dataset.classes} logits. It is run here: give only one you trust."
+        f"it reads images of {shape} and returns {dataset.classes} logits. It is run here: give only one you trust."
     )
-    path = st.text_input("Path of the file on the computer of this app", key="own-path", placeholder="my_network.py")
+    path = st.text_input("Path of the file on the app's computer", key="own-path", placeholder="my_network.py")
     if st.button("Check file", key="own-check", icon=":material/fact_check:"):
-        with st.spinner("Building it, asking it and training it for a step: some seconds"):
+        with st.spinner("Building it, running it and training it for one step: a few seconds"):
             said = _checked(path.strip(), dataset)
         st.session_state[_SAID] = (dataset.name, *said)
         st.rerun()  # the lists above were drawn before it was known

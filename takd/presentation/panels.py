@@ -84,7 +84,7 @@ def headline(
     if shown.chosen.as_published:
         st.warning(words.AS_PUBLISHED, icon=":material/warning:")
     if not asked and differences is not None:
-        differs = [f"{d.parameter}: you asked {d.wanted}, shown is {d.has}" for d in differences]
+        differs = [f"{d.parameter}: you asked for {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
             f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
             + (f" {ui.plain(expected)}" if expected else "")

@@ -56,7 +56,7 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
     elif differences is not None:
         expected = estimated(spec, datasets, store)
         st.info(
-            f"**Not trained yet.** Shown is the nearest stored question: {ui.plain(live.describe(shown.spec))}."
+            f"**Not trained yet.** The nearest stored question is shown: {ui.plain(live.describe(shown.spec))}."
             + (f" {ui.plain(expected)}" if expected else "")
             + ("" if read_only() else _GO),
             icon=":material/near_me:",

@@ -137,8 +137,8 @@ def _button(claim: str, left: Left, todo: Sequence[ExperimentSpec], store: Store
 @st.dialog("Train for a long time?")
 def _confirm(left: Left, todo: tuple[ExperimentSpec, ...], store: Store) -> None:
     st.write(
-        f"{ui.plain(_words(left))} on this machine. The runs go on when you close the page, can be stopped under Runs "
-        "at any time, and go on from there: finished trainings are kept."
+        f"{ui.plain(_words(left))} on this machine. The runs keep going when you close the page; you can stop them "
+        "under Runs at any time and resume them later. Finished trainings are kept."
     )
     with st.container(horizontal=True):
         if st.button("Start them", key="claims-confirmed", type="primary", icon=":material/play_arrow:"):
@@ -160,7 +160,7 @@ def _begin(todo: Sequence[ExperimentSpec], store: Store) -> None:
         if begun:
             _runs_link()
         return
-    st.session_state["toast"] = f"{count(begun, 'run')} asked for: look under Runs for how far training is."
+    st.session_state["toast"] = f"{count(begun, 'run')} asked for: see under Runs how far training is."
     st.rerun()
 
 

@@ -240,7 +240,7 @@ def how_close(step: Step, guess: Any, measured: Measured) -> str:
     if measured.answer == CANNOT:
         return "Nobody can tell yet, so no guess is wrong. More seeds would settle it."
     if isinstance(measured.answer, str):
-        return "That is what was measured." if guess == measured.answer else "It was measured otherwise. Why?"
+        return "That is what was measured." if guess == measured.answer else "The measurement says otherwise. Why?"
     apart = abs(float(guess) - measured.answer)
     if measured.low <= float(guess) <= measured.high:
         return "Inside the interval: nobody could have guessed better."
@@ -273,8 +273,8 @@ STEPS: tuple[Step, ...] = (
         ),
         "percent",
         _alone,
-        "A guess first makes the number stick. Point at the dots: each is another random start, so a single run is not "
-        "the truth about a network.",
+        "Guessing first makes the number stick. Point at the dots: each is another random start, so a single run is "
+        "not the truth about a network.",
     ),
     Step(
         2,

@@ -101,7 +101,7 @@ def step_body(step: Step, shown: Study, store: Store, caption: str) -> None:
     st.markdown(ui.plain(asked))
     _wrong_labels(shown)
     if not revealed and view.get("lesson") not in kept.LETTERS:
-        st.caption("In this lesson a reload of the page forgets your guesses.")
+        st.caption("In this lesson, reloading the page loses your guesses.")
     guess = _asked(step, options, guess, revealed)
     if not revealed:
         with st.container(horizontal=True):
@@ -143,7 +143,7 @@ def _reveal(name: tuple[str, int], guess: Any) -> None:
 _SLIDERS: dict[str, dict[str, Any]] = {
     "percent": {"value": 50, "format": "%d %%", "label": "Your guess, in percent"},
     "points": {"value": 0.0, "step": 0.1, "label": "Your guess, in points"},
-    "times": {"value": 1.0, "step": 0.1, "label": "Your guess, in times"},
+    "times": {"value": 1.0, "step": 0.1, "label": "Your guess, how many times"},
 }
 
 
@@ -283,7 +283,7 @@ def your_turn(shown: Study, spec: ExperimentSpec, store: Store) -> None:
     _wrong_labels(shown)
     rows = told(shown, store)
     if not rows:
-        st.caption("Nothing was guessed yet: your guesses and the answers will be listed here, and make your report.")
+        st.caption("Nothing was guessed yet: your guesses and the answers will be listed here and make up your report.")
         return
     st.subheader("What you guessed", anchor=False)
     st.dataframe(pd.DataFrame(rows), hide_index=True)

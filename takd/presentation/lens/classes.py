@@ -135,7 +135,7 @@ def _confusions(shown: Study, store: Store, student: Voice, against: Voice) -> N
     most = max(5.0, float(cells["value"].abs().max()))
     off = cells[~cells["marked"]]
     worst, best = off.loc[off["value"].idxmax()], off.loc[off["value"].idxmin()]
-    st.subheader("What is taken for what", anchor=False)
+    st.subheader("What is mistaken for what", anchor=False)
     ui.figure(
         "lens-confusions",
         lambda compact, dark: lens_charts.matrix_chart(

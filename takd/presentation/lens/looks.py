@@ -176,7 +176,7 @@ def maps(shown: Study, store: Store) -> None:
     assert seed is not None
     voices = [v for v in lens_data.lens_voices(shown) if v.part in (None, 0) and lens_data.has_answers(v, seed, store)]
     found, missing = _stored(voices, seed, "map", store)
-    st.subheader("Which pictures does each network take for neighbours?", anchor=False)
+    st.subheader("Which pictures does each network find alike?", anchor=False)
     if found:
         frame = pd.DataFrame(
             [
@@ -253,7 +253,7 @@ def _panel(store: Store, what: str, keys: tuple[str, ...], problem: str, seconds
     if read_only() or visitor.person(store).refused:
         st.caption("Not computed yet, and this server only shows what is stored.")
         return
-    help_text = store.writable() or "In the background; you may close the page meanwhile. What it finds is kept."
+    help_text = store.writable() or "Runs in the background; you can close the page meanwhile. The result is kept."
     if st.button(
         f"Compute ({duration(seconds)})",
         icon=":material/play_arrow:",

@@ -143,7 +143,7 @@ def calibration(shown: Study, store: Store) -> None:
     summary, dots = inside.mean_frame(found.ece), inside.seed_frame(found.ece)
     left, right = st.columns([1, 1])
     with left:
-        st.subheader("Are they as right as they are sure?", anchor=False)
+        st.subheader("Are they right as often as they claim to be?", anchor=False)
         ui.figure(
             "lens-reliability",
             lambda compact, dark: lens_charts.reliability_chart(bins, look, dark, compact),

@@ -332,6 +332,6 @@ def cost_sentence(method: Method, assistants: int) -> str:
         need += f", {_against(trainings, extra_trainings(direct, 0))}"
         live += f", {_against(forwards, extra_forwards(direct, 0))}"
     stored = "; none where answers are stored" if forwards and method.wiring != "cohort" else ""
-    longer = " The student trains longer instead: by what the assistants would have taken." * method.spends_assistants
+    longer = " The student trains longer instead, for what the assistants would have cost." * method.spends_assistants
     inside = " Each step runs every sub-model." * method.in_one_network
     return f"{need}.{longer} In each of the student's steps {live}{stored}.{inside}"

@@ -14,7 +14,7 @@ def imported_sentences(found: Imported) -> list[str]:
     weights = "with weights" if found.weights else "without weights"
     came = f"{count(found.stages, 'training')} {weights}"
     said = [
-        f"Run {found.run_id} was imported before, and is as it was ({came})."
+        f"Run {found.run_id} was imported before and is unchanged ({came})."
         if found.known
         else f"Run {found.run_id} is imported: {came}."
     ]
@@ -25,7 +25,7 @@ def imported_sentences(found: Imported) -> list[str]:
     if found.kept:
         said.append(f"{_some(found.kept, found.stages)} imported before with other results; those stay and are shown.")
     said.append(
-        "Its numbers were not computed again here: the check of stored numbers (Verify) does that. They are marked as "
+        "Its numbers were not recomputed here: the check of stored numbers (Verify) does that. They are marked as "
         "imported and never used for training."
     )
     return said

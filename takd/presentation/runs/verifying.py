@@ -141,7 +141,7 @@ def _button(run_id: str, store: Store) -> None:
     if not _allowed(store):
         return
     problem = store.writable()
-    help_text = problem or "Takes seconds for digits, some minutes for CIFAR. You may close the page meanwhile."
+    help_text = problem or "Takes seconds for digits, a few minutes for CIFAR. You can close the page meanwhile."
     if st.button(
         "Verify", icon=":material/fact_check:", key=f"verify-{run_id}", disabled=bool(problem), help=help_text
     ):
