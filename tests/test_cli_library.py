@@ -75,7 +75,7 @@ def test_ctrl_c_says_that_nothing_is_lost(store: Store, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(library, "run_info", interrupted)
         stopped = call("library", "next", "--seconds", "60", "--only", "small")
-    assert stopped.exit_code == 130 and "the same command goes on" in stopped.output
+    assert stopped.exit_code == 130 and "the same command continues" in stopped.output
     (run,) = list_runs(store)
     while run.look.active:  # until its worker has heard of it
         run = run_info(store, run.id)

@@ -353,11 +353,11 @@ def test_a_run_of_hours_is_asked_about_once(store: Store, monkeypatch: Env) -> N
     at = open_page(SMALL)
     at.button(key="run").click().run()
     assert not at.exception and run_ids(store.root) == before
-    assert "can be stopped at any time" in said(at)
+    assert "you can stop it at any time" in said(at)
     assert at.button(key="run-confirmed").label == "Start it"  # pressed in a browser; see tests/browser
     cifar = open_page({"b": ["paper"]})  # its images are not here, so its time comes from the table
     cifar.button(key="run").click().run()
-    assert not cifar.exception and "can be stopped at any time" in said(cifar) and run_ids(store.root) == before
+    assert not cifar.exception and "you can stop it at any time" in said(cifar) and run_ids(store.root) == before
 
 
 def test_the_store_keeps_no_cookie(store: Store, monkeypatch: Env) -> None:

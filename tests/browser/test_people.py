@@ -109,9 +109,9 @@ def test_a_public_server_takes_no_upload(public_server: Server) -> None:
 def test_a_run_of_hours_is_asked_about(server: Server, visitor: Any) -> None:
     page = opened(visitor(), f"{server.url}/?b=paper&n=10")
     page.get_by_role("button", name="Run for real").click()
-    page.get_by_text("can be stopped at any time").wait_for()
+    page.get_by_text("you can stop it at any time").wait_for()
     page.get_by_role("button", name="Not now").click()
-    page.get_by_text("can be stopped at any time").wait_for(state="detached")
+    page.get_by_text("you can stop it at any time").wait_for(state="detached")
     assert run_ids(server.store) == []
     settled(page)
     page.get_by_role("button", name="Run for real").click()
