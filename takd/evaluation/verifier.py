@@ -76,8 +76,12 @@ class Check:
             self.row["done"] = len(reports)
             if time.monotonic() - self._said >= _EVERY:
                 self._tell("running", reports[key].title)
+        from takd.evaluation.looks_check import check_looks
         from takd.evaluation.train_again import check_again
 
+        if not self.what:
+            self._tell("running", "how steep losses are, by looking again")
+            reports = check_looks(self.store, reports, self.stop)
         reports = check_again(self.store, reports, self.stop, say, self._trained, every=not self.what)
         if self.stop():
             self._tell("cancelled", "")

@@ -22,7 +22,7 @@ from takd.stage import canonical_json
 STAMP_SCHEMA = 1
 STAMP = "verified.json"
 SAID = "trained again"  # among what was checked of a stage
-EXACTLY = "on the same kind of machine"  # likewise: so everything had to be the same, to the last digit
+EXACTLY = "the same to the last digit"  # likewise: on the kind of machine that trained it, weights too
 
 
 @dataclass(frozen=True)

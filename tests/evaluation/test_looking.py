@@ -22,11 +22,13 @@ from takd.evaluation.landscape import (
     rise,
     subset,
 )
+from takd.evaluation.looks_check import check_looks
 from takd.plan import build_plan
 from takd.runs import looking
 from takd.runs.errors import RunError
 from takd.runs.locks import try_acquire
 from takd.runs.people import Person
+from takd.runs.stamps import StageReport
 from takd.runs.store import Store
 from takd.training.device import Images
 from tests.pages_support import SMALL, train_here
@@ -174,6 +176,35 @@ def test_the_process_looks_at_stored_networks(trained: tuple[Path, Path], monkey
     assert found is not None and len(found["x"]) == 600
     now = looking.looking(store)
     assert now is not None and now.state == "done" and not now.active
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        ({}, []),
+        ({"rise": 9.0}, ["look: rise.rise"]),
+        ({"images": None}, ["look: rise.images"]),
+        ({"loss": "x"}, ["look: rise.loss"]),
+    ],
+)
+def test_a_stored_look_is_checked_by_looking_again(
+    change: dict[str, object], caught: list[str], trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from takd.data.catalogue import available_datasets
+
+    root, data = trained
+    monkeypatch.setenv("TAKD_DATA", str(data))
+    store = Store(root)
+    key = next(iter(build_plan(SMALL, available_datasets()["digits"]).stages))
+    assert program.main(["--store", str(root), "--what", "rise", "--id", "a", key]) == program.DONE
+    row = looking.read_look(store, key, "rise")
+    assert row is not None
+    looking.write_look(store, key, "rise", row | change)
+    before = {key: StageReport(key, "", (), {}, (), 0, False, {})}
+    after = check_looks(store, before)[key]
+    assert after.checked == ("look: rise",) and [one.what for one in after.differences] == caught
+    assert check_looks(store, before, lambda: True) == before
+    (looking.folder(store) / f"{key}-rise.json").unlink()
 
 
 def test_what_is_not_there_is_said(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

