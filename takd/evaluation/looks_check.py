@@ -1,4 +1,4 @@
-"""Check stored looks (how steep the loss is, the loss along a line) by looking again, where weights and images are here.
+"""Check stored looks (how steep the loss is, the loss along a line) by looking again, where weights and images are.
 
 A plane is not checked, it takes minutes; nor is a map of answers (t-SNE), which follows the last digit of its input and
 so the machine.
