@@ -20,7 +20,7 @@ _RUN_BY_OTHERS = ("takd.runs.worker", "takd.presentation.frame")  # programs and
 
 def weigh_import(kind: str) -> dict[str, Any]:
     """Seconds, megabytes and heavy modules after importing the tables and plan, the command line, or a page's part."""
-    modules = {"plan": ["takd", "takd.spec", "takd.plan"], "cli": ["takd.cli"]}.get(kind) or web_modules()
+    modules = {"plan": ["takd", "takd.spec", "takd.plan"], "cli": ["takd.cli.main"]}.get(kind) or web_modules()
     began = time.perf_counter()
     for name in modules:
         importlib.import_module(name)
@@ -40,7 +40,7 @@ def web_modules() -> list[str]:
     ]
     left_out = (*_RUN_BY_OTHERS, *(f"takd.{room}.__init__" for room in rooms))
     modules = [name for name in found if name not in left_out]
-    return ["streamlit", "takd.cli", *modules]
+    return ["streamlit", "takd.cli.main", *modules]
 
 
 def weigh_chain(name: str, images: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from takd.cli import cli
+from takd.cli.main import cli
 
 
 def main() -> None:

@@ -21,23 +21,13 @@ CODE = [path for path in CODE if path.exists()]
 # budgets, stage, networks, data, methods. Training writes to the store and only the worker runs it, so it lies between
 # the two.
 RANKS = {
-    **dict.fromkeys(("app", "pages", "takd.cli", "takd.__main__"), 7),
-    **dict.fromkeys(
-        (
-            "takd.cli_bundle",
-            "takd.cli_claims",
-            "takd.cli_library",
-            "takd.cli_queue",
-            "takd.cli_tables",
-            "takd.cli_tidy",
-            "takd.cli_verify",
-        ),
-        7,
-    ),
-    "takd.presentation": 6,
-    "takd.analysis": 5,
-    "takd.runs.worker": 4,
-    **dict.fromkeys(("takd.training", "takd.evaluation"), 3),
+    **dict.fromkeys(("app", "pages", "takd.cli", "takd.__main__"), 9),
+    "takd.presentation": 8,
+    "takd.analysis": 7,
+    "takd.runs.worker": 6,
+    "takd.training.run_stage": 5,
+    "takd.evaluation": 4,
+    "takd.training": 3,
     "takd.runs": 2,
 }
 CORE = 1

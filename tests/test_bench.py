@@ -22,8 +22,8 @@ from benchmarks.clock import Spent, in_turns, spent_on
 from benchmarks.images import Source, small_set
 from benchmarks.memory_row import weighed
 from benchmarks.report import Fact, Gate, Ratio, Row, judge, report, row_lines, row_value, spread, text, write_json
-from takd import cli_bench
-from takd.cli import cli
+from takd.cli import bench as cli_bench
+from takd.cli.main import cli
 from takd.data.loading import load_training
 from tests.test_architecture import loose_pins
 

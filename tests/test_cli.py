@@ -15,10 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from takd import __version__, cli_serve, cli_tables
-from takd import cli as program
-from takd.cli import cli
-from takd.cli_output import Refused, plain, to_json
+from takd import __version__
+from takd.cli import main as program
+from takd.cli import serve as cli_serve
+from takd.cli import tables as cli_tables
+from takd.cli.main import cli
+from takd.cli.output import Refused, plain, to_json
 from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS
@@ -63,7 +65,9 @@ def test_version_and_help() -> None:
 
 
 def test_starts_without_torch() -> None:
-    code = "import sys, takd.cli; print(sorted({'torch', 'torchvision', 'pandas', 'streamlit'} & sys.modules.keys()))"
+    code = (
+        "import sys, takd.cli.main; print(sorted({'torch', 'torchvision', 'pandas', 'streamlit'} & sys.modules.keys()))"
+    )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
@@ -518,7 +522,7 @@ def test_a_tiny_study_from_end_to_end(tmp_path: Path) -> None:
     ],
 )
 def test_a_stored_plan_is_the_one_that_was_made(choices: dict[str, Any], tmp_path: Path) -> None:
-    from takd.cli import _stored_plan
+    from takd.cli.main import _stored_plan
     from takd.data.catalogue import available_datasets
     from takd.plan import build_plan
     from takd.runs.states import run_info, write_run_file

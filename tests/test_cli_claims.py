@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from takd import cli_claims
 from takd.claims import amendments
 from takd.claims.library import Entry, questions_of
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
+from takd.cli import claims as cli_claims
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
 from takd.runs.states import list_runs

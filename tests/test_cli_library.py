@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from takd import cli_library
 from takd.claims.library import write
+from takd.cli import library as cli_library
 from takd.runs import library
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store, open_store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.runs.store import open_store
 
 from .runs.test_policy import ADA, BEN, make_run, tree

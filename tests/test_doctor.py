@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.runs import doctor
 from takd.runs.estimates import known_rates, record_rate
 from takd.runs.history import Kept, keep

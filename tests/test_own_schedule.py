@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from takd.analysis.pool import plan_of_paths, settings_of
 from takd.analysis.side_by_side import why_apart
-from takd.cli import cli
-from takd.cli_queue import _in_short
+from takd.cli.main import cli
+from takd.cli.queue import _in_short
 from takd.data.catalogue import available_datasets
 from takd.data.table import DATASETS
 from takd.methods.table import METHODS

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from takd.claims.library import Entry, Read
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.data.catalogue import available_datasets
 from takd.evaluation import train_again
 from takd.evaluation.notes import ROWS

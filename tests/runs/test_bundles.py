@@ -16,7 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.data.catalogue import available_datasets
 from takd.evaluation.metrics import prediction_metrics
 from takd.plan import build_plan

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.runs.errors import RunError
 from takd.runs.locks import run_lock, stage_lock
 from takd.runs.loop import WEIGHTS, train_all

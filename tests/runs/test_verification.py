@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from takd.cli import cli
+from takd.cli.main import cli
 from takd.data.catalogue import available_datasets
 from takd.evaluation.verifier import main
 from takd.plan import build_plan

@@ -16,7 +16,7 @@ from takd.claims.claim import Claim, Trial
 from takd.claims.library import Entry, rises_of, trial_questions
 from takd.claims.settings import SETTINGS, Setting
 from takd.claims.table import CLAIMS, find_claim
-from takd.cli_output import Meter, Refused, Session, common, quoted, table
+from takd.cli.output import Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets, is_ready
 from takd.data.table import Dataset
 from takd.evaluation.twice import SHARES, Apart, apart

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from takd.cli_output import Refused
+from takd.cli.output import Refused
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = ("digits", "sweep", "link-plain", "link-resnet", "chain", "sub-models", "memory")
 
 

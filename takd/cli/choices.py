@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from takd.cli_output import Function, Refused, quoted
+from takd.cli.output import Function, Refused, quoted
 from takd.data.table import DATASETS, Dataset
 from takd.methods.table import METHODS
 from takd.presets import PRESETS

@@ -12,21 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from takd import (
-    __version__,
-    cli_bench,
-    cli_bundle,
-    cli_claims,
-    cli_library,
-    cli_queue,
-    cli_serve,
-    cli_tables,
-    cli_tidy,
-    cli_verify,
-)
+from takd import __version__
 from takd.answers import answers_rules
-from takd.cli_choices import read_choices, spec_options
-from takd.cli_output import INTERRUPTED, Commands, Meter, Refused, Session, common, plain, table
+from takd.cli import bench, bundle, claims, library, queue, serve, tables, tidy, verify
+from takd.cli.choices import read_choices, spec_options
+from takd.cli.output import INTERRUPTED, Commands, Meter, Refused, Session, common, plain, table
 from takd.data.catalogue import available_datasets, is_ready
 from takd.data.meta import DataError
 from takd.data.table import Dataset
@@ -73,13 +63,13 @@ def cli() -> None:
     """
 
 
-for _command in (cli_tables.networks, cli_tables.methods, cli_tables.presets, cli_tables.datasets, cli_tables.data):
+for _command in (tables.networks, tables.methods, tables.presets, tables.datasets, tables.data):
     cli.add_command(_command)
-for _command in (cli_serve.serve, cli_bench.bench, cli_verify.verify, cli_queue.list_, cli_queue.move):
+for _command in (serve.serve, bench.bench, verify.verify, queue.list_, queue.move):
     cli.add_command(_command)
-for _command in (cli_bundle.bundle, cli_bundle.import_, cli_tidy.tidy, cli_library.library):
+for _command in (bundle.bundle, bundle.import_, tidy.tidy, library.library):
     cli.add_command(_command)
-for _command in (cli_claims.claims, cli_claims.reproduce):
+for _command in (claims.claims, claims.reproduce):
     cli.add_command(_command)
 
 
@@ -152,7 +142,7 @@ def run(session: Session, detach: bool, yes: bool, **choices: Any) -> None:
     store, datasets = open_store(session.store), available_datasets()
     spec = read_choices(datasets, **choices)
     require_changes_allowed()
-    cli_queue.agree_to_time(session, _cost(spec, datasets[spec.dataset], store)[1].seconds, yes)
+    queue.agree_to_time(session, _cost(spec, datasets[spec.dataset], store)[1].seconds, yes)
     _prepare(session, spec, datasets[spec.dataset], store)
     run_id = submit(store, spec, asked_by="command line")
     again = f" --store {session.store}" if session.store else ""
@@ -179,7 +169,7 @@ def _prepare(session: Session, spec: ExperimentSpec, dataset: Dataset, store: St
     not ask for the data set any more."""
     if dataset.fingerprint is not None and _download(dataset, _cost(spec, dataset, store)[1]):
         session.say(f"{dataset.label} is not prepared here: {dataset.download} are downloaded first.")
-        cli_tables.prepare_apart(dataset.name)
+        tables.prepare_apart(dataset.name)
 
 
 def _follow(store: Store, run_id: str) -> RunInfo:

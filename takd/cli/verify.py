@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from takd.cli_output import INTERRUPTED, Meter, Refused, Session, common, table
+from takd.cli.output import INTERRUPTED, Meter, Refused, Session, common, table
 from takd.runs.stamps import Stamp, read_stamp
 from takd.runs.store import Store, open_store
 from takd.runs.sums import wrong_files

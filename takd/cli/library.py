@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from takd.claims.library import FILE, all_rises, write
-from takd.cli_output import INTERRUPTED, Commands, Meter, Refused, Session, common, quoted, table
+from takd.cli.output import INTERRUPTED, Commands, Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets
 from takd.runs import library as shelves
 from takd.runs.errors import RunError, StoreError

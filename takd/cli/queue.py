@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from takd.cli_output import Refused, Session, common, table
+from takd.cli.output import Refused, Session, common, table
 from takd.parameters import LEFT_TO_BUDGET
 from takd.runs.policy import LONG_SECONDS
 from takd.runs.queue import MOVES, Queued, queue

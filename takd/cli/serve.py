@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from takd.cli_output import Refused, Session, common
+from takd.cli.output import Refused, Session, common
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from takd.cli_output import Session, common, table
+from takd.cli.output import Session, common, table
 from takd.runs.store import open_store
 from takd.runs.tidy import remove, spare
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from takd.cli_output import Meter, Refused, Session, common, quoted, table
+from takd.cli.output import Meter, Refused, Session, common, quoted, table
 from takd.data import folder, sources
 from takd.data.catalogue import available_datasets, damaged, families_of_side, find_dataset, is_ready
 from takd.methods.table import METHODS
@@ -20,7 +20,7 @@ from takd.presets import PRESETS
 from takd.runs.policy import require_changes_allowed
 from takd.spec import to_json
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = (10, 100)
 
 

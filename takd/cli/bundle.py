@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from takd.cli_output import Refused, Session, common
+from takd.cli.output import Refused, Session, common
 from takd.runs.bundle import write_bundle
 from takd.runs.bundle_import import import_bundle
 from takd.runs.store import open_store

@@ -1,0 +1,1 @@
+"""The command line, `python -m takd`: one module per kind of command; `main` holds the group and those about runs."""
