@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from takd.data.catalogue import available_datasets
 from takd.plan import build_plan
-from takd.runs import verification
+from takd.runs import jobs, verification
 from takd.runs.loop import train_all
 from takd.runs.stamps import Difference, StageReport, Stamp, files_of, write_stamp
 from takd.runs.states import run_info
@@ -109,7 +109,7 @@ def test_what_could_not_be_asked_is_said(store: Store) -> None:
 
 def test_a_check_that_goes_on_is_shown_and_can_be_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (store.root / "verified").mkdir()
-    monkeypatch.setattr(verification, "is_held", lambda _: True)
+    monkeypatch.setattr(jobs, "is_held", lambda _: True)
     row = {"id": "1", "what": RUN, "state": "running", "done": 1, "total": 3, "text": "mlp-8, seed 0"}
     verification.write_progress(store, row)
     at = opened()
@@ -124,7 +124,7 @@ def test_a_check_that_goes_on_is_shown_and_can_be_stopped(store: Store, monkeypa
 
 def test_a_check_of_somebody_else_has_no_button(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (store.root / "verified").mkdir()
-    monkeypatch.setattr(verification, "is_held", lambda _: True)
+    monkeypatch.setattr(jobs, "is_held", lambda _: True)
     row = {"id": "1", "what": RUN, "state": "running", "done": 1, "total": 3, "owner": "f" * 16}
     verification.write_progress(store, row)
     assert "verify-stop" in keys(opened())  # the machine's own person

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from takd.cli.output import INTERRUPTED, Meter, Refused, Session, common, table
+from takd.runs.jobs import LOG
 from takd.runs.stamps import Stamp, read_stamp
 from takd.runs.store import Store, open_store
 from takd.runs.sums import wrong_files
-from takd.runs.verification import LOG, Verification, start, stop, verification
+from takd.runs.verification import Verification, start, stop, verification
 
 DIFFERENT = 1
 _LOOK = 0.1  # seconds between looks at the check

@@ -24,8 +24,8 @@ import numpy as np
 from takd.data.meta import DataError
 from takd.evaluation.answers_read import answers
 from takd.runs.errors import StageFailed, StoreError
-from takd.runs.locks import try_acquire
-from takd.runs.looking import WHATS, folder, look_lock, read_look, write_look, write_progress
+from takd.runs.locks import look_lock, try_acquire
+from takd.runs.looking import WHATS, folder, read_look, write_look, write_progress
 from takd.runs.process import STOPPED, Stop, say
 from takd.runs.store import Store, open_store
 from takd.stage import StageSpec

@@ -49,6 +49,11 @@ def verify_lock(root: Path) -> FileLock:
     return _lock(root / "verified" / LOCK)
 
 
+def look_lock(root: Path) -> FileLock:
+    """The lock of whoever computes looks: one at a time. The folder must exist."""
+    return _lock(root / "extra-looks" / LOCK)
+
+
 def queue_lock(root: Path) -> FileLock:
     """The lock of whoever changes the order of the queue. The folder must exist."""
     return _lock(root / "queue" / LOCK)

@@ -24,9 +24,9 @@ from takd.evaluation.landscape import (
 )
 from takd.evaluation.looks_check import check_looks
 from takd.plan import build_plan
-from takd.runs import looking
+from takd.runs import jobs, looking
 from takd.runs.errors import RunError
-from takd.runs.locks import try_acquire
+from takd.runs.locks import look_lock, try_acquire
 from takd.runs.people import Person
 from takd.runs.stamps import StageReport
 from takd.runs.store import Store
@@ -216,7 +216,7 @@ def test_what_is_not_there_is_said(trained: tuple[Path, Path], tmp_path: Path, m
     assert program.main(["--store", str(root), "--what", "line", "f" * 32]) == program.FAILED
     now = looking.looking(Store(root))
     assert now is not None and now.state == "failed" and "not here any more" in now.text
-    lock = looking.look_lock(root)
+    lock = look_lock(root)
     assert try_acquire(lock, timeout=1.0)
     try:
         assert program.main(["--store", str(root), "--what", "line", stage.key]) == program.BUSY
@@ -227,21 +227,21 @@ def test_what_is_not_there_is_said(trained: tuple[Path, Path], tmp_path: Path, m
 def test_only_finished_stages_are_looked_at(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(trained[0])
     started: list[list[str]] = []
-    monkeypatch.setattr(looking, "start_detached", lambda store, arguments, *rest: started.append(arguments))
+    monkeypatch.setattr(jobs, "start_detached", lambda store, arguments, *rest: started.append(arguments))
     key = next(iter(store.root.glob("stages/*/*"))).name
     for what, keys in (("line", []), ("line", ["../x"]), ("line", ["0" * 32]), ("other", [key]), ("line", [key] * 13)):
         with pytest.raises(RunError):
             looking.start(store, what, keys)
     ada, ben = Person("a" * 16, "Ada"), Person("b" * 16, "Ben")
     looking.start(store, "line", [key], ada)
-    assert started == [["--what", "line", "--id", started[0][3], "--owner", ada.id, key]]
+    assert started == [["--what", "line", key, "--id", started[0][4], "--owner", ada.id]]
     with pytest.raises(RunError, match="already"):
         looking.start(store, "line", [key], ada)
     with pytest.raises(RunError, match="Somebody else"):
         looking.stop(store, ben)
     looking.stop(store, ada)
-    assert (looking.folder(store) / looking.CANCEL).exists()
-    (looking.folder(store) / looking.PROGRESS).unlink()
+    assert (looking.folder(store) / jobs.CANCEL).exists()
+    (looking.folder(store) / jobs.PROGRESS).unlink()
 
 
 def test_damaged_looks_count_as_none(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ INSIDE = {
     "failures": {"record_failure", "clear_failure"},
     "history": {"keep"},
     "estimates": {"record_rate"},
+    "jobs": {"start", "stop", "write_progress"},
     "verification": {"write_progress"},
     "looking": {"write_progress", "write_look"},
     "submit": {"write_plan"},

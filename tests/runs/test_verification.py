@@ -17,7 +17,7 @@ from takd.data.catalogue import available_datasets
 from takd.evaluation.verifier import main
 from takd.plan import build_plan
 from takd.presentation.runs.stamp_words import skipped_sentences, stamp_label, stamp_sentence
-from takd.runs import files, stamps, verification
+from takd.runs import files, jobs, stamps, verification
 from takd.runs.errors import RunError
 from takd.runs.layout import sha256
 from takd.runs.locks import verify_lock
@@ -165,7 +165,7 @@ def test_a_cached_run_is_stamped_in_the_own_store(
 
 def test_only_one_check_goes_on_and_it_can_be_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(verification, "start_detached", lambda _, arguments, *__: started.append(arguments))
+    monkeypatch.setattr(jobs, "start_detached", lambda _, arguments, *__: started.append(arguments))
     number = verification.start(store, RUN)
     assert started == [["--run", RUN, "--id", number]]
     now = verification.verification(store)
@@ -185,7 +185,7 @@ def test_only_one_check_goes_on_and_it_can_be_stopped(store: Store, monkeypatch:
 
 def test_a_check_is_stopped_by_who_asked_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(verification, "start_detached", lambda _, arguments, *__: started.append(arguments))
+    monkeypatch.setattr(jobs, "start_detached", lambda _, arguments, *__: started.append(arguments))
     number = verification.start(store, RUN, ADA)
     assert started == [["--run", RUN, "--id", number, "--owner", ADA.id]]
     for stranger in (BEN, Person(), Person(ADA.id, "Ada", refused="Sign in first.")):
@@ -200,7 +200,7 @@ def test_a_check_is_stopped_by_who_asked_for_it(store: Store, monkeypatch: pytes
 
 
 def test_strangers_have_one_check_in_ten_minutes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "start_detached", lambda *_: None)
+    monkeypatch.setattr(jobs, "start_detached", lambda *_: None)
 
     def start(person: Person) -> None:
         number = verification.start(store, RUN, person)
@@ -216,7 +216,7 @@ def test_strangers_have_one_check_in_ten_minutes(store: Store, monkeypatch: pyte
     start(MACHINE)
     start(MACHINE)
     later = time.time() + 601
-    monkeypatch.setattr(verification.time, "time", lambda: later)
+    monkeypatch.setattr(jobs.time, "time", lambda: later)
     start(ADA)
     assert list(json.loads((store.root / "verified" / "asked.json").read_bytes())) == [ADA.id]
 

@@ -19,7 +19,8 @@ from takd.presentation.lens.looks_charts import MOST, line_chart, map_chart, pla
 from takd.presentation.lens.panels import NO_ANSWERS, NO_LABELS, caption, look_of, seed_of
 from takd.presentation.study import Study
 from takd.runs.errors import RunError
-from takd.runs.looking import looking, may_stop, read_look, start, stop
+from takd.runs.jobs import may_stop
+from takd.runs.looking import looking, read_look, start, stop
 from takd.runs.policy import read_only
 from takd.runs.store import Store
 

@@ -17,11 +17,12 @@ from takd.presentation.runs.stamp_words import (
     ties_sentence,
 )
 from takd.runs.errors import RunError
+from takd.runs.jobs import may_stop
 from takd.runs.policy import read_only
 from takd.runs.stamps import Stamp, read_stamp, valid_stamp
 from takd.runs.states import RunInfo
 from takd.runs.store import Store
-from takd.runs.verification import Verification, may_stop, start, stop, verification
+from takd.runs.verification import Verification, start, stop, verification
 
 _TICK = 1.0  # seconds between looks at a check
 _ASKED = "verify-asked"  # the check whose end this visitor waits for
