@@ -31,6 +31,9 @@ div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; over
 .stApp [data-testid="stHeadingWithActionElements"] h1 { text-wrap: balance; }
 .stApp button kbd { color: inherit; opacity: 1; }
 .stApp .katex-display { overflow: visible; }
+[data-testid=stFullScreenFrame]:has([data-testid=stVegaLiteChart]) [data-testid=stElementToolbar] {
+  display: none;
+}
 """
 
 
@@ -39,7 +42,8 @@ UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on on
 
 def style() -> None:
     """The few rules that Streamlit's theme has no setting for. Its captions, chosen pills and values of sliders are too
-    faint to read on some backgrounds (WCAG AA), so they get the page's own colours."""
+    faint to read on some backgrounds (WCAG AA), so they get the page's own colours. Streamlit's bar of buttons over a
+    chart lies on the controls above it and takes their clicks; figures have a menu of their own instead."""
     ground = palette(dark())
     rules = f"""
     [data-testid="stCaptionContainer"] {{ opacity: 1 !important; }}
