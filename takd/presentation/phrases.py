@@ -72,10 +72,13 @@ def interval_text(verdict: Verdict | None, noun: str = "") -> str:
 
 
 def p_text(verdict: Verdict) -> str:
-    """`, exact sign-flip p = 0.06`, Holm's value where the verdict was judged in a family; empty below three."""
+    """`, exact sign-flip p = 0.06`, Holm's value where the verdict was judged in a family; empty below three. A p above
+    0.05 that so few seeds cannot undercut, whatever they show, says so."""
     if verdict.n < LEAST_SEEDS or not known(verdict.p):
         return ""
+    least = 2 / 2**verdict.n
     text = f", sign-flip p {_p(verdict.p)}"
+    text += f", the smallest that n = {verdict.n} can give" if 0.05 < least and verdict.p <= least + 1e-9 else ""
     return f"{text}, {_p(verdict.p_holm)} after Holm" if known(verdict.p_holm) else text
 
 

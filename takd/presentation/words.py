@@ -163,7 +163,7 @@ def headline(gap: GapVerdict | None, chain: Verdict | None, facts: Facts, shortc
     parts = []
     if gap is not None and chain is not None and chain.n and gap_kind(gap) == kind_of(chain) == CANNOT_TELL:
         so_far = f"{gain_text(chain)} {_beside(chain)} {_control(chain)} so far ({interval_text(chain)})"
-        return f"Too early to tell whether a bigger teacher stops helping or whether {_subject(facts)} helps: {so_far}."
+        return f"Too early to tell whether a bigger teacher stops helping or whether {_helps(facts)}: {so_far}."
     if gap is not None:
         numbers = f": {gain_text(gap.verdict)} for the best smaller one ({interval_text(gap.verdict, 'seed')})"
         parts.append(f"{_gap_clause(gap)}{numbers if gap.verdict.n else ''}.")
@@ -227,7 +227,7 @@ def _chain_clause(gap: GapVerdict | None, chain: Verdict, facts: Facts) -> str:
     if kind == CANNOT_TELL:
         if chain.n == 0:
             return f"{capital(who)}: nothing to compare yet."
-        return f"Whether {who} helps cannot be told yet: {gain} {_beside(chain)} {control} so far {around}."
+        return f"Whether {_helps(facts)} cannot be told yet: {gain} {_beside(chain)} {control} so far {around}."
     returned = _returned(gap, facts)
     verb = {
         HELPS: f"gave back {gain}" if returned else f"added {gain} over {control}",
@@ -253,6 +253,10 @@ def _subject(facts: Facts) -> str:
         return f"direct KD from {facts.teacher}"
     number = len(facts.assistants)
     return f"{number_word(number)} assistant{'s' if number > 1 else ''} ({', '.join(facts.assistants)})"
+
+
+def _helps(facts: Facts) -> str:
+    return f"{_subject(facts)} {'help' if len(facts.assistants) > 1 and not facts.method else 'helps'}"
 
 
 def _beside(chain: Verdict) -> str:

@@ -104,6 +104,10 @@ def test_headline_without_assistants_speaks_of_direct_kd() -> None:
 def test_several_assistants_are_counted() -> None:
     facts = words.Facts(teacher="plain-10", student="plain-2", assistants=("plain-6", "plain-4"))
     assert "Two assistants (plain-6, plain-4)" in words.headline(None, samples.verdict("hurts"), facts)
+    open_ = samples.verdict("cannot tell yet")
+    for gap in (None, samples.gap_verdict("cannot tell yet")):
+        assert "whether two assistants (plain-6, plain-4) help" in words.headline(gap, open_, facts).lower()
+        assert "whether one assistant (plain-4) helps" in words.headline(gap, open_, FACTS).lower()
 
 
 def test_a_verdict_above_its_n_is_not_believed() -> None:
@@ -152,6 +156,13 @@ def test_verdict_sentences(kind: str, n: int) -> None:
     assert ("sign-flip p" in text) == (n >= 3)
     color = "green" if "helps" in verdict.kind else "orange" if "hurts" in verdict.kind else "gray"
     assert words.verdict_badge(verdict)[0] == color
+
+
+def test_a_p_that_few_seeds_cannot_undercut_says_so() -> None:
+    gains = [0.006, 0.007, 0.008, 0.009, 0.01]
+    assert "sign-flip p = 0.062, the smallest that n = 5 can give)" in words.verdict_sentence(judge(gains))
+    assert "the smallest" not in words.verdict_sentence(judge([-0.006, *gains[1:]]))
+    assert "the smallest" not in words.verdict_sentence(judge([*gains, 0.011]))
 
 
 def test_nothing_finished() -> None:
