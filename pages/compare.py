@@ -38,6 +38,6 @@ if table.done:
     st.subheader("How they learned", anchor=False)
     compare_panels.curves(table, store, caption)
     st.subheader("All numbers", anchor=False)
-    st.dataframe(compare_panels.numbers(table, found), hide_index=True)
+    st.dataframe(compare_panels.as_shown(compare_panels.numbers(table, found)), hide_index=True, placeholder="–")
 if basket.items():
     compare_panels.untrained(table, store)

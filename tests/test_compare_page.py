@@ -14,7 +14,7 @@ from takd.data.catalogue import available_datasets
 from takd.plan import Arm, build_plan, question_of
 from takd.presentation import basket
 from takd.presentation.compare.charts import reached_chart
-from takd.presentation.compare.panels import labels
+from takd.presentation.compare.panels import as_shown, labels
 from takd.presentation.exports import chart_bytes
 from takd.presets import PRESETS
 from takd.runs.store import open_store
@@ -56,6 +56,13 @@ def test_an_arm_with_options_survives_the_link() -> None:
     assert spec.options and basket.read(basket.write(spec), available_datasets()) == (spec, ())
 
 
+def table_as_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The texts of its cells."""
+    cells = as_shown(table)._translate(False, False)["body"]
+    texts = [[cell["display_value"] for cell in row if cell["type"] == "td"] for row in cells]
+    return pd.DataFrame(texts, columns=table.columns)
+
+
 def test_what_is_on_screen_is_what_is_stored() -> None:
     at = compare(DIRECT, CHAIN, ALONE)
     assert not at.exception and not at.warning
@@ -69,8 +76,12 @@ def test_what_is_on_screen_is_what_is_stored() -> None:
         assert shown[name] == pytest.approx(sum(r["test_acc"] for r in results if r) / 5, abs=1e-7)
     text = at.subheader[0].value
     assert "plain-2 alone lower" in text and "Highest on test images" in text
+    assert "which cannot be told from Direct KD 10 → 2 yet (+0.2 points, 95 % CI −0.3 to 0.7)" in text
     table = at.dataframe[-1].value
     assert list(table["n"]) == [5, 5, 5] and table["p (Holm)"].notna().sum() == 2
+    written = table_as_shown(table)
+    assert list(written["low"])[1:] == ["−0.25", "−1.05"]
+    assert "p (Holm)" not in compare(DIRECT, CHAIN).dataframe[-1].value
     assert list(at.dataframe[0].value["choice"])[:2] == ["Teacher", "Assistants"]
 
 
