@@ -27,13 +27,15 @@ CANNOT = "nobody can tell yet"
 @dataclass(frozen=True)
 class Measured:
     """What the runs say about a step. `answer` is a number (a fraction, or times) or one of the step's options, or
-    CANNOT. dots: one value per seed. sentence: the answer in words, with its interval and n."""
+    CANNOT. dots: one value per seed. sentence: the answer in words, with its interval and n. undecided: whether a
+    number's verdict is still open."""
 
     answer: float | str
     sentence: str
     dots: tuple[float, ...] = ()
     low: float = math.nan
     high: float = math.nan
+    undecided: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def _assistant(shown: Study) -> Measured | None:
         return None
     dots = tuple(paired_differences(shown.chains, chain.name, direct_of(shown).name))
     interval = verdict.interval
-    return Measured(interval.mean, words.verdict_sentence(verdict), dots, interval.low, interval.high)
+    undecided = words.kind_of(verdict) == words.CANNOT_TELL
+    return Measured(interval.mean, words.verdict_sentence(verdict), dots, interval.low, interval.high, undecided)
 
 
 def _why(shown: Study) -> Measured | None:

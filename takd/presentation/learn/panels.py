@@ -163,7 +163,8 @@ def _answer(step: Step, guess: Any, measured: Measured, options: dict[str, str])
     said = "" if guess is None else f"You guessed {lesson.in_words(step, guess, options)}. "
     worth = "" if guess is None else lesson.how_close(step, guess, measured)
     answer = lesson.in_words(step, measured.answer, options)
-    st.subheader(ui.plain(f"{said}Measured: {answer}."), anchor=False)
+    open_ = f"; {words.CANNOT_TELL} whether it helps" if measured.undecided else ""
+    st.subheader(ui.plain(f"{said}Measured: {answer}{open_}."), anchor=False)
     st.markdown(ui.plain(f"{worth} {measured.sentence}".strip()))
 
 
