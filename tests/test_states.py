@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from takd.data import sources
 from takd.data.catalogue import available_datasets
 from takd.data.meta import DataError
 from takd.plan import build_plan, chosen_arm
-from takd.presentation import words
+from takd.presentation import live, words
 from takd.presets import PRESETS
 from takd.runs import estimates
 from takd.runs import submit as submit_module
@@ -192,6 +193,15 @@ def filled(monkeypatch: Env, tmp_path: Path) -> Any:
         test_other_pages.fill(spec, tmp_path / "store")
 
     return make
+
+
+def test_a_training_is_named_with_who_teaches_it() -> None:
+    """The same network at the same seed is trained once from each of its teachers."""
+    plan = build_plan(replace(start_for("digits"), scope="ladder"), available_datasets()["digits"])
+    store: Any = SimpleNamespace(stage=plan.stages.get)
+    named = [live._current(key, {}, store) for key in plan.stages]
+    assert "Now: mlp-16 from mlp-256, seed 0" in named and "Now: mlp-8 from mlp-16 from mlp-256, seed 0" in named
+    assert len(set(named)) == len(named)
 
 
 def test_chance_level_is_no_finding_and_offers_safe_settings(filled: Any) -> None:

@@ -26,9 +26,10 @@ from takd.runs.states import RunInfo, log_tail, read_run_file, read_status, run_
 from takd.runs.store import Store
 from takd.runs.submit import cancel, delete, resume, seconds_of, submit
 from takd.spec import ExperimentSpec, read_spec, to_json
+from takd.stage import StageSpec
 
 SHOWS_ONLY = "This server shows stored results. Run your own copy of the program to train this."
-_SHOWN = 4  # trainings of one run; dozens of small ones go on at once, and whoever waits is listed below them
+_SHOWN = 2  # trainings of one run; dozens of small ones go on at once, and the figures stand below them
 _MOST_NOTES = 3  # about memory; the log has all
 LIVE_NOTE = "live"  # the note of runs that live mode started
 
@@ -166,10 +167,10 @@ def run_card(seen: Watched, store: Store, *, place: str) -> None:
             if run.look.active and left is not None:
                 text += f" · {words.duration(left)} left"
             st.progress(share(run), text=text)
-        for key, progress in run.current[:_SHOWN]:
-            st.caption(_current(key, progress, store))
-        if len(run.current) > _SHOWN:
-            st.caption(f"and {len(run.current) - _SHOWN} more at the same time")
+        others = len(run.current) - _SHOWN
+        for place, (key, progress) in enumerate(run.current[:_SHOWN], 1):
+            more = f" · and {others} more at the same time" if place == _SHOWN and others > 0 else ""
+            st.caption(_current(key, progress, store) + more)
         if run.state == "queued" and run.position is not None:
             st.caption(words.capital(_turn(run, store)))
         if run.asked_by:
@@ -257,11 +258,18 @@ def _seconds_left(seen: Watched) -> float | None:
 
 def _current(key: str, progress: dict[str, Any], store: Store) -> str:
     stage = store.stage(key)
-    name = f"{stage.network}, seed {stage.seed}" if stage else key[:8]
+    name = f"{_taught(stage, store)}, seed {stage.seed}" if stage else key[:8]
     epoch, speed = progress.get("epoch"), progress.get("images_per_second")
     where = f" · epoch {epoch} of {progress.get('epochs', '?')}" if epoch else ""  # short stages report no epoch
     note = f" · {ui.plain(str(progress['note']))}" if progress.get("note") else ""
     return f"Now: {name}{where}" + (f" · {speed:,.0f} images/s" if isinstance(speed, (int, float)) else "") + note
+
+
+def _taught(stage: StageSpec, store: Store) -> str:
+    """A network and who teaches it: `mlp-64 from mlp-256`, through the whole chain where one teaches one."""
+    teachers = [found for key in stage.teachers if (found := store.stage(key)) is not None]
+    names = [_taught(teachers[0], store)] if len(teachers) == 1 else dict.fromkeys(t.network for t in teachers)
+    return f"{stage.network} from {words.listing(names)}" if names else stage.network
 
 
 def describe(spec: ExperimentSpec) -> str:
