@@ -7,7 +7,6 @@ when it differs from what was last written, which makes links, back and forward 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,7 +22,7 @@ from takd.methods.scale import largest_multiplier
 from takd.methods.table import METHODS
 from takd.networks.table import NETWORKS, capacity
 from takd.parameters import AS_BUDGET, LEFT_TO_BUDGET
-from takd.presentation import own_network, ui, view, words
+from takd.presentation import own_network, ui, view, window, words
 from takd.presentation.visit import visit
 from takd.presets import PRESETS
 from takd.spec import (
@@ -45,6 +44,7 @@ from takd.starts import SCOPES
 from takd.wiring import schedule_of
 
 _SPEC, _WRITTEN, _NOTICES, _VISIT = "spec", "query-written", "notices", "query-visit"
+_SAID = "notices-said"
 SEED_CHOICES = (1, 3, 5, 8, 10, 20)
 CUSTOM = "(your own choices)"
 _SUB_MODELS = "One network whose smaller versions share its weights; the smallest is what you want to use."
@@ -64,7 +64,14 @@ def current_spec(datasets: Mapping[str, Dataset]) -> tuple[ExperimentSpec, tuple
     if _SPEC not in state or (query != state.get(_WRITTEN) and (query or not arrived)):
         spec, notices = from_query(query, datasets)
         _keep(spec, notices)
-    return state[_SPEC], state.pop(_NOTICES, ())
+    state[_SAID] = state.pop(_NOTICES, ())
+    return state[_SPEC], state[_SAID]
+
+
+def _say_again() -> None:
+    """Callback of the box of further choices: to close it is no choice, and what was said of a number that was typed
+    into it is not read before it is closed."""
+    st.session_state[_NOTICES] = st.session_state.get(_SAID, ())
 
 
 def write_url(spec: ExperimentSpec) -> None:
@@ -274,7 +281,7 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
     second[3].selectbox(options=seeds, **change("seeds"))
     # The browser does not draw what is in a closed box, but it would go on saying with every click what the fields
     # stood at when it was open, over a question chosen since: so they are there only while it is open.
-    more = second[4].popover("More", icon=":material/tune:", width="stretch", key="more", on_change="rerun")
+    more = second[4].popover("More", icon=":material/tune:", width="stretch", key="more", on_change=_say_again)
     if more.open:
         for name in IN_MORE:  # the browser builds them when it opens, and then asks what they stand at
             value = getattr(spec, name)
@@ -286,30 +293,25 @@ def choices(spec: ExperimentSpec, datasets: Mapping[str, Dataset]) -> None:
 def _more(spec: ExperimentSpec, datasets: Mapping[str, Dataset], change: Callable[..., dict[str, Any]]) -> None:
     """What is in the popover."""
     in_one_network = METHODS[spec.method].in_one_network
+    # No bounds: the browser would keep a number beyond them to itself. What is sent is repaired, with a sentence.
+    fields: list[dict[str, Any]] = [
+        {"step": 0.5, "format": "%g", **change("temperature")},
+        {"step": 0.05, "format": "%g", **change("lam", in_one_network)},
+        {"step": 0.05, "format": "%g", **change("noise")},
+        *(change(name) | _as_budget(name, spec, datasets[spec.dataset]) for name in LEFT_TO_BUDGET),
+    ]
+    across = 2 if window.narrow() else 3
+    for first in range(0, len(fields), across):
+        with st.container(horizontal=True):
+            for field in fields[first : first + across]:
+                st.number_input(**field)
     _method_options(spec, datasets)
-    st.number_input(**change("temperature") | _bounds("temperature", 0.5, spec.temperature))
-    st.number_input(**change("lam", in_one_network) | _bounds("lam", 0.05))
-    st.number_input(**change("noise") | _bounds("noise", 0.05))
-    for name in LEFT_TO_BUDGET:
-        st.number_input(**change(name) | _as_budget(name, spec, datasets[spec.dataset]))
-    st.number_input(**change("seed") | _bounds("seed", 1))
+    row = PARAMETERS["seed"]
+    st.number_input(min_value=int(row.low), max_value=int(row.high), step=1, **change("seed"))
     st.selectbox(options=list(SCOPES), format_func=lambda name: SCOPES[name], **change("scope", in_one_network))
     views = CONTROLS["view"].choices
     st.selectbox(options=list(views), format_func=lambda name: f"{name}: {views[name]}", **change("view"))
     own_network.form(datasets[spec.dataset])
-
-
-def _bounds(name: str, step: float, value: float = math.inf) -> dict[str, Any]:
-    """How far a number may go, from the table. Where the lowest is excluded, the field ends a part of a step above it,
-    or at its present `value`: a link may have brought a smaller one."""
-    row = PARAMETERS[name]
-    number = int if row.kind == "int" else float
-    return {
-        "min_value": number(min(row.low + step / 5, value) if row.open_low else row.low),
-        "max_value": number(row.high),
-        "step": number(step),
-        "format": "%d" if number is int else "%g",
-    }
 
 
 def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, Any]:
@@ -320,11 +322,11 @@ def _as_budget(name: str, spec: ExperimentSpec, dataset: Dataset) -> dict[str, A
         "images": (f"{images:,} images", 100.0),
         "lr": (f"{recipe.lr:g}", 0.01),
     }[name]
-    most = {"max_value": max(1, dataset.available)} if name == "images" else {}
+    number = int if PARAMETERS[name].kind == "int" else float
     return {
-        **_bounds(name, step),
-        **most,
         "help": f"{PARAMETERS[name].help} Empty or 0: {AS_BUDGET}, {own} for {spec.student}.",
+        "step": number(step),
+        "format": "%d" if number is int else "%g",
         "value": None,
         "placeholder": AS_BUDGET.capitalize(),
     }

@@ -78,7 +78,7 @@ def p_text(verdict: Verdict) -> str:
         return ""
     least = 2 / 2**verdict.n
     text = f", sign-flip p {_p(verdict.p)}"
-    text += f", the smallest that n = {verdict.n} can give" if 0.05 < least and verdict.p <= least + 1e-9 else ""
+    text += f", the smallest that n = {verdict.n} can give" if least > 0.05 and verdict.p <= least + 1e-9 else ""
     return f"{text}, {_p(verdict.p_holm)} after Holm" if known(verdict.p_holm) else text
 
 

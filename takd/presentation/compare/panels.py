@@ -395,7 +395,7 @@ def _signed(value: float) -> str:
 def as_shown(frame: pd.DataFrame) -> Any:
     """The table with its numbers written as in sentences; they stay numbers for sorting, and a column without any
     is left out."""
-    signed = {name: _signed for name in ("difference", "low", "high")}
+    signed = dict.fromkeys(("difference", "low", "high"), _signed)
     rest = {"test %": "{:.2f}", "± 95 %": "{:.2f}", "validation %": "{:.2f}", "p": "{:.4f}", "p (Holm)": "{:.4f}"}
     rest |= {"seconds per seed": "{:.1f}", "student's parameters": "{:,}"}
     kept = frame.dropna(axis="columns", how="all")
