@@ -204,6 +204,8 @@ def test_charts_are_valid_and_draw_every_status(dark: bool, compact: bool) -> No
     assert board["params"][0]["select"]["fields"] == ["claim"]
     shapes = {layer["mark"].get("shape") for layer in _marks(board)}
     assert {mark.shape for mark in MARKS.values()} <= shapes
+    run = board_chart(words.cells([row(OPEN, GOOD)]), dark, compact).to_dict()
+    assert "stroke" not in {layer["mark"].get("shape") for layer in _marks(run)}  # no legend of what no cell has
     hollow = [m for m in _marks(board) if m["mark"].get("fill") == "transparent" and m["mark"]["shape"] == "circle"]
     assert len(hollow) == 1  # the one exploratory finding
     alt.LayerChart.from_dict(claim_chart(*of_claim(ROWS[0]), dark, compact).to_dict())

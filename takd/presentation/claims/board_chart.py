@@ -66,7 +66,8 @@ def board_chart(
         title = vega.Chart(rows).mark("text", align="left", baseline="top", fontSize=12, limit=335, color=ground.text)
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
     layers += _marks(cells.merge(rows[["claim", "mark_at"]], on="claim"), x, y, dark)
-    layers += legend(list(MARKS), left + 8, 10.0, 3 if not compact else 2, dark, hollow=True)
+    looks = [look for look in MARKS if look != "not run" or look in set(cells["look"])]
+    layers += legend(looks, left + 8, 10.0, 3 if not compact else 2, dark, hollow=True)
     return configure(vega.layer(*layers), dark, height=height)
 
 

@@ -93,7 +93,10 @@ def _board_caption(known: data.Known) -> str:
         return "No setting has runs yet."
     counts = sorted({found.interval.n for found in done})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{n} chains a cell; Holm within each topic and setting; {_origins(done)}. Variants stand beside each claim."
+    return (
+        f"{n} chains a cell; Holm within each topic and setting; {_origins(done)}. Blank: not tested in that setting. "
+        "Variants stand beside each claim."
+    )
 
 
 def _origins(findings: list[Finding]) -> str:
