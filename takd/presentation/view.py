@@ -7,7 +7,7 @@ The question itself is in takd.spec.PARAMETERS; nothing here changes what is tra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -16,14 +16,16 @@ import streamlit as st
 
 from takd.claims.table import CLAIMS
 from takd.presentation import visit
+from takd.presentation.formats import listing
 from takd.spec import PARAMETERS
 
 
 @dataclass(frozen=True)
 class View:
-    """One row: `kind` is choice (one of `options`, whose values are the words on screen), int, float or words (any
-    number of short texts). `page` is the page's URL path (empty: the Playground's), or EVERY_PAGE. `personal`: words
-    about what a visitor did; going back in the browser takes none of it away, and links for others leave it out."""
+    """One row: `kind` is choice (one of `options`, whose values are the words on screen), int, float (whose `options`
+    are words for numbers that stand for something) or words (any number of short texts). `page` is the page's URL path
+    (empty: the Playground's), or EVERY_PAGE. `personal`: words about what a visitor did; going back in the browser
+    takes none of it away, and links for others leave it out."""
 
     short: str
     page: str
@@ -40,7 +42,7 @@ class View:
 EVERY_PAGE = "*"
 LESSONS = {"cifar-gap": "CIFAR-10", "digits-noise": "Digits with wrong labels", "mine": "The Playground's question"}
 CURVES = {"val_acc": "validation accuracy", "loss": "training loss", "loss_kl": "teacher's term"}
-_MOST_WORDS, _LONGEST = 24, 400
+_MOST_WORDS, _LONGEST, _FEW = 24, 400, 3
 
 _GAP_MEASURES = {
     "accuracy": "accuracy",
@@ -137,7 +139,7 @@ _ROWS: tuple[View, ...] = (
         },
     ),
     View("lc", "lens", "int", "Class", 0, low=0, high=1e6),
-    View("img", "lens", "int", "Test image", -1, low=-1, high=1e9),
+    View("img", "lens", "int", "Test image", -1, {"-1": "the first that fits"}, low=-1, high=1e9),
     View("lo", "lens", "choice", "Shared errors", "share", {"share": "Share of errors", "kappa": "Beyond chance"}),
     View("lv", "lens", "choice", "Compared with", "kd", {"kd": "direct KD", "scratch": "the student alone"}),
     View("le", "lens", "int", "Epoch", 0, low=0, high=1e6),
@@ -158,6 +160,7 @@ _ROWS: tuple[View, ...] = (
 )
 VIEWS: dict[str, View] = {row.short: row for row in _ROWS}
 _VALUES, _WRITTEN, _VISIT, _PROBLEMS = "views", "views-written", "views-visit", "view-problems"
+_UNKNOWN = "view-unknown"
 
 
 def follow(page: str) -> None:
@@ -175,6 +178,10 @@ def follow(page: str) -> None:
             _keep(row.short, tuple(dict.fromkeys((*get(row.short), *value))) if row.personal else value)
             if problem:
                 state.setdefault(_PROBLEMS, []).append(problem)
+    told = state.setdefault(_UNKNOWN, set())
+    if problem := unknown(name for name in st.query_params if name not in told):
+        state.setdefault(_PROBLEMS, []).append(problem)
+    told |= set(st.query_params)
     _write(rows)
 
 
@@ -199,11 +206,20 @@ def read(row: View, texts: list[str]) -> tuple[Any, str | None]:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        return row.default, f"{row.label} cannot be {quoted(text)}; shown is {row.default:g}."
-    value = min(max(number, row.low), row.high)
+    value = min(max(number, row.low), row.high) if math.isfinite(number) else row.default
     value = round(value) if row.kind == "int" else value
-    return value, None if value == number else f"{row.label} cannot be {quoted(text)}; shown is {value:g}."
+    shown = row.options.get(f"{value:g}", f"{value:g}")
+    return value, None if value == number else f"{row.label} cannot be {quoted(text)}; shown is {shown}."
+
+
+def unknown(names: Iterable[str]) -> str:
+    """What a link says that no page reads, in a sentence; empty where there is nothing."""
+    ours = {"live", *VIEWS, *(parameter.short for parameter in PARAMETERS.values())}
+    found = [quoted(name) for name in names if name not in ours and not name.startswith("c-")]  # c-: the Methods page
+    if not found:
+        return ""
+    was = "it was" if len(found) == 1 else "they were"
+    return f"This link says {listing(found[:_FEW])}, which no page knows; {was} ignored."
 
 
 def get(short: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from takd.presentation.view import _ROWS, EVERY_PAGE, VIEWS, View, read
+from takd.presentation.view import _ROWS, EVERY_PAGE, VIEWS, View, read, unknown
 from takd.spec import PARAMETERS
 
 NUMBER = View("k", "", "float", "Margin", 0.5, low=0.1, high=2.0)
@@ -67,3 +67,14 @@ def test_words_are_few_short_and_said_once() -> None:
     many, _ = read(WORDS, [f"a{i}" for i in range(500)])
     assert len(many) == 24
     assert read(WORDS, ["a", "", "a", "b" * 9000])[0] == ("a", "b" * 400)
+
+
+def test_a_number_that_stands_for_something_is_said_in_words() -> None:
+    for text in ("abc", "-7"):
+        assert read(VIEWS["img"], [text]) == (-1, f"Test image cannot be '{text}'; shown is the first that fits.")
+
+
+def test_what_no_page_reads_is_named() -> None:
+    assert unknown(["d", "T", "look", "live", "c-gate"]) == ""
+    assert unknown(["d", "budget"]) == "This link says 'budget', which no page knows; it was ignored."
+    assert unknown(["as", "budget"]).endswith("'as' and 'budget', which no page knows; they were ignored.")
