@@ -4,6 +4,7 @@ import streamlit as st
 
 from takd.presentation import basket, ui, view, words
 from takd.presentation.compare import panels as compare_panels
+from takd.presentation.compare.written import as_shown
 
 store = ui.store()
 st.title("Compare", anchor=False)
@@ -38,6 +39,6 @@ if table.done:
     st.subheader("How they learned", anchor=False)
     compare_panels.curves(table, store, caption)
     st.subheader("All numbers", anchor=False)
-    st.dataframe(compare_panels.as_shown(compare_panels.numbers(table, found)), hide_index=True, placeholder="–")
+    st.dataframe(as_shown(compare_panels.numbers(table, found)), hide_index=True, placeholder="–")
 if basket.items():
     compare_panels.untrained(table, store)

@@ -14,7 +14,8 @@ from takd.data.catalogue import available_datasets
 from takd.plan import Arm, build_plan, question_of
 from takd.presentation import basket
 from takd.presentation.compare.charts import reached_chart
-from takd.presentation.compare.panels import as_shown, labels
+from takd.presentation.compare.panels import labels
+from takd.presentation.compare.written import as_shown
 from takd.presentation.exports import chart_bytes
 from takd.presets import PRESETS
 from takd.runs.store import open_store

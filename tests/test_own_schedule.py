@@ -197,7 +197,7 @@ def test_the_page_says_what_it_had_to_change() -> None:
     # The browser keeps to itself what is beyond a field's bounds, and then nobody could say why it is not taken.
     assert all(at.number_input(key=f"w-{name}").max is None for name in ("epochs", "lam", "temperature"))
     at.number_input(key="w-lam").set_value(1.5).run()
-    assert link(at, "lam") == ["1"] and "lam 1.5 is not allowed" in " ".join(box.value for box in at.warning)
+    assert link(at, "lam") == ["1"] and "lam '1.5' is not allowed" in " ".join(box.value for box in at.warning)
 
 
 def test_another_page_says_them_in_the_question_it_is_about() -> None:

@@ -168,8 +168,8 @@ def run_card(seen: Watched, store: Store, *, place: str) -> None:
                 text += f" · {words.duration(left)} left"
             st.progress(share(run), text=text)
         others = len(run.current) - _SHOWN
-        for place, (key, progress) in enumerate(run.current[:_SHOWN], 1):
-            more = f" · and {others} more at the same time" if place == _SHOWN and others > 0 else ""
+        for number, (key, progress) in enumerate(run.current[:_SHOWN], 1):
+            more = f" · and {others} more at the same time" if number == _SHOWN and others > 0 else ""
             st.caption(_current(key, progress, store) + more)
         if run.state == "queued" and run.position is not None:
             st.caption(words.capital(_turn(run, store)))

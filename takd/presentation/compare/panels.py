@@ -203,26 +203,24 @@ def summary(table: Table, found: Sequence[Contrast]) -> str:
         return f"{only.name}: {words.accuracy(only.arm['mean'], only.arm['half'])} on test images, n = {only.n}."
     best, second = sorted(done, key=lambda one: float(one.arm["mean"]), reverse=True)[:2]
     assert table.reference is not None
-    text = f"Highest on test images: {best.name}, {words.accuracy(best.arm['mean'], best.arm['half'])}"
-    text += f"{_no_winner(best, second) if len(found) > 1 else ''}, n = {best.n}."
-    if len(found) == 1:  # which says how sure that is
+    beside = _no_winner(best, second) if len(found) > 1 else ""  # one contrast says itself how sure it is
+    mean = words.accuracy(best.arm["mean"], best.arm["half"])
+    text = f"Highest on test images: {best.name}, {mean}{beside}, n = {best.n}."
+    if len(found) == 1:
         verdict = found[0].verdict
         return f"{words.capital(_kind(found[0]))}: {verdict.arm} against {verdict.against}, {_gain(found[0])}. {text}"
-    told = [c for c in found if c.verdict.kind not in ("cannot tell yet", "no real difference")]
-    if not told:
+    if not (told := [c for c in found if c.verdict.kind not in ("cannot tell yet", "no real difference")]):
         return f"Against {table.reference.name}, no difference here can be told from chance or matters. {text}"
     listed = "; ".join(f"{c.verdict.arm} {_kind(c)}, {_points(c)}" for c in told)
     return f"Against {table.reference.name}, in points: {listed}. {text}"
 
 
 def _no_winner(best: Item, second: Item) -> str:
-    """What keeps the highest from having won: the next one, where it cannot be told from that or does as well."""
+    """The next one, where the highest cannot be told from it or does no better."""
     verdict = contrast(best, second, view.get("mg") / 100).verdict
-    gain = f"{words.gain_text(verdict)}, {words.interval_text(verdict).partition(', n =')[0]}"
-    return {
-        "cannot tell yet": f", which cannot be told from {second.name} yet ({gain})",
-        "no real difference": f", with no real difference to {second.name} ({gain})",
-    }.get(verdict.kind, "")
+    gain = f"({words.gain_text(verdict)}, {words.interval_text(verdict).partition(', n =')[0]})"
+    same = f", with no real difference to {second.name} {gain}" if verdict.kind == "no real difference" else ""
+    return f", which cannot be told from {second.name} yet {gain}" if verdict.kind == "cannot tell yet" else same
 
 
 def _points(one: Contrast) -> str:
@@ -386,21 +384,6 @@ def numbers(table: Table, found: Sequence[Contrast]) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _signed(value: float) -> str:
-    return words.points(value / 100, 2)
-
-
-def as_shown(frame: pd.DataFrame) -> Any:
-    """The table with its numbers written as in sentences; they stay numbers for sorting, and a column without any
-    is left out."""
-    signed = dict.fromkeys(("difference", "low", "high"), _signed)
-    rest = {"test %": "{:.2f}", "± 95 %": "{:.2f}", "validation %": "{:.2f}", "p": "{:.4f}", "p (Holm)": "{:.4f}"}
-    rest |= {"seconds per seed": "{:.1f}", "student's parameters": "{:,}"}
-    kept = frame.dropna(axis="columns", how="all")
-    formats = {name: form for name, form in (signed | rest).items() if name in kept}
-    return kept.style.format(formats)  # type: ignore[arg-type]
 
 
 def all_contrasts(table: Table) -> list[Contrast]:
