@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from takd.presentation.phrases import method_label, short_label, via_label
 from takd.presentation.theme import ROLE_STROKES, arm_color, configure, palette, scale_color, text_color
 
 _NOMINAL = 720  # pixels assumed for label room: the real width is only known in the browser
+_UNIT, _LABEL = 62, 11  # pixels between two teachers where there are six, and of a name's height
 
 
 def gap_chart(
@@ -143,7 +145,9 @@ def _student_panel(
         )
     layers.append(_seed_dots(seeds, x, y, "circle", dark))
     kd = vega.Chart(_told(direct, "direct KD"))
-    ta = vega.Chart(_thinned(_told(chains, "TA chain")) if compact else _told(chains, "TA chain"))
+    low, high = y("v")["scale"]["domain"]
+    named = _thinned(_told(chains, "TA chain")) if compact else _told(chains, "TA chain")
+    ta = vega.Chart(apart(named, (high - low) / (span[1] - span[0])))
     layers += [
         kd.mark("line", color=color["kd"], strokeWidth=ROLE_STROKES["student"].width).encode(x=x, y=y("mean")),
         kd.mark("rule", color=color["kd"], strokeWidth=2).encode(x=x, y=y("low"), y2="high:Q"),
@@ -231,6 +235,18 @@ def _thinned(told: pd.DataFrame) -> pd.DataFrame:
     chosen = [i for i, size in enumerate(told["size"]) if size == largest] if largest > min(told["size"]) else []
     shown = {*chosen, *(i for i in (0, len(told) - 1) if all(abs(i - c) > 1 for c in chosen))}
     return told.assign(via=[via if i in shown else "" for i, via in enumerate(told["via"])])
+
+
+def apart(told: pd.DataFrame, pixel: float) -> pd.DataFrame:
+    """Names of neighbours one above the other where side by side they would touch; `pixel` is the height of one."""
+    found = told.sort_values("at")
+    tops = [float(top) for top in found["top"]]
+    for i, (one, other) in enumerate(pairwise(found.to_dict("records")), 1):
+        wide = 3.4 * len(one["via"] + other["via"]) + 2  # half of each, as bold digits
+        beside = one["via"] and other["via"] and _UNIT * (other["at"] - one["at"]) < wide
+        if beside and abs(tops[i] - tops[i - 1]) < _LABEL * pixel:
+            tops[i] = tops[i - 1] + _LABEL * pixel
+    return found.assign(top=tops)
 
 
 def _seed_dots(dots: pd.DataFrame, x: vega.Part, y: Any, shape: str, dark: bool) -> vega.Chart:

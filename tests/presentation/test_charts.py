@@ -17,6 +17,7 @@ import pytest
 
 from takd.methods.composer import Composition
 from takd.presentation import charts, theme
+from takd.presentation.gap_chart import apart
 from takd.presentation.lens.charts import ink_on
 from takd.presentation.marks import spread, steady
 from takd.presentation.methods.composition import Graph, teaching_graph
@@ -269,3 +270,10 @@ def test_a_coloured_cell_can_be_read_whatever_its_value(share: float, dark: bool
     pairs = ((int(ends[0][k : k + 2], 16), int(end[k : k + 2], 16)) for k in (1, 3, 5))
     cell = "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in pairs)
     assert theme.contrast(inks[ink_on(share, ends, inks)], cell) >= 4.2
+
+
+def test_names_of_chains_side_by_side_do_not_touch() -> None:
+    """128 and 64 over bars of one height read 12864."""
+    told = pd.DataFrame({"at": [5.24, 5.44, 5.64, 6.24], "via": ["128", "64", "", "128"], "top": [0.8, 0.8, 0.8, 0.8]})
+    tops = apart(told, 0.001)["top"].tolist()
+    assert tops[1] - tops[0] == pytest.approx(0.011) and tops[2:] == [0.8, 0.8]
