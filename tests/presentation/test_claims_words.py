@@ -146,7 +146,7 @@ def test_equal_cost_is_told_with_the_number_of_every_setting() -> None:
     ahead, behind = (finding(around(mean, 0.01), variant=AS_LONG) for mean in (0.05, -0.05))
     known = row(GOOD, ahead, behind, finding(around(0.02, 0.01), variant="as published"))
     said = words.variant_sentence(known, AS_LONG)
-    assert said.startswith("Against direct KD that trains as long as both together: supported in 1 of 2 settings (")
+    assert said.startswith("The same against direct KD that trains as long as both together: supported in 1 of 2 ")
     assert "; refuted, the other way round in 1 (" in said and said.count("% CI") == said.count("n = ") == 2
     assert words.board_sentence([known]).endswith(f" {said}") and words.variant_sentence(row(GOOD), AS_LONG) == ""
 

@@ -30,7 +30,9 @@ def head(known: data.Known | None) -> None:
     if known is None:
         st.subheader(f"{count(len(CLAIMS), 'claim')} of the field, each with the rule that decides it", anchor=False)
     else:
-        st.subheader(ui.plain(_unbroken(words.board_sentence(known.rows))), anchor=False)
+        total, *asked = (ui.plain(_unbroken(sentence)) for sentence in words.board_sentences(known.rows))
+        st.subheader(total, anchor=False)
+        st.markdown("\n".join(f"- {sentence}" for sentence in asked))
     st.caption(words.METHOD)
 
 

@@ -171,7 +171,7 @@ def claim_sentence(row: Row) -> str:
 def variant_sentence(row: Row, variant: str) -> str:
     """The same of one of its variants, with the number of every setting; empty where it was not run."""
     found = [found for found in row.variants if found.trial.variant == variant and found.interval.n]
-    return f"{capital(variant)}: {_by_status(found, found)}." if found else ""
+    return f"The same {variant}: {_by_status(found, found)}." if found else ""
 
 
 def _by_status(found: Sequence[Finding], numbered: Sequence[Finding]) -> str:
@@ -193,15 +193,20 @@ def deciding(rows: Iterable[Row]) -> list[tuple[Row, Finding]]:
 
 
 def board_sentence(rows: Sequence[Row]) -> str:
-    """The board in a few sentences: how many tests say what, and what they say of the two questions of this program."""
+    """The board in a few sentences."""
+    return " ".join(board_sentences(rows))
+
+
+def board_sentences(rows: Sequence[Row]) -> list[str]:
+    """How many tests say what, and what they say of the two questions of this program, at equal cost too."""
     tests = [found for _, found in deciding(rows)]
     sums = {status: sum(found.status == status for found in tests) for status in _STATUSES}
     if sums["not run"] == len(tests):
         settings = len({found.setting.name for found in tests})
-        return (
+        return [
             f"Nothing is tested yet: {count(len(rows), 'claim')}, {count(len(tests), 'test')} in "
             f"{count(settings, 'setting')}, none of which has been run."
-        )
+        ]
     reversed_ = sum(mark_name(found.status, found.why) == "reversed" for found in tests)
     total = (
         f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, "
@@ -213,7 +218,7 @@ def board_sentence(rows: Sequence[Row]) -> str:
     )
     asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
     longer = [variant_sentence(row, AS_LONG) for row in rows if row.claim.name == HEADLINE]
-    return " ".join([total, *asked, *filter(None, longer)])
+    return [total, *asked, *filter(None, longer)]
 
 
 def _in_its_settings(row: Row) -> str:
