@@ -6,6 +6,7 @@ Nothing here looks at a disk: what is already trained is a question for the stor
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from takd.data.table import Dataset
@@ -89,7 +90,15 @@ class Plan:
     stages: dict[str, StageSpec]
 
     def chains_of(self, arm: Arm) -> tuple[Chain, ...]:
-        return tuple(chain for chain in self.chains if chain.arm == arm)
+        """An arm's chains, one per seed."""
+        return self._by_arm.get(arm, ())
+
+    @cached_property
+    def _by_arm(self) -> dict[Arm, tuple[Chain, ...]]:
+        found: dict[Arm, list[Chain]] = {}
+        for chain in self.chains:
+            found.setdefault(chain.arm, []).append(chain)
+        return {arm: tuple(chains) for arm, chains in found.items()}
 
     def to_json(self) -> dict[str, Any]:
         """As a run keeps it: arms, chains (arm index, seed, keys, keys beside), all keys, teachers first."""

@@ -203,9 +203,9 @@ def _finding(
         needed = max(needed, interval.n + 1, LEAST_SEEDS)
     origin, precisions, missing = None, set[str](), setting.spec.seeds - interval.n
     if readings is not None and interval.n:
-        students = _students(readings, measure, set(found.seeds))
-        origin = origin_of_all(readings.origin(key) for key in students)
-        precisions = {said for key in students if (said := readings.precision(key))}
+        came = [readings.came(key) for key in _students(readings, measure, set(found.seeds))]
+        origin = origin_of_all(where for where, _ in came)
+        precisions = {said for _, said in came if said}
     return Finding(
         claim=claim.name,
         setting=setting,

@@ -49,20 +49,20 @@ class Readings:
         self._store, self._beside = store, beside
         self._plans = plans_of(setting, dataset, lines)
         self._known: dict[tuple[Line, str], Series] = {}
+        self._came: dict[str, tuple[str | None, str]] = {}
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """One plan per set of choices."""
         return tuple(self._plans.values())
 
-    def origin(self, key: str) -> str | None:
-        """Where a stage's numbers come from."""
-        return self._store.origin(key)
-
-    def precision(self, key: str) -> str:
-        """What a stage was trained in; empty where its result does not say."""
-        said = environment_of(self._store.result(key)).get("precision")
-        return said if isinstance(said, str) else ""
+    def came(self, key: str) -> tuple[str | None, str]:
+        """Where a stage's numbers come from, and what it was trained in; empty where its result does not say. Asked
+        once: most students are read by several claims."""
+        if key not in self._came:
+            said = environment_of(self._store.result(key)).get("precision")
+            self._came[key] = self._store.origin(key), said if isinstance(said, str) else ""
+        return self._came[key]
 
     def chains(self, line: Line) -> tuple[Chain, ...]:
         """The line's arm at every seed."""
