@@ -110,7 +110,9 @@ def test_what_is_on_screen_is_what_is_stored() -> None:
     figure = chart(at, "Claims by setting")
     assert "4, One teacher assistant beats direct KD: CIFAR-10 undecided" in figure[1]
     asked = next(text for text in (row.value for row in at.markdown) if text.startswith("- "))
-    assert at.subheader[0].value.startswith("Of ") and all("CI " in line for line in asked.splitlines())
+    assert len(asked.splitlines()) == 3 and all("CI " in line for line in asked.splitlines())
+    told = re.search(r"(\d+) tests? of \d+ claims\.", said(at))
+    assert told and sum(int(tile.value) for tile in at.metric) == int(told[1]) and len(at.metric) == 5
     assert "160 epochs" not in figure[1]  # nothing of them is stored
 
 

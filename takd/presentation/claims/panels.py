@@ -31,8 +31,14 @@ def head(known: data.Known | None) -> None:
         st.subheader(f"{count(len(CLAIMS), 'claim')} of the field, each with the rule that decides it", anchor=False)
     else:
         total, *asked = (ui.plain(_unbroken(sentence)) for sentence in words.board_sentences(known.rows))
-        st.subheader(total, anchor=False)
-        st.markdown("\n".join(f"- {sentence}" for sentence in asked))
+        if asked:
+            with st.container(horizontal=True, vertical_alignment="bottom"):
+                for look, number in words.sums(known.rows).items():
+                    st.metric(MARKS[look].word, number, width="content")
+                st.caption(ui.plain(words.counted(known.rows)), width="stretch")
+            st.markdown("\n".join(f"- {sentence}" for sentence in asked))
+        else:
+            st.subheader(total, anchor=False)
     st.caption(words.METHOD)
 
 

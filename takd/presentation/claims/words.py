@@ -16,7 +16,7 @@ from takd.claims.claim import FAMILIES, Claim, Measure
 from takd.claims.library import HEADLINE
 from takd.claims.measures import AS_LONG
 from takd.claims.settings import SETTINGS
-from takd.presentation.claims.marks import mark_name
+from takd.presentation.claims.marks import MARKS, mark_name
 from takd.presentation.formats import MINUS, count, known
 from takd.presentation.phrases import capital
 
@@ -219,6 +219,22 @@ def board_sentences(rows: Sequence[Row]) -> list[str]:
     asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
     longer = [variant_sentence(row, AS_LONG) for row in rows if row.claim.name == HEADLINE]
     return [total, *asked, *filter(None, longer)]
+
+
+def sums(rows: Sequence[Row]) -> dict[str, int]:
+    """How many tests stand at each row of MARKS."""
+    found = [mark_name(found.status, found.why) for _, found in deciding(rows)]
+    return {look: found.count(look) for look in MARKS}
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """What the sums are of, for the line beside them."""
+    tests = [found for _, found in deciding(rows)]
+    seen = sum(found.status == "supported" and not found.trial.registered for found in tests)
+    where = _elsewhere(tests).removeprefix(", ")
+    text = f"{count(len(tests), 'test')} of {count(len(rows), 'claim')}."
+    text += f" Of those that support {_verb(seen, 'is', 'are')} exploratory." if seen else ""
+    return f"{text} Not run: {where}." if where else text
 
 
 def _in_its_settings(row: Row) -> str:
