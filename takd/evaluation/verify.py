@@ -5,7 +5,7 @@ test labels, and the weights, which answer the test images again. Where the test
 weights take their place: of many small stages only the smaller of the two files is kept (runs/publish.py). Where both
 were, the answered classes still say how many answers were right, and agreed with a teacher's (classes_check). What
 cannot be asked (a data set that is not prepared here, weights that were left out) is named and never counted as
-checked. Nobody can recompute how much memory a training took, what it ran on and when it ended: NEVER.
+checked. Nobody can recompute how much memory a training took, what it ran on and when it ended.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from takd.runs.sums import MISSING, SUMS, wrong_of_stage
 from takd.stage import StageSpec, canonical_json
 from takd.training.schedules import learning_rate
 
-NEVER = ("peak_memory_mb", "memory", "env", "finished")
 _MAY_BE_LEFT_OUT = (WEIGHTS, PREDICTIONS)  # of what travels with the program, to keep it small
 _ROUNDED = 6e-7  # events keep six decimals; half a unit of the last one, and a little for the binary fraction
 _FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

@@ -64,10 +64,8 @@ class Job:
         return self.state in ("starting", "running")
 
 
-def require_can_start(store: Store, kind: Kind, person: Person) -> None:
-    """Raises RunError for a person who may start nothing or has just asked for another, and where nothing can be
-    stored."""
-    require_may_start(person)
+def require_writable(store: Store, kind: Kind) -> None:
+    """Raises RunError where nothing can be stored."""
     if (problem := store.writable()) is not None:
         raise RunError(problem.replace("no training can start", kind.none))
 
@@ -75,8 +73,8 @@ def require_can_start(store: Store, kind: Kind, person: Person) -> None:
 def start(store: Store, kind: Kind, row: Mapping[str, Any], arguments: Sequence[str], person: Person) -> str:
     """Start the process with these arguments, `row` being its first progress; returns the job's id.
 
-    The caller has asked whether changes are allowed, whether it can start, and whether none goes on. Raises RunError
-    for a person who has just asked for another."""
+    The caller has asked whether changes are allowed, whether this person may start something, whether it can be stored
+    and whether none goes on. Raises RunError for a person who has just asked for another."""
     asked, limited = _asked_lately(store, kind), public() and not person.everything
     if limited and person.id in asked:
         minutes = math.ceil((asked[person.id] + _REST - time.time()) / 60)

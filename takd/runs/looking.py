@@ -17,7 +17,7 @@ from takd.runs import files, jobs
 from takd.runs.errors import RunError
 from takd.runs.jobs import Job, Kind
 from takd.runs.layout import is_key
-from takd.runs.people import MACHINE, Person
+from takd.runs.people import MACHINE, Person, require_may_start
 from takd.runs.policy import require_changes_allowed
 from takd.runs.store import Store
 from takd.stage import canonical_json
@@ -65,12 +65,13 @@ def start(store: Store, what: str, keys: Sequence[str], person: Person = MACHINE
     where another request goes on, and where nothing can be stored.
     """
     require_changes_allowed()
+    require_may_start(person)
     most = MOST_RISES if what == "rise" else _MOST
     if what not in WHATS or not keys or len(keys) > most or not all(map(is_key, keys)):
         raise RunError(f"That cannot be computed: name one to {most} finished stages.")
-    jobs.require_can_start(store, _KIND, person)
     if not all(store.is_done(key) for key in keys):
         raise RunError("One of these networks is not trained yet; train it first.")
+    jobs.require_writable(store, _KIND)
     if (now := looking(store)) is not None and now.active:
         raise RunError("Something is being computed already; wait for its end, or stop it.")
     return jobs.start(store, _KIND, {"what": what, "share": 0.0}, ["--what", what, *keys], person)

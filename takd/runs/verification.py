@@ -13,7 +13,7 @@ from typing import Any
 from takd.runs import jobs
 from takd.runs.errors import RunError
 from takd.runs.jobs import Job, Kind
-from takd.runs.people import MACHINE, Person
+from takd.runs.people import MACHINE, Person, require_may_start
 from takd.runs.policy import require_changes_allowed
 from takd.runs.states import run_info
 from takd.runs.store import Store
@@ -42,9 +42,10 @@ def start(store: Store, run_id: str = "", person: Person = MACHINE) -> str:
     check goes on, and where nothing can be stored.
     """
     require_changes_allowed()
+    require_may_start(person)
     if run_id:
         run_info(store, run_id)
-    jobs.require_can_start(store, _KIND, person)
+    jobs.require_writable(store, _KIND)
     if (now := verification(store)) is not None and now.active:
         raise RunError(f"A check of {now.what or 'everything'} is going on; wait for its end, or stop it.")
     what = ["--run", run_id] if run_id else ["--all"]

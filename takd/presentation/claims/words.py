@@ -200,20 +200,20 @@ def board_sentence(rows: Sequence[Row]) -> str:
 def board_sentences(rows: Sequence[Row]) -> list[str]:
     """How many tests say what, and what they say of the two questions of this program, at equal cost too."""
     tests = [found for _, found in deciding(rows)]
-    sums = {status: sum(found.status == status for found in tests) for status in _STATUSES}
-    if sums["not run"] == len(tests):
+    at = sums(rows)
+    if at["not run"] == len(tests):
         settings = len({found.setting.name for found in tests})
         return [
             f"Nothing is tested yet: {count(len(rows), 'claim')}, {count(len(tests), 'test')} in "
             f"{count(settings, 'setting')}, none of which has been run."
         ]
-    reversed_ = sum(mark_name(found.status, found.why) == "reversed" for found in tests)
+    seen = _exploratory(tests)
     total = (
         f"Of {count(len(tests), 'test')} of {count(len(rows), 'claim')}, "
-        f"{_verb(sums['supported'], 'supports', 'support')} the claim{_of_them(tests, 'supported')}, "
-        f"{_verb(reversed_, 'finds', 'find')} the opposite, "
-        f"{_verb(sums['refuted'] - reversed_, 'finds', 'find')} no difference that counts, "
-        f"{_verb(sums['undecided'], 'is', 'are')} undecided, {_verb(sums['not run'], 'was', 'were')} not run"
+        f"{_verb(at['supported'], 'supports', 'support')} the claim{f' ({seen} exploratory)' if seen else ''}, "
+        f"{_verb(at['reversed'], 'finds', 'find')} the opposite, "
+        f"{_verb(at['nothing'], 'finds', 'find')} no difference that counts, "
+        f"{_verb(at['undecided'], 'is', 'are')} undecided, {_verb(at['not run'], 'was', 'were')} not run"
         f"{_elsewhere(tests)}."
     )
     asked = [_in_its_settings(row) for row in rows if row.claim.name in ASKED and row.leading.interval.n]
@@ -230,7 +230,7 @@ def sums(rows: Sequence[Row]) -> dict[str, int]:
 def counted(rows: Sequence[Row]) -> str:
     """What the sums are of, for the line beside them."""
     tests = [found for _, found in deciding(rows)]
-    seen = sum(found.status == "supported" and not found.trial.registered for found in tests)
+    seen = _exploratory(tests)
     where = _elsewhere(tests).removeprefix(", ")
     text = f"{count(len(tests), 'test')} of {count(len(rows), 'claim')}."
     text += f" Of those that support {_verb(seen, 'is', 'are')} exploratory." if seen else ""
@@ -248,10 +248,9 @@ def _in_its_settings(row: Row) -> str:
     )
 
 
-def _of_them(tests: Sequence[Finding], status: str) -> str:
-    """How many of a status are exploratory."""
-    number = sum(found.status == status and not found.trial.registered for found in tests)
-    return f" ({number} exploratory)" if number else ""
+def _exploratory(tests: Sequence[Finding]) -> int:
+    """How many of those that support are exploratory."""
+    return sum(found.status == "supported" and not found.trial.registered for found in tests)
 
 
 def _elsewhere(tests: Sequence[Finding]) -> str:
@@ -275,9 +274,6 @@ def spread_sentence(row: Row) -> str:
 
 def _verb(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-_STATUSES = ("supported", "refuted", "undecided", "not run")
 
 
 def not_run(findings: Iterable[Finding]) -> str:
