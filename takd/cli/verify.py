@@ -17,7 +17,11 @@ from takd.runs.verification import Verification, start, stop, verification
 
 DIFFERENT = 1
 _LOOK = 0.1  # seconds between looks at the check
-_MORE = "What claims read can be trained again and compared: python -m takd reproduce CLAIM --setting NAME --variants"
+LONGEST = 1e6  # seconds large networks may be trained again: more than all of them take
+_MORE = (
+    "Large networks can be trained again too, in hours: python -m takd verify --all --again SECONDS. "
+    "What one claim reads: python -m takd reproduce CLAIM --setting NAME --variants"
+)
 _MOST_ROWS = 40  # differences shown to people; --json has all
 
 
@@ -26,17 +30,25 @@ _MOST_ROWS = 40  # differences shown to people; --json has all
 @click.option(
     "--all", "everything", is_flag=True, help="Every run and every stage, including those that come with the program."
 )
+@click.option(
+    "--again",
+    type=click.FloatRange(min=0.0, max=LONGEST),
+    default=0.0,
+    metavar="SECONDS",
+    help="Train large networks that came with the program again too, for so long; asked again, it goes on.",
+)
 @common
-def verify(session: Session, run_id: str | None, everything: bool) -> None:
+def verify(session: Session, run_id: str | None, everything: bool, again: float) -> None:
     """Recompute every number of RUN from its own files, and report each difference.
 
-    Rows of the epochs, test answers and weights are asked. Ends with 0 where all numbers agree, 1 where some do not,
-    2 where the check cannot be done. Ctrl-C stops it.
+    Rows of the epochs, test answers and weights are asked, and small networks that came with the program without them
+    are trained again. Ends with 0 where all numbers agree, 1 where some do not, 2 where the check cannot be done.
+    Ctrl-C stops it.
     """
     if everything == (run_id is not None):
         raise Refused(["Name a run (python -m takd list shows them), or ask for --all."])
     store = open_store(session.store)
-    number = start(store, run_id or "")
+    number = start(store, run_id or "", again=again)
     try:
         ended = _follow(store, number)
     except KeyboardInterrupt:

@@ -1,7 +1,8 @@
-"""Check small stages by training them again, in moments: those whose weights and answers were left out, or all.
+"""Check stages by training them again: small ones in moments, large ones in hours, where somebody asks for it.
 
-The library leaves both out of half of the networks for 8x8 images (takd.runs.shelf). They are trained from nothing,
-with their teachers, in a store that is thrown away, and the new result is held against the stored one.
+The library leaves weights and answers out of half of the networks for 8x8 images, and of large ones (takd.runs.shelf).
+They are trained from nothing, with their teachers, in a store of their own, and the new result is held against the
+stored one.
 
 On the kind of machine that trained them (takd.evaluation.twice) most are the same to the last digit, the sums of the
 weights and answers that were left out too, and that is said. It is not asked for: code that was compiled in this very
@@ -16,20 +17,24 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from takd.data.catalogue import is_ready
 from takd.evaluation.notes import ROWS
 from takd.evaluation.twice import SHARES, TIMED, kind_of, numbers_of, same_machine, unequal
 from takd.runs.layout import EVENTS
 from takd.runs.loop import PREDICTIONS, WEIGHTS, train_all
 from takd.runs.shelf import trained_again
-from takd.runs.stamps import EXACTLY, SAID, Difference, StageReport
+from takd.runs.stamps import EXACTLY, SAID, Difference, StageReport, stamps_folder
 from takd.runs.store import Store
 from takd.stage import StageSpec
+from takd.training.device import pick_device
 
+AGAIN = "again"  # the folder of large networks that were trained a second time
 WITHIN = 0.12  # of an accuracy
 LOSS_WITHIN = 0.3  # of a loss, an entropy or a KL in nats, relative to itself or to 1
 
@@ -42,36 +47,73 @@ def check_again(
     trained: Callable[[int, int], None] = lambda done, total: None,
     every: bool = False,
 ) -> dict[str, StageReport]:
-    """The reports, with those of stages that can be trained again completed by what came out.
+    """The reports, with those of small stages that can be trained again completed by what came out.
 
     Only stages of the library of which nothing differs are trained, and without `every` only those without weights and
     answers; what `should_stop` ends keeps its report. `trained` hears how many of how many are done, teachers included.
     """
-    wanted = {key: stage for key, report in reports.items() if (stage := _wanted(store, report, every)) is not None}
-    if not wanted:
-        return dict(reports)
-    stages = _with_teachers(store, wanted)
-    wanted = {key: stage for key, stage in wanted.items() if key in stages}
-    done = dict(reports)
+    open_ones = [r for r in reports.values() if every or {WEIGHTS, PREDICTIONS} <= set(r.skipped)]
+    wanted = {key: stage for key, stage in _of_library(store, open_ones) if trained_again(stage)}
     with tempfile.TemporaryDirectory(prefix="takd-again-") as folder:
-        fresh = Store(Path(folder))
+        return _checked(store, reports, wanted, Store(Path(folder)), "cpu", should_stop, say, trained)
 
-        def between() -> None:
-            trained(sum(fresh.is_done(key) for key in stages), len(stages))
 
-        train_all(fresh, stages, device="cpu", should_stop=should_stop, say=say, between=between)
-        for key in wanted:
-            stored, found = store.result(key), fresh.result(key)
-            if stored is not None and found is not None:
-                done[key] = _compared(reports[key], stored, found)
+def check_large(
+    store: Store,
+    reports: Mapping[str, StageReport],
+    seconds: float,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda _: None,
+    trained: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, StageReport]:
+    """The same for large stages, seed by seed until `seconds` are over, on a GPU where there is one.
+
+    What is trained is kept in `<store>/verified/again`, a store of its own: asked for again, it goes on there, and
+    compares all that is there. Data sets that are not prepared here are passed over.
+    """
+    until = time.monotonic() + seconds
+    found = [(key, stage) for key, stage in _of_library(store, reports.values()) if not trained_again(stage)]
+    wanted = dict(sorted((pair for pair in found if is_ready(pair[1].data.name)), key=lambda pair: pair[1].seed))
+    fresh = Store(stamps_folder(store) / AGAIN)
+
+    def over() -> bool:
+        return should_stop() or time.monotonic() >= until
+
+    return _checked(store, reports, wanted, fresh, str(pick_device()), over, say, trained)
+
+
+def _checked(
+    store: Store,
+    reports: Mapping[str, StageReport],
+    wanted: Mapping[str, StageSpec],
+    fresh: Store,
+    device: str,
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None],
+    trained: Callable[[int, int], None],
+) -> dict[str, StageReport]:
+    """The reports, those of `wanted` completed by what came out in the store `fresh`."""
+    stages, done = _with_teachers(store, wanted), dict(reports)
+    if not stages:
+        return done
+
+    def between() -> None:
+        trained(sum(fresh.is_done(key) for key in stages), len(stages))
+
+    train_all(fresh, stages, device=device, should_stop=should_stop, say=say, between=between)
+    for key in wanted.keys() & stages.keys():
+        stored, found = store.result(key), fresh.result(key)
+        if stored is not None and found is not None:
+            done[key] = _compared(reports[key], stored, found)
     return done
 
 
-def _wanted(store: Store, report: StageReport, every: bool) -> StageSpec | None:
-    stage = store.stage(report.key)
-    if stage is None or report.differences or not (every or {WEIGHTS, PREDICTIONS} <= set(report.skipped)):
-        return None
-    return stage if trained_again(stage) and store.origin(report.key) == "cached" else None
+def _of_library(store: Store, reports: Iterable[StageReport]) -> Iterator[tuple[str, StageSpec]]:
+    """The stages of those reports that are about the library and found nothing wrong."""
+    for report in reports:
+        stage = store.stage(report.key)
+        if stage is not None and not report.differences and store.origin(report.key) == "cached":
+            yield report.key, stage
 
 
 def _with_teachers(store: Store, wanted: Mapping[str, StageSpec]) -> dict[str, StageSpec]:

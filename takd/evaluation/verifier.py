@@ -1,5 +1,5 @@
-"""The process that checks stored numbers: `python -m takd.evaluation.verifier --store S (--run ID | --all) --id N
-[--owner PERSON]`.
+"""The process that checks stored numbers: `python -m takd.evaluation.verifier --store S (--run ID | --all)
+[--again SECONDS] --id N [--owner PERSON]`.
 
 Detached like a worker: it needs no page and no server, and ends by itself. It holds the store's lock of checks while it
 lives, says how far it is after every stage, and writes its stamps when it has seen everything it was asked to. Exit
@@ -15,6 +15,7 @@ import platform
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from takd import __version__
@@ -35,10 +36,10 @@ _EVERY = 0.2  # seconds between words about the progress
 
 
 class Check:
-    """One check from start to end; its lock is held."""
+    """One check from start to end; its lock is held. `again` is how many seconds large networks may be trained."""
 
-    def __init__(self, store: Store, what: str, number: str, owner: str = "") -> None:
-        self.store, self.what = store, what
+    def __init__(self, store: Store, what: str, number: str, owner: str = "", again: float = 0.0) -> None:
+        self.store, self.what, self.again = store, what, again
         self.row: dict[str, object] = {"id": number, "what": what, "done": 0, "total": 0, "owner": owner}
         self.stop = Stop(stamps_folder(store))
         self._said = 0.0
@@ -77,12 +78,14 @@ class Check:
             if time.monotonic() - self._said >= _EVERY:
                 self._tell("running", reports[key].title)
         from takd.evaluation.looks_check import check_looks
-        from takd.evaluation.train_again import check_again
+        from takd.evaluation.train_again import check_again, check_large
 
         if not self.what:
             self._tell("running", "how steep losses are, by looking again")
             reports = check_looks(self.store, reports, self.stop)
-        reports = check_again(self.store, reports, self.stop, say, self._trained, every=not self.what)
+        reports = check_again(self.store, reports, self.stop, say, partial(self._trained, "small"), not self.what)
+        if self.again > 0:
+            reports = check_large(self.store, reports, self.again, self.stop, say, partial(self._trained, "large"))
         if self.stop():
             self._tell("cancelled", "")
             return STOPPED
@@ -94,9 +97,9 @@ class Check:
         self._tell("done", "")
         return DONE
 
-    def _trained(self, done: int, total: int) -> None:
+    def _trained(self, size: str, done: int, total: int) -> None:
         self.row |= {"done": done, "total": total}  # of this part, which may take longer than all before
-        self._tell("running", "small networks, by training them again")
+        self._tell("running", f"{size} networks, by training them again")
 
     def _runs(self) -> list[RunInfo]:
         if self.what:
@@ -138,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", default="")
     what.add_argument("--all", action="store_true")
+    parser.add_argument("--again", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--id", default="")
     parser.add_argument("--owner", default="")
     options = parser.parse_args(arguments)
@@ -150,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if hasattr(os, "nice"):
             os.nice(_NICE)
-        return Check(store, options.run, options.id, options.owner).run()
+        return Check(store, options.run, options.id, options.owner, options.again).run()
     finally:
         lock.release()
 

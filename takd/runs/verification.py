@@ -35,8 +35,9 @@ class Verification(Job):
         return min(1.0, self.done / max(1, self.total))
 
 
-def start(store: Store, run_id: str = "", person: Person = MACHINE) -> str:
-    """Start checking a run, or everything; returns the id of the check.
+def start(store: Store, run_id: str = "", person: Person = MACHINE, again: float = 0.0) -> str:
+    """Start checking a run, or everything, and train large networks of the library again for that many seconds; returns
+    the id of the check.
 
     Raises RunError for an unknown run, for a person who may start nothing or has just asked for another, where another
     check goes on, and where nothing can be stored.
@@ -49,7 +50,8 @@ def start(store: Store, run_id: str = "", person: Person = MACHINE) -> str:
     if (now := verification(store)) is not None and now.active:
         raise RunError(f"A check of {now.what or 'everything'} is going on; wait for its end, or stop it.")
     what = ["--run", run_id] if run_id else ["--all"]
-    return jobs.start(store, _KIND, {"what": run_id, "done": 0, "total": 0}, what, person)
+    more = ["--again", str(again)] if again else []
+    return jobs.start(store, _KIND, {"what": run_id, "done": 0, "total": 0}, [*what, *more], person)
 
 
 def stop(store: Store, person: Person = MACHINE) -> None:

@@ -15,17 +15,18 @@ from click.testing import CliRunner, Result
 from takd.claims.library import Entry, Read
 from takd.cli.main import cli
 from takd.data.catalogue import available_datasets
-from takd.evaluation import train_again
+from takd.evaluation import train_again, verifier
 from takd.evaluation.notes import ROWS
-from takd.evaluation.train_again import WITHIN, check_again
+from takd.evaluation.train_again import AGAIN, WITHIN, check_again, check_large
 from takd.evaluation.twice import TIMED, numbers_of
 from takd.evaluation.verify import verify_stage
 from takd.plan import Plan
 from takd.runs import packs
+from takd.runs.errors import RunError
 from takd.runs.layout import CLASSES, EVENTS
 from takd.runs.loop import train_all
 from takd.runs.shelf import shelve
-from takd.runs.stamps import EXACTLY, SAID, StageReport, read_stamp
+from takd.runs.stamps import EXACTLY, SAID, StageReport, read_stamp, stamps_folder
 from takd.runs.store import Store
 from takd.spec import require_spec
 from tests.evaluation.test_verify_packed import PREDICTIONS, WEIGHTS, differing, forged, pack_of
@@ -268,6 +269,81 @@ def test_what_differs_already_and_what_was_trained_here_is_left_as_it_is(
         (own.own_folder(key) / name).unlink()
     report = verify_stage(own, key)
     assert check_again(own, {key: report}) == {key: report}
+
+
+# Large networks
+
+
+@pytest.fixture
+def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_again, "trained_again", lambda stage: False)
+
+
+def test_large_networks_are_trained_again_as_far_as_the_time_goes_and_kept(
+    library: Callable[..., Store], all_large: None
+) -> None:
+    store = library(PAIR)
+    before = reports_of(store, PAIR)
+    assert checked_again(store, before, every=True)[0] == before  # not by the check of small ones
+    assert check_large(store, before, 0.0) == before
+    told: list[tuple[int, int]] = []
+    after = check_large(store, before, 600.0, trained=lambda *row: told.append(row))
+    assert told[-1] == (3, 3)
+    assert all(SAID in report.checked and not report.differences for report in after.values())
+
+    kept = Store(stamps_folder(store) / AGAIN)
+    assert all(kept.is_done(key) for key in before)
+    assert check_large(store, before, 0.0) == after  # what is there is compared, also without time
+
+    key = key_of(PAIR, "mlp-32", taught=False)
+    shutil.rmtree(kept.own_folder(key))
+    some = check_large(store, before, 0.0)
+    assert some[key] == before[key] and all(some[other] == after[other] for other in before if other != key)
+
+
+def test_a_large_network_that_does_not_come_out_as_it_is_stored_is_named(
+    library: Callable[..., Store], all_large: None
+) -> None:
+    store = library(PAIR)
+    key = key_of(PAIR, "mlp-16", taught=True)
+    without_classes(store, key)
+    forged(store, key, put("test_loss", lambda v: v + 2.0))
+    assert differing(check_large(store, {key: verify_stage(store, key)}, 600.0)[key]) == {"test_loss"}
+
+
+def test_large_networks_of_images_that_are_not_here_are_passed_over(
+    library: Callable[..., Store], all_large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = library(PAIR)
+    before = reports_of(store, PAIR)
+    monkeypatch.setattr(train_again, "is_ready", lambda name: False)
+    assert check_large(store, before, 600.0) == before
+    assert not (stamps_folder(store) / AGAIN / "stages").exists()
+
+
+@pytest.mark.parametrize(("asked", "again"), [([], 0), (["--again", "600"], 3)])
+def test_the_process_of_a_check_trains_large_networks_where_it_is_asked_to(
+    asked: list[str], again: int, library: Callable[..., Store], all_large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = library(PAIR)
+    monkeypatch.setenv("TAKD_CACHED", str(store.cached[0]))
+    monkeypatch.setattr(verifier.os, "nice", lambda more: more, raising=False)
+    assert verifier.main(["--store", str(store.root), "--all", "--id", "1", *asked]) == verifier.DONE
+    stamp = read_stamp(store, "")
+    assert stamp is not None and sum(SAID in report.checked for report in stamp.stages) == again
+
+
+def test_the_command_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def start(store: Store, kind: object, row: object, arguments: list[str], person: object) -> str:
+        given.append(arguments)
+        raise RunError("enough")
+
+    monkeypatch.setattr("takd.runs.jobs.start", start)
+    for asked in (["--again", "90"], [], ["--again", "-1"]):
+        assert CliRunner().invoke(cli, ["verify", "--all", *asked]).exit_code == 2
+    assert given == [["--all", "--again", "90.0"], ["--all"]]
 
 
 # The command
