@@ -5,12 +5,11 @@ They are trained from nothing, with their teachers, in a store of their own, and
 stored one.
 
 On the kind of machine that trained them (takd.evaluation.twice) most are the same to the last digit, the sums of the
-weights and answers that were left out too, and that is said. It is not asked for: code that was compiled in this very
-process rounds differently from the same code loaded from its cache (570 of 570 networks against 0 of 570, in sums of a
-millionth), and so does another processor. All 4,583 were trained on two kinds of processor: 84 % have the same test
-accuracy to the image, 99 % differ by 1.1 points at most, and by the most (10.1 points, the next 4.2) a student that
-imitates hidden layers; agreement with a teacher by 9.6 points at most, losses, entropies and KL by 0.19, relative to
-themselves or to 1. So a difference is what is wrong by more than WITHIN or LOSS_WITHIN.
+weights and answers that were left out too, and that is said. It is not asked for: another processor adds in another
+order, and so may another version of the libraries. All 4,583 of digits were trained on two kinds of processor: 84 %
+have the same test accuracy to the image, 99 % differ by 1.1 points at most, and by the most (10.1 points, the next 4.2)
+a student that imitates hidden layers; agreement with a teacher by 9.6 points at most, losses, entropies and KL by 0.19,
+relative to themselves or to 1. So a difference is what is wrong by more than WITHIN or LOSS_WITHIN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A training done twice: which of its numbers can be held against each other, and how far they lie apart.
 
-On one kind of machine the same training mostly ends with the same weights, byte by byte. Another processor, or code
-compiled anew, adds in another order, and a training carries that rounding on from step to step: close, not the same.
+On one kind of machine the same training mostly ends with the same weights, byte by byte. Another processor adds
+in another order, and a training carries that rounding on from step to step: close, not the same.
 """
 
 from __future__ import annotations

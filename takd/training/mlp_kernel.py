@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-# fastmath without reordering around infinities and NaNs, which have to reach the loss to be seen.
+# fastmath without reordering around infinities and NaNs, which have to reach the loss to be seen. Inlined, because a
+# function that is called is its own code in the process that compiled it, and in one that loads the caller from the
+# cache a copy in there which LLVM went over twice: the two round differently.
 _COMPILE: dict[str, Any] = {
     "cache": True,
     "nogil": True,
+    "forceinline": True,
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
     "error_model": "numpy",
     "boundscheck": False,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -213,3 +217,30 @@ def test_only_what_it_knows_is_taken() -> None:
     assert not fits(make_stage(network="plain-2"), "cpu")
     assert not fits(make_stage(augmentation="flip"), "cpu")
     assert not fits(make_stage(loss=LossSpec("other", 1.0, 0.5)), "cpu")
+
+
+ONE_EPOCH = """
+import hashlib
+import numpy as np
+from takd.training.mlp_kernel import SUMS, train_epochs
+
+draw = np.random.default_rng(0)
+pixels = draw.random((500, 64), np.float32)  # and batches of 50 with 10 answers: no whole number of vectors
+orders, labels = draw.permutation(500)[None, None], draw.integers(0, 10, (1, 500))
+table, entropy = np.full((1, 500, 10), 0.1, np.float32), np.zeros((1, 500), np.float32)
+weights = 0.2 * draw.standard_normal((1, 32 * 64 + 32 + 10 * 32 + 10), np.float32)
+number = np.ones(1, np.float32)
+taught = (table, entropy, np.zeros(1, np.int64), 2 * number, number / 2, number / 2)
+state = (weights, np.zeros_like(weights), pixels[:9], labels[0, :9].copy(), np.zeros((1, 1, SUMS)), np.zeros((1, 1, 2)))
+rates = np.full((1, 10), 0.1, np.float32)
+train_epochs(np.zeros(1, np.int64), pixels, orders, labels, *taught, rates, 0.9, 1e-4, 50, 32, *state)
+hits = sum(train_epochs.stats.cache_hits.values())
+print(hits, hashlib.sha256(weights.tobytes()).hexdigest())
+"""
+
+
+def test_code_from_the_cache_rounds_like_code_compiled_just_now(tmp_path: Path) -> None:
+    run = partial(subprocess.run, [sys.executable, "-c", ONE_EPOCH], capture_output=True, text=True, check=True)
+    first, second = (run(env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}).stdout.split() for _ in range(2))
+    assert (first[0], second[0]) == ("0", "1")  # compiled, and loaded
+    assert first[1] == second[1]
