@@ -85,6 +85,12 @@ AMENDMENTS: tuple[Amendment, ...] = (
         "on noisy tuned digits and on CIFAR-10, were written down after the chain's own results there had been seen, "
         "and before any run of these arms: exploratory."
     ),
+    Amendment(
+        "Of CIFAR-10's plain networks the first 137 name no commit, and 150 were trained in fp32 while the rest, their "
+        "teachers among them, were trained in bf16. These and their pupils, 260 in all, are being trained a second "
+        "time, on one kind of machine and in bf16; questions, seeds and rules stay. Written down when 28 were done and "
+        "none had been held against a claim: the second will stand here whatever it says. Until then the first does."
+    ),
 )
 
 
