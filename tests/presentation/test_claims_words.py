@@ -18,7 +18,7 @@ from takd.claims.measures import AS_LONG
 from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
 from takd.presentation.claims import map_chart, words
-from takd.presentation.claims.board_chart import board_chart
+from takd.presentation.claims.board_chart import board_chart, placed
 from takd.presentation.claims.claim_chart import claim_chart, of_claim
 from takd.presentation.claims.marks import MARKS, colour, mark_name
 from takd.presentation.theme import contrast, palette
@@ -212,6 +212,21 @@ def test_charts_are_valid_and_draw_every_status(dark: bool, compact: bool) -> No
     empty = claim_chart(*of_claim(row(LEFT)), dark, compact).to_dict()
     assert "Not run in any setting yet" in str(empty)
     alt.LayerChart.from_dict(map_chart.regimes_chart(map_chart.map_cells(regimes()), "gap", dark, compact).to_dict())
+
+
+@pytest.mark.parametrize(("compact", "fits"), [(False, 54), (True, 66)])
+def test_no_title_of_the_board_is_cut_and_no_row_lies_on_another(compact: bool, fits: int) -> None:
+    """318 pixels hold 54 bold letters of the board's size on average, 335 hold 66 plain ones."""
+    rows, _, height = placed(words.cells([row(GOOD, name=name) for name in CLAIMS]), compact)
+    assert len(rows) == len(CLAIMS)
+    for one in rows.to_dict("records"):
+        lines = one["label"].split("\n")
+        assert " ".join(lines).split() == [str(one["number"]), *one["title"].split()]
+        assert len(lines) <= 2 and max(map(len, lines)) <= fits
+        assert one["top"] < one["first_line"] <= one["at"] < one["bottom"] and one["mark_at"] < one["bottom"]
+        assert one["at"] - one["first_line"] == (7 if len(lines) == 2 else 0)
+    ends, tops = rows["bottom"][:-1].to_numpy(), rows["top"][1:].to_numpy()
+    assert (tops >= ends).all() and rows["bottom"].iloc[-1] < height
 
 
 def _marks(spec: dict) -> list[dict]:

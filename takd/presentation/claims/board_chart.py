@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,8 @@ _FEW = 4
 _FAMILY, _CLAIM = {False: 30, True: 52}, {False: 23, True: 40}  # pixels of a row, by compact
 _LEGEND = {False: 48, True: 70}  # pixels above the rows: what marks mean
 _HEAD = {False: 32, True: 0}  # and the settings; on phones they stand at every family
-_LINE = 13  # of a setting's name; there is room for two
+_LINE = 13  # of a setting's name, of which there is room for two, and of a title beyond its first
+_LONGEST = {False: 52, True: 64}  # characters of a title's line
 
 
 def board_chart(
@@ -34,14 +36,14 @@ def board_chart(
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
     wide = _LESS if len(settings) > _FEW else _WIDE
     left = 0 if compact else -wide
-    names = dict(zip([str(int(at)) for at in rows["at"]], rows["label"], strict=True))
-    chosen = [int(at) for at in rows.loc[rows["claim"] == picked, "at"]]
+    names = {str(int(row["first_line"])): row["label"].split("\n") for row in rows.to_dict("records")}
+    chosen = [int(at) for at in rows.loc[rows["claim"] == picked, "first_line"]]
     axis: Any = None
     if not compact:
         axis = vega.part(
-            values=list(rows["at"]), labelExpr=f"{json.dumps(names)}[format(datum.value, 'd')]", grid=False, title=None,
-            labelAlign="left", labelPadding=wide - 6, labelLimit=wide - 14, labelFontSize=12.5,
-            labelColor=ground.text, labelOverlap=False, zindex=1,
+            values=list(rows["first_line"]), labelExpr=f"{json.dumps(names)}[format(datum.value, 'd')]",
+            grid=False, title=None, labelAlign="left", labelPadding=wide - 6, labelLimit=wide - 14,
+            labelFontSize=12.5, labelLineHeight=_LINE + 1, labelColor=ground.text, labelOverlap=False, zindex=1,
             labelFontWeight={"condition": {"test": f"datum.value === {chosen[0]}", "value": "bold"}, "value": "normal"}
             if chosen else "normal",
         )  # fmt: skip
@@ -63,7 +65,10 @@ def board_chart(
     layers = [vega.layer(*reversed(lines)).selectable("box", ["claim"])]
     layers += _families(families, settings, left, x, y, dark, compact)
     if compact:
-        title = vega.Chart(rows).mark("text", align="left", baseline="top", fontSize=12, limit=335, color=ground.text)
+        title = vega.Chart(rows).mark(
+            "text", align="left", baseline="top", fontSize=12, limit=335, lineBreak="\n", lineHeight=_LINE + 1,
+            color=ground.text,
+        )  # fmt: skip
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
     layers += _marks(cells.merge(rows[["claim", "mark_at"]], on="claim"), x, y, dark)
     looks = [look for look in MARKS if look != "not run" or look in set(cells["look"])]
@@ -86,13 +91,21 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
         families.append({"family": name, "top": here, "at": here + (12 if compact else _FAMILY[compact] - 10)})
         here += _FAMILY[compact] + (more if compact else 0)
         for claim in own.to_dict("records"):
-            step = _CLAIM[compact]
+            lines = _in_lines(f"{claim['number']}  {claim['title']}", _LONGEST[compact])
+            below = (_LINE + 1) * (len(lines) - 1)
+            step = _CLAIM[compact] + below
             row = {name: claim[name] for name in ("claim", "number", "title")}
-            row |= {"label": f"{claim['number']}  {claim['title']}", "said": said[str(claim["claim"])]}
+            row |= {"label": "\n".join(lines), "said": said[str(claim["claim"])]}
             row |= {"top": here, "bottom": here + step, "at": here + step // 2, "top_text": here + 5}
-            rows.append(row | {"mark_at": here + (28 if compact else step // 2)})
+            row |= {"first_line": here + (step - below) // 2}  # its middle: an axis centres the first of several
+            rows.append(row | {"mark_at": here + (28 + below if compact else step // 2)})
             here += step
     return pd.DataFrame(rows), pd.DataFrame(families), here + 4
+
+
+def _in_lines(title: str, longest: int) -> list[str]:
+    """A title, in two lines of about the same length where one is too long."""
+    return [title] if len(title) <= longest else wrap(title, max(longest * 2 // 3, len(title) // 2 + 6))
 
 
 def _lines(setting: str) -> str:
