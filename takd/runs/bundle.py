@@ -2,8 +2,8 @@
 
 A zip file of plain files: `bundle.json` (schema, run, version of the program), `run/` (experiment.json, plan.json,
 status.json) and `stages/<key>/` for every stage of the plan: stage.json, events.jsonl, result.json and, where they are
-here, predictions.npz and weights.safetensors. The same run gives the same bytes. No code is ever in it: a user's own
-network travels as its file, by other ways.
+here, predictions.npz, weights.safetensors and classes.bin (which the library keeps in place of both). The same run
+gives the same bytes. No code is ever in it: a user's own network travels as its file, by other ways.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from takd import __version__
 from takd.runs import files
 from takd.runs.archive import Limits
 from takd.runs.errors import BundleError
-from takd.runs.layout import EVENTS, RESULT, STAGE, sha256
+from takd.runs.layout import CLASSES, EVENTS, RESULT, STAGE, sha256
 from takd.runs.states import RUN_SCHEMA, RunInfo, read_run_file, read_status, run_folder, run_info, seen_by
 from takd.runs.store import Store
 from takd.stage import canonical_json
@@ -27,7 +27,9 @@ BUNDLE_SCHEMA = 1
 FORMAT = "takd-bundle"
 MANIFEST, EXPERIMENT, PLAN, STATUS = "bundle.json", "run/experiment.json", "run/plan.json", "run/status.json"
 WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
-REQUIRED, OPTIONAL = (STAGE, EVENTS, RESULT), (PREDICTIONS, WEIGHTS)
+REQUIRED, LISTED = (STAGE, EVENTS, RESULT), (PREDICTIONS, WEIGHTS)  # the latter by result.json, with their sums
+OPTIONAL = (*LISTED, CLASSES)
+UNLISTED = (STAGE, RESULT, CLASSES)
 MEMBER = re.compile(rf"stages/([0-9a-f]{{32}})/({'|'.join(re.escape(name) for name in (*REQUIRED, *OPTIONAL))})")
 LARGEST = {
     MANIFEST: 2_000,
@@ -39,6 +41,7 @@ LARGEST = {
     RESULT: 500_000,
     PREDICTIONS: 250_000_000,
     WEIGHTS: 1_000_000_000,
+    CLASSES: 10_000_000,
 }
 MOST_MEMBERS = 4_000
 MOST_BYTES = 2_000_000_000  # of a bundle from a file
@@ -107,7 +110,7 @@ def write_bundle(store: Store, run_id: str, file: BinaryIO, *, weights: bool = T
             if name == WEIGHTS and not weights:
                 continue
             raw = files.read_bytes_or_none(seen.folder(key) / name)
-            if raw is None or (name not in (STAGE, RESULT) and sha256(raw) != _sum(seen, key, name)):
+            if raw is None or (name not in UNLISTED and sha256(raw) != _sum(seen, key, name)):
                 raise BundleError(_damaged(run_id, f"{name} of stage {key}"))
             _add(archive, f"stages/{key}/{name}", raw)
     return len(run.keys)
@@ -133,7 +136,7 @@ def _finished(store: Store, run_id: str) -> RunInfo:
     if run.state != "done":
         word, then = run.look.word.lower(), run.look.next_action
         raise BundleError(f"Run {run_id} is {word}; only a finished run fits into a bundle. {then}")
-    if len(run.keys) * len(REQUIRED + OPTIONAL) + 4 > MOST_MEMBERS:
+    if sum(1 for _ in _stage_files(store, run)) + 4 > MOST_MEMBERS:
         raise BundleError(f"Run {run_id} has {len(run.keys)} stages, too many for a bundle; ask for fewer seeds.")
     return run
 

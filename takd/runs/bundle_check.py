@@ -30,6 +30,7 @@ from takd.runs.bundle import (
     REQUIRED,
     STATUS,
     STATUS_FIELDS,
+    UNLISTED,
     WEIGHTS,
 )
 from takd.runs.bundle_stage import (
@@ -106,7 +107,7 @@ def _checked(archive: Archive, datasets: Mapping[str, Dataset]) -> Checked:
         names = [name for name in (*REQUIRED, *OPTIONAL) if f"stages/{key}/{name}" in archive.names]
         there = {name: archive.read(f"stages/{key}/{name}") for name in names}
         try:
-            check_result(stage, there[RESULT], {n: raw for n, raw in there.items() if n not in (STAGE, RESULT)})
+            check_result(stage, there[RESULT], {n: raw for n, raw in there.items() if n not in UNLISTED})
             check_events(stage, there[EVENTS])
             images.add(check_arrays(stage, there, dataset.test))
         except Unfit as error:

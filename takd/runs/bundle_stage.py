@@ -16,8 +16,9 @@ from takd.methods.table import LOSSES
 from takd.networks.own import is_own
 from takd.networks.table import NETWORKS, capacity
 from takd.runs.arrays import check_answers, check_weights
-from takd.runs.bundle import LARGEST, OPTIONAL, PREDICTIONS, WEIGHTS
-from takd.runs.layout import EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, is_key, parse_result, sha256
+from takd.runs.bundle import LARGEST, LISTED, PREDICTIONS, WEIGHTS
+from takd.runs.classes import TIED, classes_of
+from takd.runs.layout import CLASSES, EVENTS, RESULT, RESULT_SCHEMA, STAGE, SUM, TAUGHT_BY, is_key, parse_result, sha256
 from takd.runs.memory import SPARED
 from takd.runs.strict import Unfit, is_number, is_plain_text, strict_object
 from takd.stage import STAGE_SCHEMA, StageSpec
@@ -78,7 +79,7 @@ def check_result(stage: StageSpec, raw: bytes, there: Mapping[str, bytes]) -> No
 
 
 def _check_sums(table: Mapping[str, Any], there: Mapping[str, bytes]) -> None:
-    if EVENTS not in table or not set(table) <= {EVENTS, *OPTIONAL}:
+    if EVENTS not in table or not set(table) <= {EVENTS, *LISTED}:
         raise Unfit(f"{RESULT} lists other files than a training leaves")
     for name, raw in there.items():
         row = table.get(name, {})
@@ -105,8 +106,8 @@ def check_events(stage: StageSpec, raw: bytes) -> None:
 
 
 def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> int:
-    """The test answers and weights that are `there`; returns the number of test images, 0 where there are no answers.
-    `images` is how many there must be, 0 where that is not known. Raises Unfit."""
+    """The test answers, their classes and the weights that are `there`; returns the number of test images, 0 where
+    there is neither of the first two. `images` is how many there must be, 0 where that is not known. Raises Unfit."""
     found = 0
     if PREDICTIONS in there:
         try:
@@ -115,6 +116,10 @@ def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> i
             raise Unfit(f"{PREDICTIONS} {error}") from error
         if images and found != images:
             raise Unfit(f"{PREDICTIONS} holds answers for {found:,} images, and there are {images:,}")
+    if CLASSES in there:
+        found = _check_classes(stage, there[CLASSES], found or images)
+        if PREDICTIONS in there and classes_of(there[PREDICTIONS]) != there[CLASSES]:
+            raise Unfit(f"{CLASSES} holds other answers than {PREDICTIONS}")
     if WEIGHTS in there:
         try:
             count = check_weights(there[WEIGHTS])
@@ -124,6 +129,16 @@ def check_arrays(stage: StageSpec, there: Mapping[str, bytes], images: int) -> i
         usual = stage.loss.name in ("ce", "kd") and not stage.peers and not row.subs and not row.part
         if usual and not is_own(stage.network) and count != capacity(stage.network, stage.data.classes).params:
             raise Unfit(f"{WEIGHTS} holds {count:,} weights, and {stage.network} has another number of them")
+    return found
+
+
+def _check_classes(stage: StageSpec, raw: bytes, images: int) -> int:
+    """The number of images in classes.bin, as takd.runs.classes has it. Raises Unfit."""
+    found, rest = divmod(len(raw), 1 + len(part_names(stage)[0]))
+    if not found or rest or any(byte % TIED >= stage.data.classes for byte in set(raw)):
+        raise Unfit(f"{CLASSES} holds something else than the class that was answered to each image")
+    if images and found != images:
+        raise Unfit(f"{CLASSES} holds answers for {found:,} images, and there are {images:,}")
     return found
 
 

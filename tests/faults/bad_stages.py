@@ -12,6 +12,7 @@ from tests.faults.bundle_changes import (
     PICKLE,
     Bad,
     answers,
+    classes,
     event,
     events,
     file,
@@ -128,6 +129,14 @@ ANSWERS = [
         "times smaller|than its shape",
         answers(("logits.npy", HALVES), method=zipfile.ZIP_STORED),
     ),
+]
+
+SEVENS = bytes([7]) * 900
+ANSWERS += [
+    Bad("answered classes that are none", classes(SEVENS[:-1] + b"\x0a"), "else than the class", classes(SEVENS)),
+    Bad("classes answered to one image too few", classes(SEVENS[1:]), "answers for 899 images", classes(SEVENS)),
+    Bad("classes answered to no image", classes(b""), "else than the class", classes(SEVENS)),
+    Bad("other classes than the answers", classes(SEVENS, alone=False), "other answers than predictions.npz"),
 ]
 
 HEADER = "overlaps another tensor, leaves a hole or has another size"

@@ -220,6 +220,18 @@ def answers(*arrays: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> M
     return file("predictions.npz", npz(*arrays, method=method))
 
 
+def classes(raw: bytes, *, alone: bool = True) -> Make:
+    """These answered classes for the first stage, in place of its answers where they are `alone`."""
+
+    def make(members: Members) -> bytes:
+        folder = f"stages/{stages_in(members)[0]}"
+        if alone:
+            members.pop(f"{folder}/predictions.npz")
+        return packed({**members, f"{folder}/classes.bin": raw})
+
+    return make
+
+
 def row(size: int, **fields: Any) -> dict[str, Any]:
     return {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size], **fields}
 

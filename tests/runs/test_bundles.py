@@ -25,9 +25,10 @@ from takd.runs.arrays import check_answers
 from takd.runs.bundle import contents, write_bundle
 from takd.runs.bundle_import import Imported, import_bundle
 from takd.runs.bundle_stage import check_result
+from takd.runs.classes import answered, classes_of
 from takd.runs.errors import BundleError, RunError
 from takd.runs.imported import imported_bytes, remove_imported
-from takd.runs.layout import TAUGHT_BY
+from takd.runs.layout import CLASSES, TAUGHT_BY
 from takd.runs.locks import import_lock
 from takd.runs.loop import needed
 from takd.runs.memory import SPARED
@@ -263,6 +264,19 @@ def test_a_run_in_a_pack_makes_a_bundle(source: Store, store: Store, tmp_path: P
     assert len(large) == 3, "of each stage what the pack has"
     bring(store, raw)
     assert run_info(store, RUN).state == "done"
+
+
+def test_answered_classes_travel_in_place_of_answers(source: Store, store: Store) -> None:
+    members, keys = members_of(source), run_info(source, RUN).keys
+    for key in keys:
+        found = classes_of(members.pop(f"stages/{key}/predictions.npz"))
+        assert found is not None
+        members[f"stages/{key}/{CLASSES}"] = found
+    bring(store, packed(members))
+    for key in keys:
+        one, other = answered(store, key, 900, 10), answered(source, key, 900, 10)
+        assert one is not None and other is not None and (one[0] == other[0]).all()
+    assert bundle_of(store) and members_of(store) == members, "and out again"
 
 
 def test_a_status_of_an_earlier_import_breaks_no_list(source: Store, store: Store) -> None:
