@@ -247,6 +247,8 @@ def test_one_seed_claims_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_nearest_question_stands_below_the_notice(cached: None) -> None:
     at = opened(replace(CIFAR, seeds=3, temperature=2.0))
     assert not at.exception and "nearest stored question" in said(at, "info") and len(charts_of(at)) == 2
+    assert "Temperature T: you asked for 2, shown is 8" in said(at, "info")
+    assert "First seed: you asked for 999, shown is 0" in said(opened(replace(CIFAR, seed=999)), "info")
 
 
 def test_sub_models_have_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

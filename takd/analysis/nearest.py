@@ -59,6 +59,11 @@ class Difference:
     wanted: str
     has: str
 
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        return f"{self.parameter}: you asked for {self.wanted}, shown is {self.has}"
+
 
 def nearest(
     spec: ExperimentSpec, library: Sequence[ExperimentSpec], datasets: Mapping[str, Dataset] = DATASETS
@@ -83,6 +88,11 @@ def nearest(
         for name in _asked(spec)
         if (value := getattr(best, name)) != getattr(spec, name)
     )
+
+
+def differing(differences: Sequence[Difference]) -> str:
+    """All of them in one sentence without its end."""
+    return "; ".join(found.said for found in differences)
 
 
 def distance(wanted: ExperimentSpec, has: ExperimentSpec) -> float:

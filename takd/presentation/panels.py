@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from takd.analysis.nearest import Difference
+from takd.analysis.nearest import Difference, differing
 from takd.answers import answers_rules
 from takd.methods.table import METHODS
 from takd.networks.own import gone
@@ -84,9 +84,8 @@ def headline(
     if shown.chosen.as_published:
         st.warning(words.AS_PUBLISHED, icon=":material/warning:")
     if not asked and differences is not None:
-        differs = [f"{d.parameter}: you asked for {d.wanted}, shown is {d.has}" for d in differences]
         st.info(
-            f"**Not trained yet.** The figures below answer another question. {ui.plain('; '.join(differs))}."
+            f"**Not trained yet.** The figures below answer another question. {ui.plain(differing(differences))}."
             + (f" {ui.plain(expected)}" if expected else "")
             + (f" {way_on}" if way_on else ""),
             icon=":material/near_me:",

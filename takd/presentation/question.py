@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from takd.analysis.nearest import Difference
+from takd.analysis.nearest import Difference, differing
 from takd.analysis.whatif import guesses
 from takd.data.table import Dataset
 from takd.methods.table import METHODS
@@ -56,7 +56,8 @@ def bar(store: Store) -> tuple[ExperimentSpec, Answer]:
     elif differences is not None:
         expected = estimated(spec, datasets, store)
         st.info(
-            f"**Not trained yet.** The nearest stored question is shown: {ui.plain(live.describe(shown.spec))}."
+            f"**Not trained yet.** The nearest stored question is shown: {ui.plain(live.describe(shown.spec))}. "
+            f"{ui.plain(differing(differences))}."
             + (f" {ui.plain(expected)}" if expected else "")
             + ("" if read_only() else _GO),
             icon=":material/near_me:",

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
+from takd.analysis.nearest import differing
 from takd.presentation import charts, live, panels, question, ui, view, visit, words
 from takd.presentation.choices import carry, current_spec
 from takd.presentation.learn import kept, lesson
@@ -38,7 +39,7 @@ def study_of_lesson(store: Store) -> tuple[Study | None, ExperimentSpec]:
     if shown is not None and differences is not None:
         st.info(
             f"**{ui.plain(live.describe(spec))}** is not trained yet. This lesson is on the nearest stored question: "
-            f"{ui.plain(live.describe(shown.spec))}.",
+            f"{ui.plain(live.describe(shown.spec))}. {ui.plain(differing(differences))}.",
             icon=":material/near_me:",
         )
     return shown, spec
