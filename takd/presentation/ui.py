@@ -46,6 +46,9 @@ def style() -> None:
     chart lies on the controls above it and takes their clicks; figures have a menu of their own instead."""
     ground = palette(dark())
     rules = f"""
+    @media (max-width: {window.NARROW}px) {{
+      .stApp [data-testid="stHeadingWithActionElements"] h1 {{ font-size: 1.35rem; }}
+    }}
     [data-testid="stCaptionContainer"] {{ opacity: 1 !important; }}
     [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: {ground.muted}; }}
     [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] p {{ color: {ground.text} !important; }}
