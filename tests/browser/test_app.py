@@ -19,6 +19,10 @@ def states(server: Server) -> list[str]:
     return [json.loads(f.read_text())["state"] for f in sorted(server.store.glob("runs/*/status.json"))]
 
 
+def headline(page: Any) -> str:
+    return str(page.locator("h1").inner_text()).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_choose_run_watch_refresh_restart_result(patient_server: Server, visitor: Any) -> None:
     server = patient_server
     page = visitor()
@@ -46,7 +50,7 @@ def test_choose_run_watch_refresh_restart_result(patient_server: Server, visitor
     settled(page)
     page.get_by_role("button", name="Everything is trained").wait_for(timeout=TRAINED)
     assert states(server) == ["done"]
-    title = page.locator("h1").inner_text()
+    title = headline(page)
     assert "n = 8" in title
     assert "CI" in title
     page.goto(f"{server.url}/runs")
@@ -80,7 +84,7 @@ def test_live_mode_follows_the_newest_choice(server: Server, visitor: Any) -> No
     page.locator(".st-key-w-live label").click()
     answered = page.get_by_text("The figures show your choice.")
     answered.wait_for(state="attached", timeout=TRAINED)
-    assert "n = 2" in page.locator("h1").inner_text()
+    assert "n = 2" in headline(page)
     page.get_by_role("button", name="Two assistants").click()
     page.wait_for_timeout(400)
     page.get_by_role("button", name="Use a smaller teacher").click()  # mostly while the choice before is being trained
