@@ -510,33 +510,3 @@ def test_a_tiny_study_from_end_to_end(tmp_path: Path) -> None:
     assert last_json(call("show", value["run"], *store))["arms"] == value["arms"]
     plan = last_json(call("plan", *TINY[:-1], "1", *store))
     assert (plan["trained"], plan["new"]) == (5, 0)
-
-
-@pytest.mark.parametrize(
-    "choices",
-    [
-        {"method": "dkd", "options": {"scale": "equal"}},
-        {"method": "dml"},  # the peer has no stage of its own
-        {"method": "rco"},  # stages beside the path
-        {"method": "ipkd-ta", "student": "slim-mlp-64"},
-    ],
-)
-def test_a_stored_plan_is_the_one_that_was_made(choices: dict[str, Any], tmp_path: Path) -> None:
-    from takd.cli.main import _stored_plan
-    from takd.data.catalogue import available_datasets
-    from takd.plan import build_plan
-    from takd.runs.states import run_info, write_run_file
-    from takd.runs.store import Store
-    from takd.runs.submit import write_plan
-    from takd.spec import require_spec, to_json
-
-    spec = require_spec({"dataset": "digits", "seeds": 1, **choices})
-    store, folder = Store(tmp_path), tmp_path / "runs" / "20260101-000000-abcd"
-    folder.mkdir(parents=True)
-    write_run_file(folder, "experiment.json", {"spec": to_json(spec), "created": "2026-01-01T00:00:00"})
-    made = build_plan(spec, available_datasets()["digits"])
-    write_plan(store, folder, made)
-    stored = _stored_plan(store, run_info(store, folder.name))
-    assert stored is not None
-    assert stored.arms == made.arms
-    assert stored.chains_of(stored.chosen) == made.chains_of(made.chosen) != ()

@@ -7,7 +7,6 @@ cancelled, 5 it failed or was interrupted, 130 Ctrl-C. Packages that load pandas
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,20 +20,21 @@ from takd.data.catalogue import available_datasets, is_ready
 from takd.data.meta import DataError
 from takd.data.table import Dataset
 from takd.networks.own import gone, gone_sentence
-from takd.networks.table import NETWORKS, NetworkError, family_of
-from takd.plan import Arm, Chain, Plan, build_plan, chosen_arm
+from takd.networks.table import NetworkError
+from takd.plan import Plan, build_plan
 from takd.runs import doctor as health
 from takd.runs.errors import RunError, StoreError
 from takd.runs.estimates import Estimate, estimate, known_rates, likely_device
 from takd.runs.loop import titles
 from takd.runs.policy import require_changes_allowed
-from takd.runs.states import RunInfo, plan_keys, read_run_file, run_folder, run_info
+from takd.runs.states import RunInfo, run_info
 from takd.runs.store import Store, open_store
+from takd.runs.stored_plan import stored_plan
 from takd.runs.submit import cancel as cancel_run
 from takd.runs.submit import delete as delete_run
 from takd.runs.submit import resume as resume_run
 from takd.runs.submit import submit
-from takd.spec import ExperimentSpec, SpecError, read_spec
+from takd.spec import ExperimentSpec, SpecError
 from takd.spec import to_json as spec_json
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _follow(store: Store, run_id: str) -> RunInfo:
 
 
 def _seconds_left(store: Store, info: RunInfo) -> float | None:
-    made = _stored_plan(store, info)
+    made = stored_plan(store, info)
     if made is None or not info.device:
         return None
     classes = next(iter(made.stages.values())).data.classes
@@ -203,41 +203,9 @@ def _seconds_left(store: Store, info: RunInfo) -> float | None:
     return estimate(made, store, classes, info.processes or None, info.device, begun=begun).seconds
 
 
-def _stored_plan(store: Store, info: RunInfo) -> Plan | None:
-    """The plan of a run as it was stored, so that it needs neither the data set nor today's recipes; None where there
-    is none (yet), or where another version wrote it."""
-    folder = run_folder(store, info.id)
-    rows = read_run_file(store, folder, "plan.json")
-    found = {key: store.stage(key) for key in plan_keys(store, folder)}
-    stages = {key: stage for key, stage in found.items() if stage is not None and stage.network in NETWORKS}
-    if not stages or len(stages) < len(found):
-        return None
-    try:
-        arms = tuple(
-            Arm(str(row["method"]), tuple(row["path"]), tuple(sorted(row.get("options", {}).items())))
-            for row in rows["arms"]
-        )
-        saved = ((r["arm"], int(r["seed"]), tuple(r["keys"]), tuple(r.get("beside", ()))) for r in rows["chains"])
-        chains = tuple(Chain(arms[arm], seed, keys, beside) for arm, seed, keys, beside in saved)
-        networks = {name for arm in arms for name in arm.path}
-        fit = all({*c.keys, *c.beside} <= set(stages) and 0 < len(c.keys) <= len(c.arm.path) for c in chains)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    if not fit or not all(name in NETWORKS for name in networks):
-        return None
-    data = next(iter(stages.values())).data
-    families = tuple({family_of(name) for name in networks})
-    row = Dataset(data.name, data.name, families, data.classes, data.train_images, 0, 0, "", "", data.fingerprint)
-    row = replace(available_datasets().get(data.name, row), families=families, classes=data.classes)
-    if not isinstance(info.spec.get("dataset"), str):
-        return None
-    spec = read_spec(info.spec, {data.name: row})[0]
-    return Plan(spec, chosen_arm(spec), arms, chains, stages)
-
-
 def _report(session: Session, store: Store, info: RunInfo) -> None:
     """What a run found: a row per arm, then a sentence per comparison."""
-    made = _stored_plan(store, info)
+    made = stored_plan(store, info)
     found = _findings(made, store) if made is not None else _NOTHING
     if missing := gone(info.spec):
         found = _NOTHING | {"headline": gone_sentence(missing)}
