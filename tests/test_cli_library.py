@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from takd.claims.library import write
@@ -12,6 +13,7 @@ from takd.cli import library as cli_library
 from takd.runs import library
 from takd.runs.states import list_runs, run_info
 from takd.runs.store import Store, open_store
+from tests.faults.made_bundles import made_store
 from tests.runs.conftest import store  # noqa: F401 (a fixture: trains in moments, and its workers are gone afterwards)
 from tests.runs.test_library import CIFAR, DATASETS, LONG, OTHER, READ, SMALL, entry, packs_in, trained
 
@@ -54,6 +56,32 @@ def test_from_an_empty_store_to_a_library(store: Store, tmp_path: Path, monkeypa
     monkeypatch.setenv("TAKD_STORE", str(tmp_path / "another"))
     rows = {row["name"]: row for row in last_json(call("library", "list", "--json"))["entries"]}
     assert (rows["small"]["cached"], rows["small"]["here"], rows["small"]["seconds"]) == (4, 0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.parquet"])
+def test_every_training_goes_into_a_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = made_store(tmp_path / "store").root
+    file = tmp_path / name
+    found = last_json(call("library", "table", str(file), "--store", str(root), "--json"))
+    assert (found["trainings"], found["rows"], found["file"]) == (3, 3, str(file))
+    frame = pd.read_csv(file) if name.endswith("csv") else pd.read_parquet(file)
+    assert list(frame.columns) == found["columns"] and sorted(frame["network"]) == ["mlp-16", "mlp-8", "mlp-8"]
+    assert sorted(frame["path"]) == ["mlp-16", "mlp-16>mlp-8", "mlp-8"] and set(frame["origin"]) == {"live"}
+    before = file.read_bytes()
+    again = call("library", "table", str(file), "--store", str(root))
+    assert again.exit_code == 2 and "already exists" in again.stderr and file.read_bytes() == before
+
+
+def test_a_table_of_another_kind_is_refused_and_nothing_is_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = call("library", "table", str(tmp_path / "all.xlsx"))
+    assert refused.exit_code == 2 and "neither a .csv nor a .parquet" in refused.stderr
+    nowhere = call("library", "table", str(tmp_path / "no" / "all.csv"))
+    assert nowhere.exit_code in (1, 2) and "Traceback" not in nowhere.output
+    monkeypatch.setenv("TAKD_CACHED", "")
+    none = call("library", "table", str(tmp_path / "none.csv"), "--store", str(tmp_path / "empty"))
+    assert none.exit_code == 0 and "0 trainings in 0 rows" in none.stdout
 
 
 def test_long_questions_and_images_that_are_not_here_are_passed_over(

@@ -12,6 +12,7 @@ import click
 from takd.claims.library import FILE, all_rises, write
 from takd.cli.output import INTERRUPTED, Commands, Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets
+from takd.runs import files
 from takd.runs import library as shelves
 from takd.runs.errors import RunError, StoreError
 from takd.runs.policy import require_changes_allowed
@@ -134,6 +135,31 @@ def publish(session: Session, to: str | None) -> None:
     copied = shelves.shelve_all(store, datasets, shelves.entries(datasets), place, session.say)
     renew_sums(place)
     session.answer({"copied": copied, "to": str(place)}, f"{copied} trainings copied to {place}.")
+
+
+@library.command("table")
+@click.argument("file", metavar="FILE.csv")
+@common
+def table_(session: Session, file: str) -> None:
+    """Write every training that is stored here as one table: choices, numbers, machine, and where it comes from.
+
+    One row for each, and one for each of its sub-models or heads. FILE.parquet keeps every digit and takes less room.
+    """
+    target = Path(file)
+    if "\0" in file or target.suffix not in (".csv", ".parquet"):
+        raise Refused([f"{quoted(file)} is neither a .csv nor a .parquet file; name one of these."])
+    if target.exists():
+        raise Refused([f"{quoted(file)} already exists; name another file."])
+    from takd.analysis.trainings import trainings_frame
+    from takd.presentation.exports import table_bytes
+    from takd.presentation.formats import count
+
+    frame = trainings_frame(open_store(session.store))
+    raw = table_bytes(frame) if target.suffix == ".csv" else frame.to_parquet(index=False)
+    files.write_atomic(target, raw)
+    trained, size = frame["key"].nunique() if len(frame) else 0, count(len(frame.columns), "column")
+    value = {"file": file, "trainings": trained, "rows": len(frame), "columns": list(frame.columns)}
+    session.answer(value, f"{count(trained, 'training')} in {count(len(frame), 'row')} of {size}: {file}")
 
 
 @library.command("plan")

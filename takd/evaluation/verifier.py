@@ -19,10 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from takd import __version__
-from takd.runs import packs
 from takd.runs.errors import RunError
 from takd.runs.failures import utc_now
-from takd.runs.layout import is_key, listed
 from takd.runs.locks import try_acquire, verify_lock
 from takd.runs.process import STOPPED, Stop, say
 from takd.runs.stamps import StageReport, Stamp, stamps_folder, write_stamp
@@ -61,7 +59,7 @@ class Check:
             for key in run.keys:
                 expected[key] = expected.get(key, False) or run.state == "done"
         if not self.what:
-            for key in _stored(self.store):
+            for key in self.store.stage_keys():
                 expected.setdefault(key, False)
         self.row["total"] = len(expected)
         from takd.evaluation.verify import verify_stage  # here: the lock is taken before torch is loaded
@@ -115,15 +113,6 @@ class Check:
     def _tell(self, state: str, text: str) -> None:
         self._said = time.monotonic()
         write_progress(self.store, {**self.row, "state": state, "text": text})
-
-
-def _stored(store: Store) -> list[str]:
-    """Keys of all stages that have anything but what is computed again, in folders and in packs."""
-    folders = [folder for root in store.roots for shard in listed(root / "stages") for folder in listed(shard)]
-    kept = [
-        f.name for f in folders if is_key(f.name) and any((f / name).exists() for name in ("stage.json", "result.json"))
-    ]
-    return sorted({*kept, *(key for root in store.cached for key in packs.keys(root))})
 
 
 def _versions() -> dict[str, str]:

@@ -38,6 +38,7 @@ from takd.runs.layout import (
     event_line,
     extra_path,
     is_key,
+    listed,
     one_line,
     parse_result,
     parse_stage,
@@ -123,6 +124,12 @@ class Store:
         below = stage_part(key)
         cached = [place for root in self.cached for place in (f"{root}{below}", *packs.places(root, key))]
         return [*cached, *(f"{root}{below}" for root in (self.root, self.imported) if root is not None)]
+
+    def stage_keys(self) -> list[str]:
+        """Every stage that has anything here but what is computed from it again, finished or not, sorted."""
+        folders = (folder for root in self.roots for shard in listed(root / "stages") for folder in listed(shard))
+        kept = (f.name for f in folders if is_key(f.name) and any((f / name).exists() for name in (STAGE, RESULT)))
+        return sorted({*kept, *(key for root in self.cached for key in packs.keys(root))})
 
     # What a stage is
 
