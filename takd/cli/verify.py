@@ -35,7 +35,8 @@ _MOST_ROWS = 40  # differences shown to people; --json has all
     type=click.FloatRange(min=0.0, max=LONGEST),
     default=0.0,
     metavar="SECONDS",
-    help="Train large networks that came with the program again too, for so long; asked again, it goes on.",
+    help="Train large networks that came with the program again too, for so long. They are kept in verified/again of "
+    "the store, and asked again, it goes on there.",
 )
 @common
 def verify(session: Session, run_id: str | None, everything: bool, again: float) -> None:
