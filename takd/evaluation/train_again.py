@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from takd.data.catalogue import is_ready
 from takd.evaluation.notes import ROWS
 from takd.evaluation.twice import SHARES, TIMED, kind_of, numbers_of, same_machine, unequal
+from takd.runs.copies import other_copies
 from takd.runs.layout import EVENTS
 from takd.runs.loop import PREDICTIONS, WEIGHTS, train_all
 from takd.runs.shelf import trained_again
@@ -103,7 +104,7 @@ def _checked(
     for key in wanted.keys() & stages.keys():
         stored, found = store.result(key), fresh.result(key)
         if stored is not None and found is not None:
-            done[key] = _compared(reports[key], stored, found)
+            done[key] = _compared(reports[key], stored, found, other_copies(store, stored))
     return done
 
 
@@ -134,9 +135,14 @@ def _with_teachers(store: Store, wanted: Mapping[str, StageSpec]) -> dict[str, S
     return found
 
 
-def _compared(report: StageReport, stored: Mapping[str, Any], found: Mapping[str, Any]) -> StageReport:
+def _compared(
+    report: StageReport, stored: Mapping[str, Any], found: Mapping[str, Any], others: Collection[str]
+) -> StageReport:
+    """`others` are teachers of which another copy than the stored one taught the stored result: what is about them
+    cannot come out the same."""
     old, new = numbers_of(stored), numbers_of(found)
-    names = [name for name in new if name in old]
+    other = {key[:8] for key in others}
+    names = [name for name in new if name in old and name.partition(" with ")[2] not in other]
     apart = {name: (_said(old[name]), _said(new[name])) for name in names if not _near(name, old[name], new[name])}
     exactly = same_machine(stored, found) and not unequal(stored, found, (WEIGHTS, PREDICTIONS))
     differences = [Difference(name, one, f"{other} ({SAID})") for name, (one, other) in apart.items()]

@@ -169,6 +169,18 @@ def test_a_number_that_is_far_off_is_caught(
         assert one.stored == ("no number" if math.isnan(stored) else str(stored)) and one.found.endswith(f"({SAID})")
 
 
+def test_what_another_copy_of_a_teacher_taught_is_not_held_against_this_one(library: Callable[..., Store]) -> None:
+    store = library(PAIR)
+    key = key_of(PAIR, "mlp-16", taught=True)
+    (teacher,) = plan_of(PAIR).stages[key].teachers
+    without_classes(store, key)
+    forged(store, key, put("kl", lambda row: {key: value + 2.0 for key, value in row.items()}))
+    forged(store, key, lambda result: result.update(taught_by={teacher: 0.5}))
+    after, _ = checked_again(store, {key: verify_stage(store, key)})
+    about = f"kl with {teacher[:8]}"
+    assert not after[key].differences and about in after[key].skipped and about not in after[key].checked
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [

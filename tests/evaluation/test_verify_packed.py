@@ -16,7 +16,6 @@ import pytest
 
 from takd.data.catalogue import available_datasets
 from takd.evaluation import weights_check
-from takd.evaluation.verifier import _stored
 from takd.evaluation.verify import verify_stage
 from takd.plan import build_plan
 from takd.runs import packs
@@ -144,7 +143,7 @@ def test_packed_stages_are_clean_and_small_ones_complete(name: str, smaller: Sto
 
 
 def test_every_packed_stage_is_among_those_a_check_of_everything_looks_at(smaller: Store) -> None:
-    assert set(_stored(smaller)) == {key for name in QUESTIONS for key in keys_of(name)}
+    assert set(smaller.stage_keys()) == {key for name in QUESTIONS for key in keys_of(name)}
 
 
 @pytest.mark.parametrize(
