@@ -107,6 +107,12 @@ def version(path: str) -> Version | None:
     return pack.version if found is not None and pack is not None and _has(pack, found[1]) else None
 
 
+def pack_version(place: str) -> Version | None:
+    """What changes when the pack of a virtual folder does; None where there is no pack."""
+    pack = _pack(place.rpartition(os.sep)[0])
+    return None if pack is None else pack.version
+
+
 def read(path: str) -> bytes | None:
     """The bytes of the member at a virtual path; None for anything else."""
     found = _split(path)

@@ -71,6 +71,7 @@ class Store:
         self.cached = tuple(Path(path) for path in cached)
         self.imported = imported
         self._memo: dict[str, tuple[tuple[int, int, int], Any]] = {}
+        self._packed: dict[str, tuple[str, object, dict[str, Any]]] = {}
         self._guard = threading.Lock()
         self._synced: dict[str, float] = {}
         self._reported: dict[str, float] = {}
@@ -87,7 +88,7 @@ class Store:
         if self.imported is None:
             return self
         found = Store(self.root, self.cached)
-        found._memo, found._guard = self._memo, self._guard  # the same files
+        found._memo, found._packed, found._guard = self._memo, self._packed, self._guard  # the same files
         return found
 
     # Where things are
@@ -99,10 +100,14 @@ class Store:
     def folder(self, key: str) -> Path:
         """Where a stage is read from: a finished cached one wins, then an own one, then an imported one; the own folder
         where it is not finished. In a pack that is a path only `files` can read below (see packs.py)."""
+        if (packed := self._in_pack(key)) is not None:
+            return Path(packed[0])
         return next((Path(f) for f in self.places(key) if self._done_in(f, key)), self.own_folder(key))
 
     def origin(self, key: str) -> str | None:
         """`cached`, `live` or `imported` for a finished stage, else None."""
+        if self._in_pack(key) is not None:
+            return "cached"
         places = self.places(key)
         last = ("live",) if self.imported is None else ("live", "imported")
         words = (*["cached"] * (len(places) - len(last)), *last)
@@ -119,10 +124,10 @@ class Store:
         return (path, now and now[2]), now
 
     def places(self, key: str) -> list[str]:
-        """Where files of a key may lie: per cached root its folder and its packs, the own folder, the imported one. As
+        """Where files of a key may lie: per cached root its packs and its folder, the own folder, the imported one. As
         strings: a page asks for thousands."""
         below = stage_part(key)
-        cached = [place for root in self.cached for place in (f"{root}{below}", *packs.places(root, key))]
+        cached = [place for root in self.cached for place in (*packs.places(root, key), f"{root}{below}")]
         return [*cached, *(f"{root}{below}" for root in (self.root, self.imported) if root is not None)]
 
     def stage_keys(self) -> list[str]:
@@ -172,7 +177,22 @@ class Store:
 
         The dictionary is shared with other callers: read it, do not change it.
         """
+        if (packed := self._in_pack(key)) is not None:
+            return packed[1]
         return next((r for place in self.places(key) if (r := self._done_in(place, key)) is not None), None)
+
+    def _in_pack(self, key: str) -> tuple[str, dict[str, Any]] | None:
+        """Where a pack of the first library has a finished stage, which comes first of all, and its result. Remembered
+        while the pack is as it was: a page asks for thousands, many times."""
+        known = self._packed.get(key)
+        if known is not None and packs.pack_version(known[0]) == known[1]:
+            return known[0], known[2]
+        for place in packs.places(self.cached[0], key) if self.cached else ():
+            version = packs.pack_version(place)
+            if (result := self._done_in(place, key)) is not None:
+                self._packed[key] = place, version, result
+                return place, result
+        return None
 
     def _done_in(self, folder: Path | str, key: str) -> dict[str, Any] | None:
         result: dict[str, Any] | None = self.remember(f"{folder}{os.sep}{RESULT}", partial(parse_result, key=key))

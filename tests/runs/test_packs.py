@@ -121,11 +121,12 @@ def test_only_cached_stores_are_looked_into_for_packs(cached: Path, tmp_path: Pa
     assert Store(tmp_path / "own", [tmp_path / "none", cached]).origin(KEY) == "cached"
 
 
-def test_a_folder_wins_over_a_pack_and_a_pack_over_the_own_store(both: Store, cached: Path) -> None:
+def test_a_pack_wins_over_a_folder_and_a_folder_over_the_own_store(both: Store, cached: Path) -> None:
     finish(both, STAGE, weights=b"own")
     assert both.origin(KEY) == "cached" and both.read_file(KEY, PREDICTIONS) == LONGER  # which the pack lacks
-    assert both.folder(KEY) == pack_of(cached) / KEY
     finish(Store(cached), STAGE, weights=b"folder")
+    assert both.folder(KEY) == pack_of(cached) / KEY and both.result(KEY) == Store(both.root, [cached]).result(KEY)
+    pack_of(cached).unlink()
     assert both.folder(KEY) == Store(cached).own_folder(KEY) and both.read_file(KEY, WEIGHTS) == b"folder"
     shutil.rmtree(cached)
     assert both.origin(KEY) == "live" and both.read_file(KEY, WEIGHTS) == b"own"
