@@ -28,7 +28,7 @@ _OF_A_RESULT = (
     "finished",
 )
 _OF_A_MACHINE = ("device", "device_name", "precision", "threads", "torch", "platform", "commit")
-_BY_TEACHER = ("agreement_", "kl_")
+_BY_TEACHER = ("agreement", "kl")
 _ORDER = ["dataset", "loss", "options", "network", "teachers", "noise", "train_images", "epochs", "lr", "seed", "key"]
 
 
@@ -38,7 +38,7 @@ def trainings_frame(store: Store) -> pd.DataFrame:
     found = ((key, store.stage(key), store.result(key)) for key in store.stage_keys())
     rows = [row for key, stage, result in found if stage and result for row in _rows(store, key, stage, result)]
     frame = pd.DataFrame(rows)
-    own = [column for column in frame.columns if not column.startswith(_BY_TEACHER)]
+    own = [column for column in frame.columns if column.rpartition("_")[0] not in _BY_TEACHER]
     of_teachers = sorted(set(frame.columns).difference(own))
     return frame[[*own, *of_teachers]].sort_values(_ORDER if rows else [], ignore_index=True)
 
@@ -47,7 +47,7 @@ def _rows(store: Store, key: str, stage: StageSpec, result: Mapping[str, Any]) -
     what = {"key": key, "origin": store.origin(key)} | _of_stage(store, stage)
     env = environment_of(result)
     of_teachers = {
-        f"{name}{number}": (result.get(name.removesuffix("_")) or {}).get(teacher)
+        f"{name}_{number}": (result.get(name) or {}).get(teacher)
         for name in _BY_TEACHER
         for number, teacher in enumerate(stage.teachers, 1)
     }

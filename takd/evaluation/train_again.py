@@ -54,6 +54,8 @@ def check_again(
     """
     open_ones = [r for r in reports.values() if every or {WEIGHTS, PREDICTIONS} <= set(r.skipped)]
     wanted = {key: stage for key, stage in _of_library(store, open_ones) if trained_again(stage)}
+    if not wanted:
+        return dict(reports)
     with tempfile.TemporaryDirectory(prefix="takd-again-") as folder:
         return _checked(store, reports, wanted, Store(Path(folder)), "cpu", should_stop, say, trained)
 
@@ -72,8 +74,9 @@ def check_large(
     compares all that is there. Data sets that are not prepared here are passed over.
     """
     until = time.monotonic() + seconds
-    found = [(key, stage) for key, stage in _of_library(store, reports.values()) if not trained_again(stage)]
-    wanted = dict(sorted((pair for pair in found if is_ready(pair[1].data.name)), key=lambda pair: pair[1].seed))
+    large = ((key, stage) for key, stage in _of_library(store, reports.values()) if not trained_again(stage))
+    here = [(key, stage) for key, stage in large if is_ready(stage.data.name)]
+    wanted = dict(sorted(here, key=lambda pair: pair[1].seed))
     fresh = Store(stamps_folder(store) / AGAIN)
 
     def over() -> bool:
@@ -141,8 +144,8 @@ def _compared(
     """`others` are teachers of which another copy than the stored one taught the stored result: what is about them
     cannot come out the same."""
     old, new = numbers_of(stored), numbers_of(found)
-    other = {key[:8] for key in others}
-    names = [name for name in new if name in old and name.partition(" with ")[2] not in other]
+    left_out = {key[:8] for key in others}
+    names = [name for name in new if name in old and name.partition(" with ")[2] not in left_out]
     apart = {name: (_said(old[name]), _said(new[name])) for name in names if not _near(name, old[name], new[name])}
     exactly = same_machine(stored, found) and not unequal(stored, found, (WEIGHTS, PREDICTIONS))
     differences = [Difference(name, one, f"{other} ({SAID})") for name, (one, other) in apart.items()]

@@ -58,7 +58,7 @@ def headline(
     live mode trains, and then nothing may move. `way_on` says what to press to have the question asked trained.
     `beside` draws what else stands beside the link."""
     asked = differences is None or stand_in != ""
-    finding = shown.headline.replace("-", ui.UNBROKEN_HYPHEN).replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    finding = ui.unbroken(shown.headline).replace("-", ui.UNBROKEN_HYPHEN)
     st.title(ui.plain(finding if asked else "Not trained yet. The nearest stored result:"), anchor=False)
     if not asked:
         st.subheader(ui.plain(finding), anchor=False)

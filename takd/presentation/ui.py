@@ -37,6 +37,11 @@ div:has(> .st-key-live-said) { position: absolute; width: 1px; height: 1px; over
 """
 
 
+def unbroken(text: str) -> str:
+    """A sentence whose percentages and numbers of seeds stay on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
 UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"  # keeps names such as plain-4 on one line of a heading
 
 

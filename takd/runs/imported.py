@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from takd.runs.errors import BundleError, RunError
-from takd.runs.layout import is_key, listed
+from takd.runs.layout import stage_folders
 from takd.runs.locks import import_lock, try_acquire
 from takd.runs.policy import require_changes_allowed
 from takd.runs.stamps import stamps_folder
@@ -78,8 +78,7 @@ def sweep(root: Path) -> int:
     if not all(plans):  # a damaged plan cannot say what it needs
         return 0
     needed = {key for plan in plans for key in plan}
-    folders = [folder for shard in listed(root / "stages") for folder in listed(shard)]
-    orphans = [folder for folder in folders if is_key(folder.name) and folder.name not in needed]
+    orphans = [folder for folder in stage_folders(root) if folder.name not in needed]
     for folder in orphans:
         shutil.rmtree(folder, ignore_errors=True)
     return len(orphans)

@@ -145,6 +145,11 @@ def listed(folder: Path) -> list[Path]:
         return []
 
 
+def stage_folders(root: Path) -> list[Path]:
+    """The folders of stages in a root that are named as keys are, whatever is in them."""
+    return [folder for shard in listed(root / "stages") for folder in listed(shard) if is_key(folder.name)]
+
+
 def remove_those_there(folder: Path, names: set[str]) -> None:
     """Delete the files of these names; looking once costs less than trying each."""
     for name in names & set(os.listdir(folder)):

@@ -38,13 +38,13 @@ from takd.runs.layout import (
     event_line,
     extra_path,
     is_key,
-    listed,
     one_line,
     parse_result,
     parse_stage,
     remove_those_there,
     sha256,
     stage_folder,
+    stage_folders,
     stage_part,
     with_sum,
 )
@@ -100,23 +100,18 @@ class Store:
     def folder(self, key: str) -> Path:
         """Where a stage is read from: a finished cached one wins, then an own one, then an imported one; the own folder
         where it is not finished. In a pack that is a path only `files` can read below (see packs.py)."""
-        if (packed := self._in_pack(key)) is not None:
-            return Path(packed[0])
-        return next((Path(f) for f in self.places(key) if self._done_in(f, key)), self.own_folder(key))
+        found = self._finished(key)
+        return self.own_folder(key) if found is None else Path(found[0])
 
     def origin(self, key: str) -> str | None:
         """`cached`, `live` or `imported` for a finished stage, else None."""
-        if self._in_pack(key) is not None:
-            return "cached"
-        places = self.places(key)
-        last = ("live",) if self.imported is None else ("live", "imported")
-        words = (*["cached"] * (len(places) - len(last)), *last)
-        return next((word for place, word in zip(places, words, strict=True) if self._done_in(place, key)), None)
+        found = self._finished(key)
+        return None if found is None else found[1]
 
     def version(self, key: str) -> object:
         """Where a finished stage's result is read from and what changes when it does; None while it is not finished."""
-        done = (f"{place}{os.sep}{RESULT}" for place in self.places(key) if self._done_in(place, key))
-        return next(((path, files.version(path)) for path in done), None)
+        found = self._finished(key)
+        return None if found is None else (path := f"{found[0]}{os.sep}{RESULT}", files.version(path))
 
     def events_id(self, key: str) -> tuple[object, object]:
         """(where the rows of a stage's epochs are read from, what changes when they do)."""
@@ -132,8 +127,8 @@ class Store:
 
     def stage_keys(self) -> list[str]:
         """Every stage that has anything here but what is computed from it again, finished or not, sorted."""
-        folders = (folder for root in self.roots for shard in listed(root / "stages") for folder in listed(shard))
-        kept = (f.name for f in folders if is_key(f.name) and any((f / name).exists() for name in (STAGE, RESULT)))
+        folders = (folder for root in self.roots for folder in stage_folders(root))
+        kept = (f.name for f in folders if any((f / name).exists() for name in (STAGE, RESULT)))
         return sorted({*kept, *(key for root in self.cached for key in packs.keys(root))})
 
     # What a stage is
@@ -177,21 +172,25 @@ class Store:
 
         The dictionary is shared with other callers: read it, do not change it.
         """
-        if (packed := self._in_pack(key)) is not None:
-            return packed[1]
-        return next((r for place in self.places(key) if (r := self._done_in(place, key)) is not None), None)
+        found = self._finished(key)
+        return None if found is None else found[2]
 
-    def _in_pack(self, key: str) -> tuple[str, dict[str, Any]] | None:
-        """Where a pack of the first library has a finished stage, which comes first of all, and its result. Remembered
-        while the pack is as it was: a page asks for thousands, many times."""
+    def _finished(self, key: str) -> tuple[str, str, dict[str, Any]] | None:
+        """Where a finished stage is read from, its origin and its result; None while it is not finished. Where that is
+        the first place of all, in a pack, it is remembered while the pack is as it was: a page asks for thousands,
+        many times."""
         known = self._packed.get(key)
         if known is not None and packs.pack_version(known[0]) == known[1]:
-            return known[0], known[2]
-        for place in packs.places(self.cached[0], key) if self.cached else ():
-            version = packs.pack_version(place)
+            return known[0], "cached", known[2]
+        places = self.places(key)
+        version = packs.pack_version(places[0]) if packs.BELOW in places[0] else None
+        last = ("live",) if self.imported is None else ("live", "imported")
+        origins = (*["cached"] * (len(places) - len(last)), *last)
+        for place, origin in zip(places, origins, strict=True):
             if (result := self._done_in(place, key)) is not None:
-                self._packed[key] = place, version, result
-                return place, result
+                if version is not None and place == places[0]:
+                    self._packed[key] = place, version, result
+                return place, origin, result
         return None
 
     def _done_in(self, folder: Path | str, key: str) -> dict[str, Any] | None:

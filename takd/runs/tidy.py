@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from takd.runs.layout import is_key, listed, only_extras
+from takd.runs.layout import listed, only_extras, stage_folders
 from takd.runs.locks import stage_lock, try_acquire
 from takd.runs.loop import WEIGHTS
 from takd.runs.policy import require_changes_allowed
@@ -65,7 +65,7 @@ def remove(store: Store, found: Iterable[Spare]) -> int:
 
 
 def _extras(store: Store, busy: set[str]) -> Iterator[Spare]:
-    for folder in _stage_folders(store):
+    for folder in stage_folders(store.root):
         key = folder.name
         if key in busy or not store.is_done(key) or not store.has_file(key, WEIGHTS):
             continue
@@ -78,7 +78,7 @@ def _extras(store: Store, busy: set[str]) -> Iterator[Spare]:
 def _leftovers(store: Store) -> Iterator[Spare]:
     """Temporary files, and the folders of runs whose deletion did not come to its end."""
     before = time.time() - _LEFT_SECONDS
-    folders = [*_stage_folders(store), *listed(store.root / "runs"), store.root]
+    folders = [*stage_folders(store.root), *listed(store.root / "runs"), store.root]
     for folder in [*folders, *(folder / "extra" for folder in folders)]:
         with contextlib.suppress(OSError):
             for path in folder.glob(".*.tmp"):
@@ -88,10 +88,6 @@ def _leftovers(store: Store) -> Iterator[Spare]:
         if path.is_dir() and not path.is_symlink():
             size = sum(_size(each) for each in path.rglob("*"))
             yield Spare(path, size, LEFTOVER, path.stat().st_mtime)
-
-
-def _stage_folders(store: Store) -> list[Path]:
-    return [folder for shard in listed(store.root / "stages") for folder in listed(shard) if is_key(folder.name)]
 
 
 def _size(path: Path) -> int:

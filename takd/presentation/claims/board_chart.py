@@ -19,7 +19,7 @@ _FEW = 4
 _FAMILY, _CLAIM = {False: 30, True: 52}, {False: 23, True: 40}  # pixels of a row, by compact
 _LEGEND = {False: 48, True: 70}  # pixels above the rows: what marks mean
 _HEAD = {False: 32, True: 0}  # and the settings; on phones they stand at every family
-_LINE = 13  # of a setting's name, of which there is room for two, and of a title beyond its first
+_LINE, _TITLE_LINE = 13, 14  # of a setting's name, of which there is room for two, and of a claim's title
 _LONGEST = {False: 52, True: 64}  # characters of a title's line
 
 
@@ -43,7 +43,7 @@ def board_chart(
         axis = vega.part(
             values=list(rows["first_line"]), labelExpr=f"{json.dumps(names)}[format(datum.value, 'd')]",
             grid=False, title=None, labelAlign="left", labelPadding=wide - 6, labelLimit=wide - 14,
-            labelFontSize=12.5, labelLineHeight=_LINE + 1, labelColor=ground.text, labelOverlap=False, zindex=1,
+            labelFontSize=12.5, labelLineHeight=_TITLE_LINE, labelColor=ground.text, labelOverlap=False, zindex=1,
             labelFontWeight={"condition": {"test": f"datum.value === {chosen[0]}", "value": "bold"}, "value": "normal"}
             if chosen else "normal",
         )  # fmt: skip
@@ -66,7 +66,7 @@ def board_chart(
     layers += _families(families, settings, left, x, y, dark, compact)
     if compact:
         title = vega.Chart(rows).mark(
-            "text", align="left", baseline="top", fontSize=12, limit=335, lineBreak="\n", lineHeight=_LINE + 1,
+            "text", align="left", baseline="top", fontSize=12, limit=335, lineBreak="\n", lineHeight=_TITLE_LINE,
             color=ground.text,
         )  # fmt: skip
         layers.append(title.encode(x=vega.value(4), y=y("top_text"), text="label:N"))
@@ -92,7 +92,7 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
         here += _FAMILY[compact] + (more if compact else 0)
         for claim in own.to_dict("records"):
             lines = _in_lines(f"{claim['number']}  {claim['title']}", _LONGEST[compact])
-            below = (_LINE + 1) * (len(lines) - 1)
+            below = _TITLE_LINE * (len(lines) - 1)
             step = _CLAIM[compact] + below
             row = {name: claim[name] for name in ("claim", "number", "title")}
             row |= {"label": "\n".join(lines), "said": said[str(claim["claim"])]}

@@ -30,7 +30,7 @@ def head(known: data.Known | None) -> None:
     if known is None:
         st.subheader(f"{count(len(CLAIMS), 'claim')} of the field, each with the rule that decides it", anchor=False)
     else:
-        total, *asked = (ui.plain(_unbroken(sentence)) for sentence in words.board_sentences(known.rows))
+        total, *asked = (ui.plain(ui.unbroken(sentence)) for sentence in words.board_sentences(known.rows))
         if asked:
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 for look, number in words.sums(known.rows).items():
@@ -40,10 +40,6 @@ def head(known: data.Known | None) -> None:
         else:
             st.subheader(total, anchor=False)
     st.caption(words.METHOD)
-
-
-def _unbroken(text: str) -> str:
-    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def waiting(store: Store) -> None:
@@ -162,7 +158,7 @@ def _status(row: Row) -> None:
 def _sentences(findings: Sequence[Finding]) -> None:
     """A line per finding, and one for all that were not run."""
     for finding in (finding for finding in findings if finding.interval.n):
-        st.markdown(f"{mark_of(finding).icon} {ui.plain(_unbroken(words.finding_sentence(finding)))}")
+        st.markdown(f"{mark_of(finding).icon} {ui.plain(ui.unbroken(words.finding_sentence(finding)))}")
     if left := words.not_run(findings):
         st.markdown(f"{MARKS['not run'].icon} {ui.plain(left)}")
 
@@ -194,7 +190,7 @@ def regimes(known: data.Known) -> None:
         return
     frame = known.regimes
     cells = map_chart.map_cells(frame)
-    st.markdown(ui.plain(_unbroken(map_chart.map_sentence(frame))))
+    st.markdown(ui.plain(ui.unbroken(map_chart.map_sentence(frame))))
     for effect, title in map_chart.TITLES.items():
         st.markdown(f"**{title}**")
         _map(cells, effect)
