@@ -81,11 +81,22 @@ def one_assistant(setting: Setting) -> Measure:
     return effect(chain((setting.teacher, setting.assistant, setting.student)), kd(setting.teacher, setting.student))
 
 
-def one_assistant_published(setting: Setting) -> Measure:
-    """The same with the released code's mistakes on both sides."""
-    path = (setting.teacher, setting.assistant, setting.student)
-    faults = {"protocol": "published"}
-    return effect(chain(path, **faults), kd(setting.teacher, setting.student, **faults))
+def as_published(measure: Callable[[Setting], Measure]) -> Callable[[Setting], Measure]:
+    """A measure of taught students with the released code's mistakes on every side."""
+
+    def changed(setting: Setting) -> Measure:
+        found = measure(setting)
+        return replace(found, effects=_published(found.effects), others=_published(found.others))
+
+    return changed
+
+
+def _published(effects: Sequence[Effect]) -> tuple[Effect, ...]:
+    options = _sorted({"protocol": "published"})
+    return tuple(
+        tuple((weight, replace(line, arm=replace(line.arm, options=options))) for weight, line in effect)
+        for effect in effects
+    )
 
 
 def any_assistant(setting: Setting) -> Measure:

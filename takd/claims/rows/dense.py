@@ -33,6 +33,7 @@ ROWS = (
         "DGKD and the chain with one assistant up to all sizes in between",
         "How much DGKD's lead grows with every further assistant: slope over their number.",
         (
+            exploratory("digits-noise-tuned", m.dense_slope),
             Trial("digits-noise", m.dense_slope), Trial("digits-clean", m.dense_slope),
             exploratory("digits-noise", m.per_assistant("dgkd", 1.0), "what dense guidance itself gains"),
             exploratory("digits-noise", m.per_assistant("takd", -1.0), "what the chain itself loses"),
@@ -45,7 +46,10 @@ ROWS = (
         "Student and last assistant of both along the longest path, on test images",
         "Cohen's kappa of failing on the same images: the chain's minus DGKD's. It corrects for chance, which accuracy "
         "alone would change.",
-        (exploratory("cifar10", m.shared_errors), Trial("digits-noise", m.shared_errors)),
+        (
+            exploratory("cifar10", m.shared_errors), exploratory("digits-noise-tuned", m.shared_errors),
+            Trial("digits-noise", m.shared_errors),
+        ),
     ),
     Claim(
         15, "dropping", "Leaving out teachers at random helps dense guidance", "dense",
@@ -55,6 +59,7 @@ ROWS = (
         "DGKD with dropping minus DGKD without. Other probabilities, and whether a weaker KD term would do the same, "
         "are not tested.",
         (
+            exploratory("digits-noise-tuned", m.dropping(long=True)),
             Trial("digits-noise", m.dropping(long=True)), Trial("digits-clean", m.dropping(long=True)),
             exploratory("cifar10", m.dropping(long=False), "one assistant"),
         ),
@@ -67,7 +72,7 @@ ROWS = (
         "DGKD minus the student of the averaged answers. Networks trained alone are also less accurate than "
         "assistants; the average of several large teachers, the sharper control, is not tested.",
         (
-            exploratory("cifar10", m.graded),
+            exploratory("cifar10", m.graded), exploratory("digits-noise-tuned", m.graded),
             withdrawn("digits-noise", m.graded),
             withdrawn("digits-clean", m.graded),
         ),
@@ -79,7 +84,9 @@ ROWS = (
         "A network whose widths are trained together: the largest teaches the others, or all learn from the labels",
         "In-place KD minus joint training, at the smallest width.",
         (
-            exploratory("cifar10", m.in_place("ipkd", "joint")), Trial("digits-noise", m.in_place("ipkd", "joint")),
+            exploratory("cifar10", m.in_place("ipkd", "joint")),
+            exploratory("digits-noise-tuned", m.in_place("ipkd", "joint")),
+            Trial("digits-noise", m.in_place("ipkd", "joint")),
             Trial("digits-clean", m.in_place("ipkd", "joint")),
         ),
     ),
@@ -90,7 +97,9 @@ ROWS = (
         "The same network: each width teaches the next smaller, or the largest teaches all",
         "In-place TA chain minus in-place KD, at the smallest width.",
         (
-            exploratory("cifar10", m.in_place("ipkd-ta", "ipkd")), Trial("digits-noise", m.in_place("ipkd-ta", "ipkd")),
+            exploratory("cifar10", m.in_place("ipkd-ta", "ipkd")),
+            exploratory("digits-noise-tuned", m.in_place("ipkd-ta", "ipkd")),
+            Trial("digits-noise", m.in_place("ipkd-ta", "ipkd")),
             Trial("digits-clean", m.in_place("ipkd-ta", "ipkd")),
             exploratory("cifar10", m.in_place_mean("ipkd-ta", "ipkd"), "mean over the smaller widths"),
             Trial("digits-noise", m.in_place_mean("ipkd-ta", "ipkd"), True, "mean over the smaller widths"),
