@@ -1,11 +1,14 @@
 """The SHA-256 of every file of a library, in one list: whoever changes a result, a pack, a look at a network or a
 report of tuning without it is found by `verify`, also where nothing in the file itself says what it should be.
 
-`python -m takd.runs.sums cached_runs` writes the list anew; what publishes does so by itself.
+The list is as sha256sum writes it, one line a file (`sha256sum --check SHA256SUMS`), so that git puts two branches that
+each added files together without a conflict (.gitattributes: union). A path may then stand in it twice: what is there
+has to be one of the two. `python -m takd.runs.sums cached_runs` writes it anew; what publishes does so by itself.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,15 +17,16 @@ from pathlib import Path
 from takd.runs import files
 from takd.runs.layout import sha256
 from takd.runs.packs import PACKS
-from takd.stage import canonical_json
 
-SUMS = "sums.json"
+SUMS = "SHA256SUMS"
 MISSING, NEW = "missing", "not in the list"
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\0-\x1f]+)")
 
 
 def write_sums(library: Path) -> None:
     """Write the list of this library as it is now."""
-    files.write_atomic(library / SUMS, canonical_json(_found(library)))
+    lines = (f"{said}  {path}\n" for path, said in sorted(_found(library).items()))
+    files.write_atomic(library / SUMS, "".join(lines).encode())
 
 
 def renew_sums(library: Path) -> None:
@@ -48,12 +52,21 @@ def wrong_of_stage(library: Path, folder: Path, key: str) -> dict[str, tuple[str
 
 @lru_cache(maxsize=4)
 def _wrong(library: Path, version: object) -> dict[str, tuple[str, str]]:
-    listed, found = files.read_json_or_none(library / SUMS), _found(library)
-    if not isinstance(listed, dict):
+    listed, found = _listed(files.read_bytes_or_none(library / SUMS) or b""), _found(library)
+    if listed is None:
         return {SUMS: ("a list of sums", "cannot be read")}
-    paths = sorted({*listed, *found})
-    said = {path: (str(listed.get(path, NEW)), found.get(path, MISSING)) for path in paths}
-    return {path: pair for path, pair in said.items() if pair[0] != pair[1]}
+    said = {path: (listed.get(path, [NEW]), found.get(path, MISSING)) for path in sorted({*listed, *found})}
+    return {path: (" or ".join(sums), there) for path, (sums, there) in said.items() if there not in sums}
+
+
+def _listed(raw: bytes) -> dict[str, list[str]] | None:
+    """The sums in a list, by path; None where a line is none, as those are that a failed merge leaves."""
+    found: dict[str, list[str]] = {}
+    for line in raw.decode(errors="replace").splitlines():
+        if (match := _LINE.fullmatch(line)) is None:
+            return None
+        found.setdefault(match[2], []).append(match[1])
+    return found
 
 
 def _found(library: Path) -> dict[str, str]:

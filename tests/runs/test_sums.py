@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +86,40 @@ def test_a_library_without_a_list_gets_none_and_misses_nothing(library: Path) ->
     (library / SUMS).unlink()
     renew_sums(library)
     assert not (library / SUMS).exists() and wrong_files(library) == {}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_two_branches_that_each_added_files_go_together_without_a_conflict(tmp_path: Path) -> None:
+    root = tmp_path / "cached_runs"
+    (root / "packs").mkdir(parents=True)
+    shutil.copy(CACHED.parent / ".gitattributes", tmp_path)
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(("git", *who, *words), cwd=tmp_path, check=True, capture_output=True)
+
+    def add(*names: str) -> None:
+        for name in names:
+            (root / "packs" / name).write_text(name)
+        write_sums(root)
+        git("add", ".")
+        git("commit", "-m", "more")
+
+    git("init", "-b", "main")
+    add("b.sqlar", "y.sqlar")
+    git("checkout", "-b", "other")
+    add("c.sqlar", "d.sqlar")
+    git("checkout", "main")
+    add("c2.sqlar", "z.sqlar")
+    git("merge", "other")
+    assert len((root / SUMS).read_text().splitlines()) == 6
+    assert wrong_files(root) == {}
+
+
+def test_a_path_that_stands_twice_is_one_of_the_two(library: Path, tmp_path: Path) -> None:
+    name = sorted(path.name for path in (library / "tuning").iterdir())[0]
+    listed = library / SUMS
+    listed.write_text(listed.read_text() + f"{'ab' * 32}  tuning/{name}\n")
+    assert wrong_files(library) == {}
+    flip(library / "tuning" / name)
+    assert list(wrong_files(library.rename(tmp_path / "changed"))) == [f"tuning/{name}"]
