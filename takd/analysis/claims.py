@@ -174,14 +174,14 @@ def t_test(found: Sample, measure: Measure) -> float:
 
 
 def alone(
-    claim: Claim, trial: Trial, setting: Setting, store: Store, dataset: Dataset, beside: Beside
+    claim: Claim, trial: Trial, setting: Setting, store: Store, dataset: Dataset, beside: Beside, alpha: float = ALPHA
 ) -> tuple[Finding, Sample]:
-    """One trial by itself, in a setting that may differ from the table's (another budget, other seeds), at 95 %, and
-    the differences it rests on. `dataset` must carry its fingerprint."""
+    """One trial by itself, in a setting that may differ from the table's (another budget, other seeds), at confidence
+    1 - alpha, and the differences it rests on. `dataset` must carry its fingerprint."""
     measure = trial.measure(setting)
     readings = Readings(setting, dataset, store, measure.lines(), beside)
     found = sample(measure, readings)
-    return _finding(claim, trial, setting, measure, found, (ALPHA, math.nan), readings), found
+    return _finding(claim, trial, setting, measure, found, (alpha, math.nan), readings), found
 
 
 def _finding(

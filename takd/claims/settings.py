@@ -61,6 +61,13 @@ def values_of(spec: ExperimentSpec) -> str:
     return f"rate {recipe.lr:g}, T {spec.temperature:g}, lam {spec.lam:g}"
 
 
+def schedule_words(spec: ExperimentSpec) -> str:
+    """All a student trains with, and its seeds: "6 epochs, 45,000 images, rate 0.02, T 8, lam 0.5, seeds 0 to 4"."""
+    recipe, images = schedule_of(spec.student, spec, DATASETS[spec.dataset])
+    epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    return f"{epochs}, {images:,} images, {values_of(spec)}, seeds {spec.seed} to {spec.seed + spec.seeds - 1}"
+
+
 # Rate, T and lam as the grids of cached_runs/tuning/ choose them on validation images (a test holds them to it). The
 # other settings keep what was chosen before there were grids (takd/starts.py).
 _TUNED = replace(_DIGITS, lr=0.01, temperature=1.0, lam=0.5)

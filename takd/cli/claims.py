@@ -53,10 +53,13 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         return
     if chosen is None:
         cells = [
-            [row.claim.number, row.claim.title, words.status_word(row.leading), row.leading.setting.short]
+            [
+                *(row.claim.number, row.claim.title, words.status_word(row.leading)),
+                *(row.leading.setting.short, words.share_words(row)),
+            ]
             for row in rows
         ]
-        columns = ["", "claim", "status", "in"]
+        columns = ["", "claim", "first status", "in", "supported in"]
         more = "Numbers, intervals and the other settings: python -m takd claims NUMBER"
         session.answer(value, table(columns, cells, right=columns[:1]), words.board_sentence(rows), more)
         return
@@ -68,6 +71,7 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         f"Experiment: {asked.experiment}.",
         f"Rule: {asked.rule}",
         f"What counts: {words.counts_words(asked)}.",
+        *(f"In {line}." for line in words.settings_words(asked)),
         *(f"{row.word}: {row.text}" for row in amendments.of(asked.name)),
         "",
         *(f"- {words.finding_sentence(found)}" for found in row.findings),
@@ -111,7 +115,9 @@ def reproduce(
     if not is_ready(place.spec.dataset):
         name = place.spec.dataset
         raise Refused([f"The images of {name} are not here; get them first: python -m takd data prepare {name}."])
-    spec = replace(place.spec, budget=budget or place.spec.budget, seeds=seeds or place.spec.seeds)
+    spec = replace(place.spec, seeds=seeds or place.spec.seeds)
+    if budget is not None:  # all of it, whatever number of epochs the setting has of its own
+        spec = replace(spec, budget=budget, epochs=0)
     again = replace(place, spec=spec)
     beside = [other for other in asked.trials if other.variant and other.setting == trial.setting] if variants else []
     if keep is not None:
@@ -163,12 +169,16 @@ def _again(
     claim: Claim, trial: Trial, setting: Setting, dataset: Dataset, fresh: Store, known: Store
 ) -> tuple[dict[str, Any], list[str]]:
     """What a trial gives now and gave before, as values and as lines."""
-    from takd.analysis.claims import alone
+    from takd.analysis.claims import ALPHA, alone, board
     from takd.presentation.claims import words
     from takd.presentation.claims.answers import Reader
 
-    now, values = alone(claim, trial, setting, fresh, dataset, Reader(fresh))
-    before, stored = alone(claim, trial, setting, known, dataset, Reader(known))
+    (row,) = board(known, {**available_datasets(), dataset.name: dataset}, Reader(known), [claim])
+    there = next(found for found in row.findings if found.trial == trial)
+    same = setting == there.setting  # then all is told at the board's confidence, which is that of several tests
+    alpha = 1 - there.interval.confidence if same and there.interval.n else ALPHA
+    now, values = alone(claim, trial, setting, fresh, dataset, Reader(fresh), alpha)
+    before, stored = alone(claim, trial, setting, known, dataset, Reader(known), alpha)
     shared = sorted(set(values.seeds) & set(stored.seeds))
     gaps = [
         float(abs(values.values[values.seeds.index(s)] - stored.values[stored.seeds.index(s)]).max()) for s in shared
@@ -177,14 +187,17 @@ def _again(
         "variant": trial.variant,
         "now": _numbers(now),
         "stored": _numbers(before) if before.interval.n else None,
+        "board": _numbers(there) if there.interval.n else None,
         "seeds_compared": len(shared),
         "seeds_equal": sum(gap == 0 for gap in gaps),
         "largest_difference": max(gaps, default=None),
     }
     lines = [f"Now: {words.finding_sentence(now)}"]
+    shown = [] if same or not there.interval.n else [f"On the board: {words.finding_sentence(there)}"]
     if not before.interval.n:
-        return value, [*lines, "Nothing of it is stored with these choices, so there is nothing to compare with."]
-    lines.append(f"Stored: {words.finding_sentence(before)}")
+        nothing = "Nothing of it is stored with these choices, so there is nothing to compare with, network by network."
+        return value, [*lines, nothing, *shown]
+    lines += [f"Stored: {words.finding_sentence(before)}", *shown]
     lines.append(f"{value['seeds_equal']} of {len(shared)} chains gave exactly the stored numbers.")
     return value, lines
 

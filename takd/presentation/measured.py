@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from takd.analysis.verdicts import Verdict
-from takd.claims.settings import values_of
+from takd.claims.settings import schedule_words
 from takd.presentation.claims.words import told
-from takd.presentation.formats import count, known
+from takd.presentation.formats import known
 from takd.presentation.phrases import arm_label, capital, gain_text, has_interval, interval_text, verdict_label
 from takd.presentation.study import Study
 from takd.presentation.words import gap_sentence
-from takd.wiring import schedule_of
 
 HEAD = ("arm", "teacher, test %", "student, test % (95 %)", "n", "over direct KD from the same teacher")
 
@@ -23,10 +22,8 @@ def measured(studies: Iterable[Study]) -> str:
 
 def _block(shown: Study) -> str:
     spec = shown.spec
-    recipe, images = schedule_of(spec.student, spec, shown.dataset)
-    last = spec.seed + spec.seeds - 1
     noise = f", {100 * spec.noise:g} % wrong training labels" if spec.noise else ""
-    how = f"{count(recipe.epochs, 'epoch')}, {images:,} images, {values_of(spec)}, seeds {spec.seed} to {last}"
+    how = schedule_words(spec)
     title = f"**{shown.dataset.label}{noise}, student {spec.student} ({how}).** {gap_sentence(shown.gap_verdict)}"
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     gains = {verdict.arm: verdict for verdict in shown.verdicts if verdict.against == _direct(verdict.arm)}

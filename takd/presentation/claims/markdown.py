@@ -8,9 +8,9 @@ from takd.analysis.claims import SMALL, Finding, Row
 from takd.claims.amendments import AMENDMENTS
 from takd.claims.library import HEADLINE
 from takd.claims.measures import AS_LONG
-from takd.claims.settings import SETTINGS
+from takd.claims.settings import SETTINGS, Setting, schedule_words, values_of
 from takd.presentation.claims.marks import mark_name
-from takd.presentation.claims.words import CHANGED, claim_sentence, number, variant_sentence
+from takd.presentation.claims.words import CHANGED, claim_sentence, headline_sentence, number, variant_sentence
 
 SIGNS: dict[str, str] = {
     "supported": "✓",
@@ -58,14 +58,29 @@ def table(rows: Sequence[Row]) -> str:
         cells = [_cell(own.get(setting.name)) for setting in settings]
         title = f"{row.claim.number}. {row.claim.title} ({row.claim.source})"
         lines.append(f"| {' | '.join((title, row.claim.published, *cells))} |")
-    where = [f"- {setting.short}: {setting.label}" for setting in settings]
+    where = [f"- {setting.short}: {setting.label} ({_beside_label(setting)})" for setting in settings]
     return "\n".join([*lines, "", KEY, "", *where])
 
 
+def _beside_label(setting: Setting) -> str:
+    """What it trains with, without what its label says."""
+    values = values_of(setting.spec)
+    return schedule_words(setting.spec).replace(f" {values},", "" if values in setting.label else f" {values},")
+
+
 def lead(rows: Sequence[Row]) -> str:
-    """What the README leads with: what was found about one assistant, and at equal cost."""
-    row = next(row for row in rows if row.claim.name == HEADLINE)
-    return "\n\n".join(f"**{said}**" for said in (claim_sentence(row), variant_sentence(row, AS_LONG)) if said)
+    """What the README leads with: what was found about one assistant, and at equal cost, in one sentence."""
+    return f"**{headline_sentence(_headline(rows))}**"
+
+
+def in_every_setting(rows: Sequence[Row]) -> str:
+    """The same setting by setting."""
+    row = _headline(rows)
+    return "\n\n".join(said for said in (claim_sentence(row), variant_sentence(row, AS_LONG)) if said)
+
+
+def _headline(rows: Sequence[Row]) -> Row:
+    return next(row for row in rows if row.claim.name == HEADLINE)
 
 
 def beside_published(rows: Sequence[Row]) -> str:

@@ -118,6 +118,8 @@ def about(claim: Claim) -> None:
         f"**What counts** {ui.plain(words.counts_words(claim))}"
         + "".join(f"  \n**{row.word}** {ui.plain(row.text)}" for row in amendments.of(claim.name))
     )
+    with st.expander("What each setting trains with"):
+        st.markdown("\n".join(f"- {ui.plain(line)}" for line in words.settings_words(claim)))
 
 
 def one(row: Row | None, store: Store) -> None:

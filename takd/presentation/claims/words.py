@@ -15,7 +15,7 @@ from takd.analysis.claims import Finding, Row
 from takd.claims.claim import FAMILIES, Claim, Measure
 from takd.claims.library import HEADLINE
 from takd.claims.measures import AS_LONG
-from takd.claims.settings import SETTINGS
+from takd.claims.settings import SETTINGS, schedule_words
 from takd.presentation.claims.marks import MARKS, mark_name
 from takd.presentation.formats import MINUS, count, known
 from takd.presentation.phrases import capital
@@ -121,6 +121,18 @@ def counts_words(claim: Claim) -> str:
     return f"{told(measure.margin * factor(measure), 3).rstrip('0')} {unit_words(measure)}{where}"
 
 
+def share_words(row: Row) -> str:
+    """In how many of the settings where a claim was tested it is supported: `3 of 8`; empty where it was not."""
+    run = row.run
+    return f"{sum(found.status == 'supported' for found in run)} of {len(run)}" if run else ""
+
+
+def settings_words(claim: Claim) -> list[str]:
+    """What each setting of a claim trains with: its epochs, images, rate, T, lam and seeds."""
+    places = dict.fromkeys(trial.setting for trial in claim.trials)
+    return [f"{SETTINGS[name].short}: {schedule_words(SETTINGS[name].spec)}" for name in places]
+
+
 def registered_word(finding: Finding) -> str:
     return "pre-registered" if finding.trial.registered else "exploratory"
 
@@ -172,6 +184,23 @@ def variant_sentence(row: Row, variant: str) -> str:
     """The same of one of its variants, with the number of every setting; empty where it was not run."""
     found = [found for found in row.variants if found.trial.variant == variant and found.interval.n]
     return f"The same {variant}: {_by_status(found, found)}." if found else ""
+
+
+def headline_sentence(row: Row) -> str:
+    """What was found about one assistant in one sentence: the number of the leading setting and how many support it,
+    and the same against direct KD that trains as long."""
+    if not row.run:
+        return claim_sentence(row)
+    lead = row.leading
+    longer = [found for found in row.variants if found.trial.variant == AS_LONG and found.interval.n]
+    said = f"One teacher assistant gives {number(lead)} over direct KD in “{lead.setting.short}”"
+    said += f" and is supported in {share_words(row)} settings"
+    there = next((found for found in longer if found.setting is lead.setting), None)
+    if there is not None:
+        supported = sum(found.status == "supported" for found in longer)
+        said += f"; over direct KD that trains as long as both together it gives {number(there)} there"
+        said += f" and is supported in {supported} of {len(longer)}"
+    return f"{said}."
 
 
 def _by_status(found: Sequence[Finding], numbered: Sequence[Finding]) -> str:
