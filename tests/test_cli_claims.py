@@ -38,6 +38,22 @@ def test_the_board_has_every_claim_with_its_status(cached: None) -> None:
     assert "supported" in shown.stdout and "refuted" in shown.stdout
 
 
+def test_the_table_says_in_how_many_settings_a_claim_holds(cached: None) -> None:
+    claim = CLAIMS["one-ta"]
+    findings = [row for row in last_json(call("claims", "one-ta", "--json"))["claims"] if not row["variant"]]
+    run = [row for row in findings if row["n"]]
+    share = f"{sum(row['status'] == 'supported' for row in run)} of {len(run)}"
+    line = next(line for line in call("claims").stdout.splitlines() if claim.title in line)
+    assert line.split()[-3:] == share.split() and 2 < len(run) < len(findings)
+
+
+def test_a_claim_says_what_every_setting_trains_with(cached: None) -> None:
+    shown = call("claims", "one-ta").stdout
+    assert "In CIFAR-10: 6 epochs, 45,000 images, rate 0.02, T 8, lam 0.5, seeds 0 to 4." in shown
+    assert "In Digits, noisy, tuned: 60 epochs, 500 images, rate 0.01, T 1, lam 0.5, seeds 100 to 129." in shown
+    assert shown.count("\nIn ") == len({trial.setting for trial in CLAIMS["one-ta"].trials})
+
+
 def test_one_claim_by_its_number(cached: None) -> None:
     shown = call("claims", "4").stdout
     claim = CLAIMS["one-ta"]
@@ -131,6 +147,37 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[Any]]:
         return asked
 
     return make
+
+
+def test_the_stored_runs_are_judged_as_on_the_board_and_other_choices_beside_it(
+    cached: None, pretend: Callable[[float], list[Any]]
+) -> None:
+    """Claim 4 on clean digits is told at the board's confidence, which is that of several tests; with three seeds, or
+    at another budget, at 95 % with the board's finding beside it."""
+    pretend(0.05)
+    (there,) = (
+        row
+        for row in last_json(call("claims", "one-ta", "--json"))["claims"]
+        if row["setting"] == "Digits, clean" and not row["variant"]
+    )
+    assert there["confidence"] > 0.96
+    whole = last_json(call("reproduce", "one-ta", "--setting", "digits-clean", "--json"))
+    assert whole["stored"].pop("status") == whole["board"].pop("status") == there["status"]
+    assert whole["stored"] == pytest.approx(whole["board"]) and whole["stored"]["n"] == 30
+    assert whole["stored"]["low"] == pytest.approx(there["low"] / 100)
+    few = call(*SMALL)
+    assert "On the board: " in few.stdout and "n = 30 chains" in few.stdout
+    longer = last_json(call("reproduce", "one-ta", "--setting", "digits-clean", "--budget", "standard", "--json"))
+    assert longer["stored"] is None and longer["board"]["mean"] == whole["board"]["mean"]
+
+
+def test_a_budget_is_asked_for_in_full(pretend: Callable[[float], list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNets have four epochs of their own; who names a budget gets all of it."""
+    monkeypatch.setattr(cli_claims, "is_ready", lambda name: True)
+    asked = pretend(0.0)
+    for words in ((), ("--budget", "paper")):
+        call("reproduce", "one-ta", "--setting", "resnet", "--seeds", "3", *words)
+    assert [{spec.epochs for spec in specs} for _, _, specs in asked] == [{4}, {0}]
 
 
 @pytest.mark.parametrize(
