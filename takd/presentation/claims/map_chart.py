@@ -12,7 +12,7 @@ from takd.claims.settings import SETTINGS, values_of
 from takd.presentation import vega
 from takd.presentation.claims.marks import MARKS, mark_name
 from takd.presentation.claims.words import confidence_words, origin_words, told
-from takd.presentation.formats import count, digits_for, listing
+from takd.presentation.formats import count, digits_for, known, listing
 from takd.presentation.marks import message_chart
 from takd.presentation.phrases import capital
 from takd.presentation.theme import configure, palette
@@ -24,7 +24,7 @@ WHAT = {
 }
 _LOSS, _GAIN = {False: "#f0b38a", True: "#8a4413"}, {False: "#9fd49a", True: "#2c6b3d"}  # as the marks, paler
 _LEAST_SPAN = 1.0  # points each way that the colours span at least
-_ROW, _GAP_ROW = 34, 58  # pixels of a row, and of what stands above each block of them
+_ROW, _GAP_ROW = 44, 58  # pixels of a row, and of what stands above each block of them
 _SEEN = {"supported": "seen", "reversed": "the opposite", "nothing": "no difference", "undecided": "undecided"}
 LOOKS = ("supported", "nothing", "reversed", "undecided", "not run")
 
@@ -36,7 +36,7 @@ def noise_words(noise: float) -> str:
 
 def map_cells(regimes: pd.DataFrame) -> pd.DataFrame:
     """regime_frame with what is written in a cell: look, points, first, second, told. `first` has the mark's sign, so
-    that what was not seen is as plain as what was."""
+    that what was not seen is as plain as what was; `second` is the interval."""
     found = []
     for row in regimes.to_dict("records"):
         why = row["why"] if isinstance(row["why"], str) else ""
@@ -46,10 +46,24 @@ def map_cells(regimes: pd.DataFrame) -> pd.DataFrame:
         cell = {name: row[name] for name in ("effect", "epochs", "images", "noise", "n", "confidence")}
         cell |= {"look": look, "points": mean, "low": 100 * float(row["low"]), "high": 100 * float(row["high"])}
         cell |= {"first": f"{sign} {told(mean, 1, sign=True)}" if n else sign, "status": MARKS[look].word}
+        cell |= {"second": _span(cell, 1)}
         cell |= {"told": _number(cell) if n else "not run", "origin": origin_words(_text(row["origin"]))}
         cell |= {"where": f"{row['epochs']} epochs, {row['images']} images, {noise_words(float(row['noise']))}"}
         found.append(cell)
-    names = ["effect", "epochs", "images", "noise", "n", "confidence", "look", "points", "low", "high", "first"]
+    names = [
+        "effect",
+        "epochs",
+        "images",
+        "noise",
+        "n",
+        "confidence",
+        "look",
+        "points",
+        "low",
+        "high",
+        "first",
+        "second",
+    ]
     return pd.DataFrame(found, columns=[*names, "status", "told", "origin", "where"])
 
 
@@ -60,10 +74,14 @@ def _text(value: object) -> str:
 def _number(cell: dict[str, Any]) -> str:
     digits = min(2, digits_for(cell[name] / 100 for name in ("low", "high")))
     mean, n = told(cell["points"], digits, sign=True), count(cell["n"], "chain")
-    if cell["low"] != cell["low"]:  # NaN: fewer than two chains
-        return f"{mean} points (no interval yet, n = {n})"
-    span = f"{told(cell['low'], digits)} to {told(cell['high'], digits)}"
-    return f"{mean} points ({confidence_words(cell['confidence'])} {span}, n = {n})"
+    span = _span(cell, digits)
+    around = f"{confidence_words(cell['confidence'])} {span}" if span else "no interval yet"
+    return f"{mean} points ({around}, n = {n})"
+
+
+def _span(cell: dict[str, Any], digits: int) -> str:
+    """`0.3 to 1.2`; empty with fewer than two chains."""
+    return f"{told(cell['low'], digits)} to {told(cell['high'], digits)}" if known(cell["low"]) else ""
 
 
 def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact: bool = False) -> vega.Chart:
@@ -81,6 +99,7 @@ def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact:
         top=[tops[_row(n, i, compact)] for n, i in zip(table["noise"], table["images"], strict=True)],
     )
     table = table.assign(bottom=table["top"] + _ROW - 3, at=table["top"] + _ROW / 2 - 1)
+    table = table.assign(mean_at=table["at"] - 8, span_at=table["at"] + 9)
     x_scale = vega.part(domain=columns, paddingInner=0.06)
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
     labels = {str(int(top + _ROW / 2)): f"{key.split('|')[-1]} images" for key, top in tops.items()}
@@ -110,7 +129,9 @@ def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact:
         filled = vega.Chart(rows).mark("rect", fillOpacity=opacity, **box)
         layers.append(filled.encode(x=x, y=y("top"), y2="bottom:Q", color=color, tooltip=tooltip))
         text = vega.Chart(rows).mark("text", fontSize=13, fontWeight=weight, color=ground.text)
-        layers.append(text.encode(x=x, y=y("at"), text="first:N"))
+        layers.append(text.encode(x=x, y=y("mean_at"), text="first:N"))
+        around = vega.Chart(rows).mark("text", fontSize=11, color=ground.text)
+        layers.append(around.encode(x=x, y=y("span_at"), text="second:N"))
     blank = vega.Chart(missing).mark("text", fontSize=12, color=ground.muted)
     layers.append(blank.encode(x=x, y=y("at"), text="first:N"))
     small = vega.Chart(heads).mark("text", fontSize=11.5, color=ground.muted, baseline="middle")
