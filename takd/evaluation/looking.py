@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from takd.data.meta import DataError
 from takd.evaluation.answers_read import answers
+from takd.machine import machine
 from takd.runs.errors import StageFailed, StoreError
 from takd.runs.locks import look_lock, try_acquire
 from takd.runs.looking import WHATS, folder, read_look, write_look, write_progress
@@ -124,18 +126,24 @@ class Request:
                     self._tell("running", (place + share) / len(self.keys), name)
                 return self.stop()
 
-            self._said = 0.0
+            self._said, began = 0.0, time.monotonic()
             found = look(self.store, stage, self.what, step)
             if found is None:
                 self._tell("cancelled", place / len(self.keys), "")
                 return STOPPED
-            write_look(self.store, key, self.what, found)
+            write_look(self.store, key, self.what, {**found, **_made_on(self.what, time.monotonic() - began)})
         self._tell("done", 1.0, "")
         return DONE
 
     def _tell(self, state: str, share: float, text: str) -> None:
         self._said = time.monotonic()
         write_progress(self.store, {**self.row, "state": state, "share": share, "text": text})
+
+
+def _made_on(what: str, seconds: float) -> dict[str, Any]:
+    """What a look was made on, as a result says it."""
+    library = "scikit-learn" if what == "map" else "torch"
+    return {"env": {**machine(), library: version(library)}, "seconds": round(seconds, 2)}
 
 
 def main(arguments: list[str] | None = None) -> int:

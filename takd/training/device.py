@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from takd.commit import commit
 from takd.data.loading import load_training, noisy_labels
+from takd.machine import machine
 from takd.stage import DataSpec
 
 
@@ -40,33 +38,16 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
 
 def environment(device: torch.device, bf16: bool) -> dict[str, str | int]:
     """What the numbers were made on: recorded with every result, never part of a stage's key."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {
+    found: dict[str, str | int] = {
         "device": device.type,
-        "device_name": name,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16 else "fp32",
-        "platform": _platform(),
-        "python": platform.python_version(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "commit": commit(),
     }
-
-
-@cache
-def _platform() -> str:
-    return platform.platform(terse=True)
-
-
-@cache
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        name = ""
-    return f"{name or platform.processor() or platform.machine()} ({os.cpu_count()} cores)"
+    if device.type == "cuda":
+        return {**machine(), **found, "device_name": torch.cuda.get_device_name(device)}
+    return {**machine(), **found}
 
 
 @dataclass(frozen=True)
