@@ -257,7 +257,7 @@ def test_a_made_up_class_of_a_link_is_not_repeated() -> None:
 def test_showing_without_a_guess() -> None:
     at = lesson(step="4")
     at.button(key="lesson-show").click().run()
-    assert at.subheader[0].value == "Measured\\: worse with the biggest."
+    assert at.subheader[0].value == "Measured\\: nobody can tell yet."
 
 
 def test_the_report_stands_alone_and_escapes_what_was_said() -> None:
