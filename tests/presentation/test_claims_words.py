@@ -211,7 +211,7 @@ def test_charts_are_valid_and_draw_every_status(dark: bool, compact: bool) -> No
     alt.LayerChart.from_dict(claim_chart(*of_claim(ROWS[0]), dark, compact).to_dict())
     empty = claim_chart(*of_claim(row(LEFT)), dark, compact).to_dict()
     assert "Not run in any setting yet" in str(empty)
-    alt.LayerChart.from_dict(map_chart.regimes_chart(map_chart.map_cells(regimes()), "gap", dark, compact).to_dict())
+    alt.LayerChart.from_dict(map_chart.regimes_chart(map_chart.map_cells(regimes()), "gap", dark).to_dict())
 
 
 @pytest.mark.parametrize(("compact", "fits"), [(False, 54), (True, 66)])

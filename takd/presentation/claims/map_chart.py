@@ -84,25 +84,22 @@ def _span(cell: dict[str, Any], digits: int) -> str:
     return f"{told(cell['low'], digits)} to {told(cell['high'], digits)}" if known(cell["low"]) else ""
 
 
-def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact: bool = False) -> vega.Chart:
-    """Small multiples of one effect, a panel per label noise: epochs across, images down (map_cells). In narrow windows
-    the panels stand below each other."""
+def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False) -> vega.Chart:
+    """Small multiples of one effect, a panel per label noise below each other, so that a cell has room for its
+    interval: epochs across, images down (map_cells)."""
     table = cells[cells["effect"] == effect]
     if table.empty or not (table["n"] > 0).any():
         return message_chart("No place of the map has been run yet", dark)
     ground = palette(dark)
     epochs, images, noises = (sorted(set(table[name])) for name in ("epochs", "images", "noise"))
     span = max(_LEAST_SPAN, float(table["points"].abs().max()))
-    columns, tops, heads, height = _places(epochs, images, noises, compact)
-    table = table.assign(
-        column=[_column(n, e, compact) for n, e in zip(table["noise"], table["epochs"], strict=True)],
-        top=[tops[_row(n, i, compact)] for n, i in zip(table["noise"], table["images"], strict=True)],
-    )
+    tops, heads, height = _places(epochs, images, noises)
+    table = table.assign(top=[tops[n, i] for n, i in zip(table["noise"], table["images"], strict=True)])
     table = table.assign(bottom=table["top"] + _ROW - 3, at=table["top"] + _ROW / 2 - 1)
     table = table.assign(mean_at=table["at"] - 8, span_at=table["at"] + 9)
-    x_scale = vega.part(domain=columns, paddingInner=0.06)
+    x_scale = vega.part(domain=[int(e) for e in epochs], paddingInner=0.03)
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
-    labels = {str(int(top + _ROW / 2)): f"{key.split('|')[-1]} images" for key, top in tops.items()}
+    labels = {str(int(top + _ROW / 2)): f"{size} images" for (_, size), top in tops.items()}
     axis = vega.part(
         values=[int(text) for text in labels], labelExpr=f"{json.dumps(labels)}[format(datum.value, 'd')]",
         grid=False, title=None, labelColor=ground.text, labelOverlap=False,
@@ -111,7 +108,7 @@ def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact:
     def y(name: str) -> vega.Part:
         return vega.field(f"{name}:Q", scale=y_scale, axis=axis)
 
-    x = vega.field("column:N", axis=None, scale=x_scale, sort=columns)
+    x = vega.field("epochs:N", axis=None, scale=x_scale)
     shade = vega.part(
         domain=[-span, 0, span], range=[_LOSS[dark], ground.background, _GAIN[dark]], clamp=True, interpolate="rgb"
     )
@@ -135,11 +132,7 @@ def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact:
     blank = vega.Chart(missing).mark("text", fontSize=12, color=ground.muted)
     layers.append(blank.encode(x=x, y=y("at"), text="first:N"))
     small = vega.Chart(heads).mark("text", fontSize=11.5, color=ground.muted, baseline="middle")
-    layers.append(small.encode(x=x, y=y("epochs_at"), text="epochs:N"))
-    if not compact:
-        unit = vega.Chart(pd.DataFrame({"text": ["epochs"], "epochs_at": [_GAP_ROW - 14]}))
-        named = unit.mark("text", fontSize=11.5, color=ground.muted, align="right", baseline="middle", dx=-6)
-        layers.append(named.encode(x=vega.value(0), y=y("epochs_at"), text="text:N"))
+    layers.append(small.encode(x=x, y=y("epochs_at"), text="said:N"))
     first = heads[heads["noise"] != ""]
     bold = vega.Chart(first).mark(
         "text", fontSize=12.5, fontWeight=700, color=ground.text, baseline="middle", align="center"
@@ -148,39 +141,22 @@ def regimes_chart(cells: pd.DataFrame, effect: str, dark: bool = False, compact:
     return configure(vega.layer(*layers), dark, height=height)
 
 
-def _column(noise: float, epochs: int, compact: bool) -> str:
-    return f"{epochs}" if compact else f"{noise:g}|{epochs}"
-
-
-def _row(noise: float, images: int, compact: bool) -> str:
-    return f"{noise:g}|{images}" if compact else f"{images}"
-
-
 def _places(
-    epochs: list[int], images: list[int], noises: list[float], compact: bool
-) -> tuple[list[str], dict[str, int], pd.DataFrame, int]:
-    """(columns, with an empty one between panels; a row's top; what stands above the columns, height)."""
-    middle = epochs[len(epochs) // 2]
+    epochs: list[int], images: list[int], noises: list[float]
+) -> tuple[dict[tuple[float, int], int], pd.DataFrame, int]:
+    """(a row's top, what stands above the columns of each panel, height)."""
     heads: list[dict[str, object]] = []
-    columns: list[str] = []
-    tops: dict[str, int] = {}
+    tops: dict[tuple[float, int], int] = {}
     here = 0
-    for number, noise in enumerate(noises):
-        if compact or not number:
-            here += _GAP_ROW
-        if compact or not columns or number:
-            columns += [" " * number] if number and not compact else []
-            columns += [_column(noise, e, compact) for e in epochs if _column(noise, e, compact) not in columns]
+    for noise in noises:
+        here += _GAP_ROW
         for e in epochs:
-            above = here if compact else _GAP_ROW
-            head = {"column": _column(noise, e, compact), "epochs": f"{e} epochs" if compact else f"{e}"}
-            head |= {"noise": noise_words(noise) if e == middle else ""}
-            heads.append(head | {"epochs_at": above - 14, "noise_at": above - 36})
-        if compact or not number:
-            for size in reversed(images):
-                tops[_row(noise, size, compact)] = here
-                here += _ROW
-    return columns, tops, pd.DataFrame(heads), here + 4
+            head = {"epochs": e, "said": f"{e} epochs", "epochs_at": here - 14, "noise_at": here - 36}
+            heads.append(head | {"noise": noise_words(noise) if e == epochs[len(epochs) // 2] else ""})
+        for size in reversed(images):
+            tops[noise, size] = here
+            here += _ROW
+    return tops, pd.DataFrame(heads), here + 4
 
 
 def map_sentence(regimes: pd.DataFrame) -> str:
@@ -241,5 +217,6 @@ def map_caption(cells: pd.DataFrame, effect: str) -> str:
     return (
         f"{path}, points of accuracy: {WHAT[effect]}. {capital(marks)}. {n} chains a place; marks at {level} "
         "(Holm over the places; a little surer than they should be, as seeds were doubled after a first look); "
-        f"digits, MLPs, {values_of(SETTINGS[MAP_SETTING].spec)}; {origins}."
+        f"digits, MLPs, {values_of(SETTINGS[MAP_SETTING].spec)}, as first chosen: what is left of it at values that "
+        f"validation chooses is in the column “{SETTINGS['digits-noise-tuned'].short}” of the board; {origins}."
     )

@@ -201,7 +201,7 @@ def regimes(known: data.Known) -> None:
 def _map(cells: pd.DataFrame, effect: str) -> None:
     ui.figure(
         f"regimes-{effect}",
-        lambda compact, dark: map_chart.regimes_chart(cells, effect, dark, compact),
+        lambda _, dark: map_chart.regimes_chart(cells, effect, dark),
         lambda: map_chart.alt_regimes(cells, effect),
         cells[cells["effect"] == effect],
         title=f"{map_chart.TITLES[effect].lower()} by epochs, images and wrong labels",
