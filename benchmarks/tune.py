@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from takd.data.catalogue import available_datasets
+from takd.runs.layout import environment_of
 from takd.runs.loop import train_all
 from takd.runs.store import Store
 from takd.spec import ExperimentSpec
@@ -30,6 +31,7 @@ from takd.stage import LossSpec, StageSpec
 from takd.starts import start_for
 from takd.wiring import stage_for
 
+_MADE_ON = ("device_name", "platform", "python", "torch", "precision", "commit")
 PLACE = Path(__file__).resolve().parents[1] / "cached_runs" / "tuning"
 
 
@@ -99,7 +101,9 @@ def search(grid: Grid, store: Store, processes: int, images: int = 0) -> dict[st
         return tuple(made(network, seed, lr, teacher, t, lam) for seed in grid.seeds)
 
     def scores(arms: Mapping[str, Row]) -> dict[str, object]:
-        train(store, _by_key(stage for arm in arms.values() for some in arm.values() for stage in some), processes)
+        wanted = _by_key(stage for arm in arms.values() for some in arm.values() for stage in some)
+        train(store, wanted, processes)
+        tried.update(wanted)
         found = {name: {cell: _validation(store, some) for cell, some in arm.items()} for name, arm in arms.items()}
         cells = list(next(iter(found.values())))
         by_seed = {
@@ -123,6 +127,7 @@ def search(grid: Grid, store: Store, processes: int, images: int = 0) -> dict[st
     sizes = dict.fromkeys(teacher for teacher, _ in grid.pairs)
     teachers = _by_key(stage for size in sizes for stage in row(size, grid.teacher_rate))
     train(store, teachers, processes)
+    tried = dict(teachers)
     rate_arms = {f"scratch {size}": {f"{lr:g}": row(size, lr) for lr in grid.rates} for size in grid.students}
     for teacher, student in grid.pairs:
         rate_arms[f"kd {teacher} > {student}"] = {f"{lr:g}": row(student, lr, teacher) for lr in grid.rates}
@@ -148,7 +153,16 @@ def search(grid: Grid, store: Store, processes: int, images: int = 0) -> dict[st
         "softening": softening,
         "teachers_trained_at_lr": grid.teacher_rate,
         "rates_tried_at": {"T": grid.first[0], "lam": grid.first[1]},
+        "made_on": _made_on(store, tried),
     }
+
+
+def _made_on(store: Store, stages: Iterable[str]) -> dict[str, object]:
+    """Machines, versions, commits and seconds of these trainings."""
+    results = [store.result(key) or {} for key in stages]
+    envs = [environment_of(result) for result in results]
+    said = {name: sorted({str(env.get(name)) for env in envs}) for name in _MADE_ON}
+    return {"trainings": len(results), "seconds": round(sum(float(r.get("seconds", 0)) for r in results)), **said}
 
 
 def _by_key(stages: Iterable[StageSpec]) -> dict[str, StageSpec]:
