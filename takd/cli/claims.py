@@ -54,12 +54,12 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
     if chosen is None:
         cells = [
             [
-                *(row.claim.number, row.claim.title, words.status_word(row.leading)),
-                *(row.leading.setting.short, words.share_words(row)),
+                *(row.claim.number, row.claim.title, row.leading.setting.short),
+                *(words.status_word(row.leading), words.share_words(row)),
             ]
             for row in rows
         ]
-        columns = ["", "claim", "first status", "in", "supported in"]
+        columns = ["", "claim", "first in", "status there", "supported in"]
         more = "Numbers, intervals and the other settings: python -m takd claims NUMBER"
         session.answer(value, table(columns, cells, right=columns[:1]), words.board_sentence(rows), more)
         return
