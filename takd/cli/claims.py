@@ -38,9 +38,11 @@ DIFFERENT = 1
 @common
 def claims(session: Session, claim: str | None, markdown: bool) -> None:
     """The field's claims and what the stored runs say about them; with CLAIM (a number or name) all about one."""
+    from takd.analysis.best_of import CLAIM, best_of
     from takd.analysis.claims import board
     from takd.presentation.claims import words
     from takd.presentation.claims.answers import Reader
+    from takd.presentation.claims.best_words import best_of_sentence
 
     store, datasets = open_store(session.store), available_datasets()
     chosen = [_claim(claim)] if claim is not None else None
@@ -76,6 +78,8 @@ def claims(session: Session, claim: str | None, markdown: bool) -> None:
         "",
         *(f"- {words.finding_sentence(found)}" for found in row.findings),
     ]
+    if asked.name == CLAIM and (more := best_of_sentence(best_of(store, datasets, Reader(store)))):
+        lines += ["", more]
     session.answer(value, *lines)
 
 

@@ -125,8 +125,9 @@ ROWS = (
         "reported gains are 0.33 to 0.94 points",
         "The chain as released: every network kept at the epoch that does best on test images",
         "Accuracy at that epoch minus that at the last epoch of the same training, above or below 0.1 points. With "
-        "wrong labels a part of it is early stopping, which validation images would find too. Choosing among trials or "
-        "seeds comes on top and is not measured. The first rule turned at zero, where the measure cannot be.",
+        "wrong labels a part of it is early stopping, which validation images would find too. Choosing among seeds "
+        "comes on top (said below the tests); among trials is not measured. The first rule turned at zero, where the "
+        "measure cannot be.",
         (
             exploratory("cifar10", m.optimism), exploratory("digits-noise-tuned", m.optimism),
             withdrawn("digits-noise", m.optimism), withdrawn("digits-clean", m.optimism),

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from takd.analysis.best_of import CLAIM, best_of
 from takd.analysis.claims import Finding, Row
 from takd.claims import amendments
 from takd.claims.claim import FAMILIES, Claim
 from takd.claims.table import CLAIMS
 from takd.presentation import figure_menu, ui, view
 from takd.presentation.claims import data, map_chart, training, words
+from takd.presentation.claims.answers import Reader
+from takd.presentation.claims.best_words import best_of_sentence
 from takd.presentation.claims.board_chart import board_chart
 from takd.presentation.claims.claim_chart import alt_claim, claim_chart, of_claim
 from takd.presentation.claims.marks import MARKS, mark_of
@@ -139,7 +142,18 @@ def one(row: Row | None, store: Store) -> None:
         if row.variants:
             st.caption("Variants, shown beside and never deciding:")
             _sentences(row.variants)
+    if claim.name == CLAIM:
+        _best_of(store)
     training.panel(row, store, ui.datasets())
+
+
+def _best_of(store: Store) -> None:
+    """What choosing the best seed is worth."""
+
+    def sentence(_: data.Known) -> str:
+        return best_of_sentence(best_of(store, ui.datasets(), Reader(store)))
+
+    st.markdown(ui.plain(ui.unbroken(str(data.kept(store, ui.datasets(), "best of", sentence)))))
 
 
 def _status(row: Row) -> None:
