@@ -17,7 +17,7 @@ from takd.plan import Arm
 NATS = 0.02  # of entropy or KL: a difference within it counts as none
 KAPPA = 0.01
 COUNTS = 0.001  # 0.1 points: an optimism below it does not count
-AS_LONG = "against direct KD that trains as long as both together"  # what is different about `longer_instead`
+AS_LONG = "against direct KD that trains as many epochs as both together"  # what is different about `longer_instead`
 
 
 def scratch(network: str, **reading: str) -> Line:

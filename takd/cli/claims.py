@@ -14,7 +14,7 @@ from takd.budgets import BUDGETS
 from takd.claims import amendments
 from takd.claims.claim import Claim, Trial
 from takd.claims.library import Entry, rises_of, trial_questions
-from takd.claims.settings import SETTINGS, Setting
+from takd.claims.settings import SETTINGS, Setting, schedule_words
 from takd.claims.table import CLAIMS, find_claim
 from takd.cli.output import Meter, Refused, Session, common, quoted, table
 from takd.data.catalogue import available_datasets, is_ready
@@ -159,7 +159,8 @@ def _reproduce(session: Session, claim: Claim, trials: Sequence[Trial], setting:
         shelves.look_around(fresh, frozenset().union(*(rises_of(trial, setting, dataset) for trial in trials)))
     found = [_again(claim, trial, setting, dataset, fresh, known) for trial in trials]
     networks = _networks((entry.plan(datasets) for entry in wished), fresh, known)
-    lines: list[Any] = [f"{claim.number}. {claim.title}", *(line for _, lines in found for line in lines)]
+    trained = f"Trained now: {schedule_words(setting.spec)}."
+    lines: list[Any] = [f"{claim.number}. {claim.title}", trained, *(line for _, lines in found for line in lines)]
     if networks:
         lines += ["Network by network, now and stored:", table(_COLUMNS, _cells(networks), right=_COLUMNS[1:])]
     value = {"claim": claim.name, "setting": setting.name, **found[0][0]}
@@ -197,7 +198,9 @@ def _again(
         "largest_difference": max(gaps, default=None),
     }
     lines = [f"Now: {words.finding_sentence(now)}"]
-    shown = [] if same or not there.interval.n else [f"On the board: {words.finding_sentence(there)}"]
+    shown = []
+    if not same and there.interval.n:
+        shown = [f"On the board ({schedule_words(there.setting.spec)}): {words.finding_sentence(there)}"]
     if not before.interval.n:
         nothing = "Nothing of it is stored with these choices, so there is nothing to compare with, network by network."
         return value, [*lines, nothing, *shown]

@@ -137,7 +137,8 @@ def test_a_claim_is_told_by_its_settings_with_the_number_of_the_leading_one() ->
     said = words.claim_sentence(row(OPEN, GOOD, NONE, LEFT, finding(around(0.05, 0.01), variant="as published")))
     assert said == (
         "One teacher assistant beats direct KD: supported in 1 of 3 settings (Digits, noisy (+1.8 points, 99 % CI 1.3 "
-        "to 2.3, n = 30 chains)); undecided in 1 (CIFAR-10); refuted, no difference that counts in 1 (Digits, clean)."
+        "to 2.3, n = 30 chains)); undecided in 1 (CIFAR-10 (exploratory)); refuted, no difference that counts in 1 "
+        "(Digits, clean)."
     )
     assert words.claim_sentence(row(LEFT)) == "One teacher assistant beats direct KD: not run."
 
@@ -146,7 +147,9 @@ def test_equal_cost_is_told_with_the_number_of_every_setting() -> None:
     ahead, behind = (finding(around(mean, 0.01), variant=AS_LONG) for mean in (0.05, -0.05))
     known = row(GOOD, ahead, behind, finding(around(0.02, 0.01), variant="as published"))
     said = words.variant_sentence(known, AS_LONG)
-    assert said.startswith("The same against direct KD that trains as long as both together: supported in 1 of 2 ")
+    assert said.startswith(
+        "The same against direct KD that trains as many epochs as both together: supported in 1 of 2 "
+    )
     assert "; refuted, the other way round in 1 (" in said and said.count("% CI") == said.count("n = ") == 2
     assert words.board_sentence([known]).endswith(f" {said}") and words.variant_sentence(row(GOOD), AS_LONG) == ""
 

@@ -119,8 +119,10 @@ def about(claim: Claim) -> None:
         f"**Experiment** {ui.plain(claim.experiment)}  \n"
         f"**Rule** {ui.plain(claim.rule)}  \n"
         f"**What counts** {ui.plain(words.counts_words(claim))}"
-        + "".join(f"  \n**{row.word}** {ui.plain(row.text)}" for row in amendments.of(claim.name))
     )
+    if rows := amendments.of(claim.name):
+        with st.expander(f"Changed or added since ({len(rows)})"):
+            st.markdown("\n".join(f"- **{row.word}** {ui.plain(row.text)}" for row in rows))
     with st.expander("What each setting trains with"):
         st.markdown("\n".join(f"- {ui.plain(line)}" for line in words.settings_words(claim)))
 
@@ -164,11 +166,11 @@ def _status(row: Row) -> None:
     if False in kinds:
         rule = "Exploratory where results had been seen before the rule was written, or it was changed since"
         rule += "; pre-registered in the others." if True in kinds else "."
+    if spread := words.spread_sentence(row):
+        st.markdown(ui.plain(spread))
     st.markdown(
         f"{mark.icon} **{ui.plain(capital(words.status_word(first)))}** in {ui.plain(first.setting.short)}. {rule}"
     )
-    if spread := words.spread_sentence(row):
-        st.markdown(ui.plain(spread))
 
 
 def _sentences(findings: Sequence[Finding]) -> None:

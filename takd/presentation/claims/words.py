@@ -188,7 +188,7 @@ def variant_sentence(row: Row, variant: str) -> str:
 
 def headline_sentence(row: Row) -> str:
     """What was found about one assistant in one sentence: the number of the leading setting and how many support it,
-    and the same against direct KD that trains as long."""
+    and the same against direct KD that trains as many epochs, where the opposite is told as well."""
     if not row.run:
         return claim_sentence(row)
     lead = row.leading
@@ -197,16 +197,19 @@ def headline_sentence(row: Row) -> str:
     said += f" and is supported in {share_words(row)} settings"
     there = next((found for found in longer if found.setting is lead.setting), None)
     if there is not None:
-        supported = sum(found.status == "supported" for found in longer)
-        said += f"; over direct KD that trains as long as both together it gives {number(there)} there"
-        said += f" and is supported in {supported} of {len(longer)}"
+        looks = [mark_name(found.status, found.why) for found in longer]
+        kind = "" if there.trial.registered else ", exploratory"
+        said += f"; over direct KD that trains as many epochs as both together it gives {number(there)} there{kind}"
+        said += f", and is supported in {looks.count('supported')} of {len(longer)}, the opposite in "
+        said += f"{looks.count('reversed')}"
     return f"{said}."
 
 
 def _by_status(found: Sequence[Finding], numbered: Sequence[Finding]) -> str:
     groups: dict[str, list[str]] = {}
     for one in found:
-        number = f" ({', '.join(_parts(one))})" if one in numbered else ""
+        told_of = [*(_parts(one) if one in numbered else ()), *([] if one.trial.registered else ["exploratory"])]
+        number = f" ({', '.join(told_of)})" if told_of else ""
         groups.setdefault(status_word(one), []).append(f"{one.setting.short}{number}")
     of = f" of {count(len(found), 'setting')}"
     said = (
