@@ -420,7 +420,7 @@ NOTHING_BESIDE = Nothing()
 def test_boards_of_noise_support_no_more_than_promised_and_an_empty_one_says_so() -> None:
     """All arms are equal in truth. "No worse than" is true then; everything else that is called supported is false.
     Each topic in each setting has one false finding in 5 % of boards, half of them on the side that supports."""
-    datasets, boards = available_datasets(), 8
+    datasets, boards = available_datasets(), 4
     false: list[tuple[str, str]] = []
     for salt in range(boards):
         rows = board(Stored(salt=salt << 48), datasets, NOTHING_BESIDE)  # type: ignore[arg-type]
@@ -444,7 +444,7 @@ def test_boards_of_noise_support_no_more_than_promised_and_an_empty_one_says_so(
 def test_teachers_that_differ_are_part_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an assistant does depends on the teacher, by two points more or less and zero in the mean: on five chains
     the board calls that an effect in 2.5 % of draws each way. Five students of one teacher would mostly agree."""
-    datasets, setting, draws = available_datasets(), SETTINGS["cifar10"], 600
+    datasets, setting, draws = available_datasets(), SETTINGS["cifar10"], 400
     trial = exploratory("cifar10", one_assistant)
     monkeypatch.setattr(board_module, "CLAIMS", {"one-ta": replace(CLAIMS["one-ta"], trials=(trial,))})
     taught = Line(Arm("takd", (setting.teacher, setting.assistant, setting.student)))

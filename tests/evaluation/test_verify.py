@@ -338,17 +338,17 @@ def test_cached_runs_are_clean(tmp_path: Path) -> None:
 
 
 def test_the_library_is_clean(tmp_path: Path) -> None:
-    """Every digits network whose weights travel, and every seventeenth of the other thousands of stages: no number
-    differs, and students' test numbers are recomputed from their weights."""
+    """Every third digits network whose weights travel, and every seventeenth of the other thousands of stages: no
+    number differs, and students' test numbers are recomputed from their weights."""
     store = Store(tmp_path, [CACHED])
     keys = sorted(packs.keys(CACHED))
     weighty = (key for key in keys if files.version(f"{store.folder(key)}/weights.safetensors") is not None)
-    own = {key for key in weighty if (stage := store.stage(key)) is not None and stage.data.name == "digits"}
+    own = [key for key in weighty if (stage := store.stage(key)) is not None and stage.data.name == "digits"]
     assert len(own) > 3_500
-    reports = [verify_stage(store, key) for key in sorted(own | set(keys[::17]))]
+    reports = [verify_stage(store, key) for key in sorted({*own[::3], *keys[::17]})]
     assert {report.key[:8]: told(report) for report in reports if report.differences} == {}
     recomputed = [report for report in reports if "test_acc of correct_classes" in report.checked]
-    assert len(recomputed) > 3_500
+    assert len(recomputed) > 1_100
     for report in reports:
         stage = store.stage(report.key)
         assert stage is not None
