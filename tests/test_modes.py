@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -197,8 +199,6 @@ def given(headers: dict[str, str], **scope: Any) -> list[str]:
 
 def answer(headers: dict[str, str], **scope: Any) -> dict[str, Any]:
     """How the answer to a request to the middleware begins."""
-    import asyncio
-
     sent: list[Any] = []
 
     async def page(scope: Any, receive: Any, send: Any) -> None:
@@ -209,7 +209,8 @@ def answer(headers: dict[str, str], **scope: Any) -> dict[str, Any]:
 
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     request = {"type": "http", "method": "GET", "scheme": "http", "headers": raw} | scope
-    asyncio.run(VisitorCookie(page)(request, None, send))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as alone:  # where browser tests ran before, this thread has a loop already
+        alone.submit(lambda: asyncio.run(VisitorCookie(page)(request, None, send))).result()  # type: ignore[arg-type]
     return dict(sent[0])
 
 
