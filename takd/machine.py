@@ -12,7 +12,7 @@ from takd.commit import commit
 def machine() -> dict[str, str]:
     """Its processor, system, Python and the commit of this program."""
     return {
-        "device_name": processor(),
+        "device_name": _processor(),
         "platform": _platform(),
         "python": platform.python_version(),
         "commit": commit(),
@@ -25,7 +25,7 @@ def _platform() -> str:
 
 
 @cache
-def processor() -> str:
+def _processor() -> str:
     """Its name and number of cores."""
     try:
         with open("/proc/cpuinfo") as lines:

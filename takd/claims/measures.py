@@ -92,11 +92,11 @@ def as_published(measure: Callable[[Setting], Measure]) -> Callable[[Setting], M
 
 
 def _published(effects: Sequence[Effect]) -> tuple[Effect, ...]:
-    options = _sorted({"protocol": "published"})
-    return tuple(
-        tuple((weight, replace(line, arm=replace(line.arm, options=options))) for weight, line in effect)
-        for effect in effects
-    )
+    def faulty(line: Line) -> Line:
+        options = _sorted({**dict(line.arm.options), "protocol": "published"})
+        return replace(line, arm=replace(line.arm, options=options))
+
+    return tuple(tuple((weight, faulty(line)) for weight, line in effect) for effect in effects)
 
 
 def any_assistant(setting: Setting) -> Measure:

@@ -144,6 +144,9 @@ def _trial(claim: Claim, setting: str | None) -> Trial:
 
 def _reproduce(session: Session, claim: Claim, trials: Sequence[Trial], setting: Setting, folder: Path) -> None:
     """Train and compare; the first trial is the claim itself, the others its variants."""
+    from takd.analysis.claims import board
+    from takd.presentation.claims.answers import Reader
+
     datasets, fresh, known = available_datasets(), Store(folder.absolute()), open_store(session.store)
     if (problem := fresh.writable()) is not None:
         raise Refused([problem])
@@ -157,7 +160,9 @@ def _reproduce(session: Session, claim: Claim, trials: Sequence[Trial], setting:
 
         shelves.train_next(fresh, datasets, wished, float("inf"), session.say, watch=watch)
         shelves.look_around(fresh, frozenset().union(*(rises_of(trial, setting, dataset) for trial in trials)))
-    found = [_again(claim, trial, setting, dataset, fresh, known) for trial in trials]
+    (row,) = board(known, datasets, Reader(known), [claim])
+    there = {finding.trial: finding for finding in row.findings}
+    found = [_again(claim, there[trial], setting, dataset, fresh, known) for trial in trials]
     networks = _networks((entry.plan(datasets) for entry in wished), fresh, known)
     trained = f"Trained now: {schedule_words(setting.spec)}."
     lines: list[Any] = [f"{claim.number}. {claim.title}", trained, *(line for _, lines in found for line in lines)]
@@ -171,15 +176,14 @@ def _reproduce(session: Session, claim: Claim, trials: Sequence[Trial], setting:
 
 
 def _again(
-    claim: Claim, trial: Trial, setting: Setting, dataset: Dataset, fresh: Store, known: Store
+    claim: Claim, there: Finding, setting: Setting, dataset: Dataset, fresh: Store, known: Store
 ) -> tuple[dict[str, Any], list[str]]:
-    """What a trial gives now and gave before, as values and as lines."""
-    from takd.analysis.claims import ALPHA, alone, board
+    """What a trial of the board (`there`) gives now and gave before, as values and as lines."""
+    from takd.analysis.claims import ALPHA, alone
     from takd.presentation.claims import words
     from takd.presentation.claims.answers import Reader
 
-    (row,) = board(known, {**available_datasets(), dataset.name: dataset}, Reader(known), [claim])
-    there = next(found for found in row.findings if found.trial == trial)
+    trial = there.trial
     same = setting == there.setting  # then all is told at the board's confidence, which is that of several tests
     alpha = 1 - there.interval.confidence if same and there.interval.n else ALPHA
     now, values = alone(claim, trial, setting, fresh, dataset, Reader(fresh), alpha)

@@ -46,7 +46,7 @@ def environment(device: torch.device, bf16: bool) -> dict[str, str | int]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
     if device.type == "cuda":
-        return {**machine(), **found, "device_name": torch.cuda.get_device_name(device)}
+        found["device_name"] = torch.cuda.get_device_name(device)
     return {**machine(), **found}
 
 

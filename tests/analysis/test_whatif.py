@@ -161,11 +161,15 @@ def test_estimates_stay_accuracies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arms", "plainest", "smooth"),
-    [("cifar-gap", 24, 0.84, 0.27), ("digits-noise", 20, 1.37, 0.81), ("digits-clean", 18, 0.076, 0.082)],
+    ("name", "arms", "plainest", "smooth", "within"),
+    [
+        ("cifar-gap", 24, 0.84, 0.27, 22),
+        ("digits-noise", 20, 1.37, 0.81, 19),
+        ("digits-clean", 18, 0.076, 0.082, 18),
+    ],
 )
 def test_what_the_docstring_says_of_the_stored_runs(
-    name: str, arms: int, plainest: float, smooth: float, tmp_path: Path
+    name: str, arms: int, plainest: float, smooth: float, within: int, tmp_path: Path
 ) -> None:
     spec = PRESETS[name].spec
     dataset = available_datasets()[spec.dataset]
@@ -183,4 +187,4 @@ def test_what_the_docstring_says_of_the_stored_runs(
     assert 100 * next(iter(guesses(here).values())).error == pytest.approx(min(plainest, smooth), abs=0.0051)
     table = leave_one_out(here)
     inside = (table["measured"] - table["estimated"]).abs() <= stats.t.ppf(0.975, arms - 1) * rms(table)
-    assert inside.mean() >= 0.9
+    assert inside.sum() >= within  # nearly 95 % of them

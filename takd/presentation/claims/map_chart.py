@@ -50,21 +50,8 @@ def map_cells(regimes: pd.DataFrame) -> pd.DataFrame:
         cell |= {"told": _number(cell) if n else "not run", "origin": origin_words(_text(row["origin"]))}
         cell |= {"where": f"{row['epochs']} epochs, {row['images']} images, {noise_words(float(row['noise']))}"}
         found.append(cell)
-    names = [
-        "effect",
-        "epochs",
-        "images",
-        "noise",
-        "n",
-        "confidence",
-        "look",
-        "points",
-        "low",
-        "high",
-        "first",
-        "second",
-    ]
-    return pd.DataFrame(found, columns=[*names, "status", "told", "origin", "where"])
+    numbers = ["effect", "epochs", "images", "noise", "n", "confidence", "look", "points", "low", "high"]
+    return pd.DataFrame(found, columns=[*numbers, "first", "second", "status", "told", "origin", "where"])
 
 
 def _text(value: object) -> str:

@@ -64,8 +64,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def _beside_label(setting: Setting) -> str:
     """What it trains with, without what its label says."""
-    values = values_of(setting.spec)
-    return schedule_words(setting.spec).replace(f" {values},", "" if values in setting.label else f" {values},")
+    said, values = schedule_words(setting.spec), values_of(setting.spec)
+    return said.replace(f" {values},", "") if values in setting.label else said
 
 
 def lead(rows: Sequence[Row]) -> str:
