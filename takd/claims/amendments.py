@@ -108,6 +108,13 @@ AMENDMENTS: tuple[Amendment, ...] = (
             *("in-place-ta", "early-stop", "earlier", "flat-slope", "reduction", "optimism"),
         ),
     ),
+    Amendment(
+        "For CIFAR-100, ResNets and small CNNs rate, T and lam are searched on grids too (benchmarks/tune.py, "
+        "validation images of seeds that no run here uses), after these settings' results had been seen. Where a grid "
+        "chooses other values than a setting has, the claims tested there are tested again at the chosen ones, in a "
+        "setting of its own and whatever it says; the first stay beside it. Written down before the grids ran.",
+        also=("gap", "teachers", "one-ta", "heads", "ladder"),
+    ),
 )
 
 
