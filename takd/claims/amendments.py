@@ -115,6 +115,12 @@ AMENDMENTS: tuple[Amendment, ...] = (
         "setting of its own and whatever it says; the first stay beside it. Written down before the grids ran.",
         also=("gap", "teachers", "one-ta", "heads", "ladder"),
     ),
+    Amendment(
+        "Beside three claims stands now what of them was not tested: the rise before the fall (1), other probabilities "
+        "(15), whether heads grow more certain (20). Written down after the claims' own results; nobody had read the "
+        "first and third off the runs that were there, and those of the second were not made yet. Exploratory.",
+        also=("gap", "dropping", "ladder"),
+    ),
 )
 
 

@@ -64,6 +64,12 @@ def gap(setting: Setting) -> Measure:
     return Measure("best against best", tuple(smaller), (largest,))
 
 
+def rise_before(setting: Setting) -> Measure:
+    """The best student of a larger teacher minus the smallest teacher's."""
+    *larger, smallest = [((1.0, kd(t, setting.student)),) for t in setting.ladder[:-1]]
+    return Measure("best against best", tuple(larger), (smallest,))
+
+
 def teachers_grow(setting: Setting) -> Measure:
     """The weakest step from one teacher to the next larger, each trained alone."""
     steps = pairwise(setting.ladder[:-1])
@@ -251,6 +257,14 @@ def dropping(long: bool) -> Callable[[Setting], Measure]:
     return measure
 
 
+def dropping_some(setting: Setting) -> Measure:
+    """The best of three probabilities of being heard minus all teachers always."""
+    path = long_path(setting)
+    published = chain(path, "dgkd", gate="bernoulli")  # 0.75, the default
+    some = (*(chain(path, "dgkd", gate="bernoulli", p=p) for p in (0.25, 0.5)), published)
+    return Measure("best against best", tuple(((1.0, line),) for line in some), (((1.0, chain(path, "dgkd")),),))
+
+
 def sub_model(method: str, part: int, network: str, **options: Value) -> Line:
     """A sub-model of a network whose sub-models are trained together; part 0 is the smallest."""
     ends: tuple[tuple[str, object], ...] = (("teacher", network), ("assistants", ()), ("student", network))
@@ -289,10 +303,20 @@ def heads(**options: Value) -> Callable[[Setting], Measure]:
 
 def heads_ladder(setting: Setting) -> Measure:
     """The weakest step in accuracy from one head to the next deeper, the teacher itself last."""
+    return Measure("least", tuple(minus(deep, shallow) for shallow, deep in pairwise(_heads(setting))))
+
+
+def heads_surer(setting: Setting) -> Measure:
+    """The weakest fall in entropy along the same steps."""
+    lines = [replace(line, value="entropy") for line in _heads(setting)]
+    steps = tuple(minus(shallow, deep) for shallow, deep in pairwise(lines))
+    return Measure("least", steps, unit="nats", margin=NATS)
+
+
+def _heads(setting: Setting) -> list[Line]:
     arm = Arm("dih", (setting.teacher, setting.student))
     count = len(stage_shapes(setting.teacher, classes(setting)))
-    lines = [*(Line(arm, of="heads", part=i) for i in range(count)), scratch(setting.teacher)]
-    return Measure("least", tuple(minus(deep, shallow) for shallow, deep in pairwise(lines)))
+    return [*(Line(arm, of="heads", part=i) for i in range(count)), scratch(setting.teacher)]
 
 
 def early_stopped(setting: Setting) -> Measure:
