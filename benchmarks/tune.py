@@ -67,8 +67,8 @@ _RESNET = replace(
 GRIDS: dict[str, Grid] = {
     "cifar10-plain-standard": _CIFAR,
     "cifar100-plain-standard": replace(
-        _CIFAR, spec=start_for("cifar100"),
-        pairs=(("plain-10", "plain-2"), ("plain-4", "plain-2"), ("plain-10", "plain-4")),
+        _CIFAR, spec=start_for("cifar100"), students=("plain-2",),
+        pairs=(("plain-10", "plain-2"), ("plain-4", "plain-2")),
     ),
     "cifar10-resnet-4-epochs": replace(
         _CIFAR, spec=_RESNET, rates=(0.05, 0.1, 0.2), teacher_rate=0.1, students=("resnet-8",),
