@@ -155,12 +155,13 @@ def all_rises(datasets: Mapping[str, Dataset]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Read:
-    """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those whose
-    `answers` to single test images are read, those whose rows of epochs (`curves`) are, and students of the first chain
-    of the README's `headline`."""
+    """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those that a
+    claim's own measure reads and not a variant of it alone (`decide`), those whose `answers` to single test images are
+    read, those whose rows of epochs (`curves`) are, and students of the first chain of the README's `headline`."""
 
     every: frozenset[str]
     mapped: frozenset[str]
+    decide: frozenset[str]
     answers: frozenset[str]
     curves: frozenset[str]
     headline: frozenset[str] = frozenset()
@@ -168,21 +169,19 @@ class Read:
 
 def keys_read(datasets: Mapping[str, Dataset]) -> Read:
     """See Read. A question also trains its usual controls, which nobody may ask for."""
-    every, answers, curves, headline = set[str](), set[str](), set[str](), set[str]()
+    every, decide, answers, curves, headline = (set[str]() for _ in range(5))
     trials = [trial for claim in CLAIMS.values() for trial in claim.trials]
-    lines = {(trial.setting, line) for trial in trials for line in trial.measure(SETTINGS[trial.setting]).lines()}
-    leading = {
-        (trial.setting, line.arm)
-        for trial in CLAIMS[HEADLINE].trials
-        if not trial.variant
-        for line in trial.measure(SETTINGS[trial.setting]).lines()
-    }
+    lines, own = _lines(trials), _lines(trial for trial in trials if not trial.variant)
+    deciding = {(name, line.arm, line.changes) for name, line in own}
+    leading = {(name, line.arm) for name, line in _lines(t for t in CLAIMS[HEADLINE].trials if not t.variant)}
     for name, arm, changes, value in {(name, line.arm, line.changes, line.value) for name, line in lines}:
         spec = SETTINGS[name].changed(changes)
         if datasets[spec.dataset].fingerprint is None:
             continue
         for chain in build_plan(spec, datasets[spec.dataset], (arm,)).chains:
             every.update(chain.keys, chain.beside)
+            if (name, arm, changes) in deciding:
+                decide.update(chain.keys, chain.beside)
             if (name, arm) in leading and chain.seed == spec.seed:
                 headline.add(chain.student)
             if value == "train_kl":
@@ -191,7 +190,12 @@ def keys_read(datasets: Mapping[str, Dataset]) -> Read:
                 answers.update(chain.keys[-2:])  # the student and its predecessor
     dataset = datasets[SETTINGS[MAP_SETTING].spec.dataset]
     mapped = {key for where in REGIMES for key in build_plan(map_spec(where), dataset, map_arms()).stages} - every
-    return Read(*map(frozenset, (every | mapped, mapped, answers, curves, headline)))
+    return Read(*map(frozenset, (every | mapped, mapped, decide, answers, curves, headline)))
+
+
+def _lines(trials: Iterable[Trial]) -> set[tuple[str, Line]]:
+    """(name of the setting, line) of everything that these trials read."""
+    return {(trial.setting, line) for trial in trials for line in trial.measure(SETTINGS[trial.setting]).lines()}
 
 
 def write(entries: Iterable[Entry]) -> bytes:

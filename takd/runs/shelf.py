@@ -10,8 +10,8 @@ What of a stage goes along beside stage.json and result.json, so that `verify` c
 | a claim reads its answers to single images | classes.bin beside the rest; of the first SHOWN seeds, which pages |
 | | show, predictions.npz and events.jsonl and no weights |
 | only the map of regimes reads it | nothing |
-| it is for 8x8 images | weights.safetensors up to LIGHT bytes, events.jsonl where a claim reads it, else nothing: a |
-| | check trains it again in moments |
+| it is for 8x8 images | weights.safetensors up to LIGHT bytes if a claim's own measure reads it, events.jsonl if a |
+| | claim reads that, else nothing: a check trains it again in moments |
 | it is a student of the headline's first chain | events.jsonl, classes.bin and weights.safetensors of any size |
 | anything else | events.jsonl and the smaller of weights.safetensors and predictions.npz; both never |
 | that smaller one is over HEAVY bytes | events.jsonl alone, and `verify` says so: large networks and their heads, |
@@ -62,7 +62,7 @@ def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read
     for key in keys:
         stage, answers = plan.stages[key], key in read.answers
         shown = answers and stage.seed < entry.spec.seed + SHOWN
-        kept = [] if key in read.mapped else _kept(stage, own, shown, key in read.curves, key in read.headline)
+        kept = [] if key in read.mapped else _kept(stage, own, shown, read)
         for name, raw in _contents(own, key, kept, answers or key in read.headline).items():
             members[f"{key}/{name}"] = raw
     members[packs.ABOUT] = _about(own, entry, keys)
@@ -79,15 +79,16 @@ def trained_again(stage: StageSpec) -> bool:
     return is_tiny(stage.network)
 
 
-def _kept(stage: StageSpec, store: Store, shown: bool, curves: bool, headline: bool) -> list[str]:
+def _kept(stage: StageSpec, store: Store, shown: bool, read: Read) -> list[str]:
     listed: dict[str, dict[str, int]] = (store.result(stage.key) or {}).get("files", {})
     if shown:
         return [EVENTS, PREDICTIONS]
-    if headline:
+    if stage.key in read.headline:
         return [EVENTS, WEIGHTS]
     if trained_again(stage):
-        light = stage_alone(stage) and 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
-        return [*([EVENTS] if curves else []), *([WEIGHTS] if light else [])]
+        light = 0 < listed.get(WEIGHTS, {}).get("bytes", 0) <= LIGHT
+        whole = light and stage_alone(stage) and stage.key in read.decide
+        return [*([EVENTS] if stage.key in read.curves else []), *([WEIGHTS] if whole else [])]
     return [EVENTS, *(name for name in smaller(stage, listed) if listed[name]["bytes"] <= HEAVY)]
 
 

@@ -66,6 +66,7 @@ def keys(question: Entry, *words: str) -> frozenset[str]:
 READ = Read(
     keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student"),
     frozenset(),
+    keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student"),
     keys(OTHER, "student"),
     keys(SMALL, "student"),
 )
@@ -298,7 +299,7 @@ def test_what_would_outweigh_all_else_goes_without_weights_and_answers_unless_it
 ) -> None:
     question = entry("photographs", dataset="cifar10", teacher="plain-4", student="plain-2", seeds=1)
     student = keys(question, "student")
-    read = Read(student, *[frozenset()] * 3, headline=student if leads else frozenset())
+    read = Read(student, *[frozenset()] * 4, headline=student if leads else frozenset())
     store = Store(tmp_path / "a")
     finish(store, question, size=size)
     assert shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read) == 1
@@ -307,13 +308,24 @@ def test_what_would_outweigh_all_else_goes_without_weights_and_answers_unless_it
     assert files == {STAGE, RESULT, EVENTS, *kept}
 
 
+@pytest.mark.parametrize("decides", [True, False])
+def test_small_weights_go_along_where_a_claims_own_measure_reads_them(decides: bool, tmp_path: Path) -> None:
+    question = entry("small", seeds=1)
+    students, store = keys(question, "student"), Store(tmp_path / "a")
+    finish(store, question)
+    read = Read(students, frozenset(), students if decides else frozenset(), frozenset(), frozenset())
+    shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read)
+    (path,) = packs_in(tmp_path / "cached")
+    files = {name.partition("/")[2] for name in packs.members(path)} - {""}
+    assert files == {STAGE, RESULT, WEIGHTS if decides else CLASSES}
+
+
 def test_of_answers_that_a_claim_reads_logits_of_three_seeds_go_along_and_classes_of_the_others(tmp_path: Path) -> None:
     question = entry("read", seeds=5, seed=40)
     students, store = keys(question, "student"), Store(tmp_path / "a")
     finish(store, question)
-    shelve(
-        store, question, question.plan(DATASETS), tmp_path / "cached", Read(students, frozenset(), students, students)
-    )
+    read = Read(students, frozenset(), students, students, students)
+    shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read)
     (path,) = packs_in(tmp_path / "cached")
     found: dict[str, set[str]] = {}
     for name in packs.members(path):
@@ -420,7 +432,7 @@ def test_controls_that_no_claim_reads_are_left_out() -> None:
     assert keys(chosen, "teacher", "student") <= read.every and not keys(chosen, "control") & read.every
     assert len(keys(chosen, "control")) == 30
     assert read.answers <= read.every and read.curves <= read.every and read.answers and read.curves
-    assert read.headline <= read.every
+    assert read.headline <= read.decide < read.every - read.mapped
     plan = chosen.plan(DATASETS)
     assert {plan.stages[key].seed for key in read.headline & plan.stages.keys()} == {chosen.spec.seed}
 
