@@ -294,7 +294,9 @@ def test_a_stored_landscape_is_drawn(shown: Study, tmp_path: Path, monkeypatch: 
     assert "one run" in said(at) and not [b for b in at.button if str(b.key).startswith("looking")]
     path = looking.folder(own) / f"{students[0].keys[4]}-line.json"
     looking.write_look(own, students[0].keys[4], "line", {"places": places, "loss": ["x"] * 41})
-    assert path.exists()
+    assert path.exists() and "Stored for seeds 0 and 4." in " ".join(
+        c.value for c in opened(look="land", ls="1").caption
+    )
     at = opened(look="land", ls="4")  # a damaged one counts as not computed
     assert students[0].short not in charts_of(at)[0][1]
 

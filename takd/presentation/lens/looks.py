@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from takd.data.catalogue import is_ready
+from takd.data.meta import not_prepared
 from takd.networks.table import capacity_or_least
 from takd.presentation import panels, ui, view, visitor
 from takd.presentation.formats import duration, listing
@@ -82,8 +83,9 @@ def land(shown: Study, store: Store) -> None:
             )
         )
     else:
-        st.caption(ui.plain(_about(found)))
-    problem = "" if is_ready(shown.dataset.name) else "A landscape needs training images, and the data set is not here."
+        st.caption(ui.plain(_about(found) + _elsewhere(students, what, store)))
+    name = shown.dataset.name
+    problem = "" if is_ready(name) else f"A landscape needs training images. {not_prepared(name)}"
     _ask(store, what, [v.keys[seed] for v in missing], problem, _seconds(what, missing, shown))
 
 
@@ -92,6 +94,12 @@ def _about(found: Found) -> str:
     counts = sorted({int(row["images"]) for _, row in found if isinstance(row.get("images"), int)})
     images = " to ".join(f"{n:,}" for n in (counts[0], counts[-1])[: len(counts)]) if counts else f"up to {_IMAGES:,}"
     return f"Training loss (cross-entropy, nats) on {images} {_ABOUT}"
+
+
+def _elsewhere(students: Sequence[Voice], what: str, store: Store) -> str:
+    """Where the slider has to go to see what is stored."""
+    seeds = sorted({seed for voice in students for seed in voice.keys if _stored([voice], seed, what, store)[0]})
+    return f" Stored for seed{'s' if len(seeds) > 1 else ''} {listing(map(str, seeds))}." if seeds else ""
 
 
 def _seed(students: Sequence[Voice], store: Store) -> int | None:
@@ -249,7 +257,7 @@ def _panel(store: Store, what: str, keys: tuple[str, ...], problem: str, seconds
     if now is not None and now.state in ("failed", "lost"):
         st.caption(f"The last one did not finish. {ui.plain(now.text)}")
     if problem:
-        st.info(problem, icon=":material/image_not_supported:")
+        st.info(ui.plain(problem), icon=":material/image_not_supported:")
         return
     if read_only() or visitor.person(store).refused:
         st.caption("Not computed yet, and this server only shows what is stored.")
