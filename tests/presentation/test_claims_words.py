@@ -104,7 +104,8 @@ def test_arms_of_unlike_precision_are_named() -> None:
 
 def test_not_run_names_the_setting_and_no_number() -> None:
     assert words.number(LEFT) == "not run"
-    assert words.finding_sentence(LEFT) == "Not run: Digits, small CNNs, clean labels (pre-registered, 30 chains)."
+    label = "Digits, small CNNs, clean labels, rate 0.1, T 4, lam 0.5, as first chosen"
+    assert words.finding_sentence(LEFT) == f"Not run: {label} (pre-registered, 30 chains)."
     assert words.not_run([GOOD, LEFT, finding(variant="as published")]) == (
         "Not run: Digits, CNN; Digits, noisy (as published)."
     )
