@@ -68,6 +68,7 @@ GRIDS: dict[str, Grid] = {
     "cifar10-plain-standard": _CIFAR,
     "cifar100-plain-standard": replace(
         _CIFAR, spec=start_for("cifar100"), students=("plain-2",),
+        rates=(0.01, 0.02, 0.05, 0.1),  # the last was added when 0.05 was chosen, the largest until then
         pairs=(("plain-10", "plain-2"), ("plain-4", "plain-2")),
     ),
     "cifar10-resnet-4-epochs": replace(
