@@ -14,13 +14,14 @@ from takd.presentation.claims.marks import MARKS, colour
 from takd.presentation.marks import message_chart
 from takd.presentation.theme import configure, palette
 
-_WIDE, _LESS = 352, 318  # pixels for numbers and titles, left of the cells; with many settings there is less room
+_WIDTHS = ((4, 352, 52), (8, 318, 52))  # up to so many settings: pixels left of the cells, characters of a title's line
+_LEAST = 256, 40  # with more of them
 _FEW = 4
 _FAMILY, _CLAIM = {False: 30, True: 52}, {False: 23, True: 40}  # pixels of a row, by compact
 _LEGEND = {False: 48, True: 70}  # pixels above the rows: what marks mean
 _HEAD = {False: 32, True: 0}  # and the settings; on phones they stand at every family
 _LINE, _TITLE_LINE = 13, 14  # of a setting's name, of which there is room for two, and of a claim's title
-_LONGEST = {False: 52, True: 64}  # characters of a title's line
+_LONGEST = 64  # characters of a title's line on phones
 
 
 def board_chart(
@@ -34,7 +35,7 @@ def board_chart(
     rows, families, height = placed(cells, compact)
     settings = list(dict.fromkeys(cells["setting"]))
     y_scale = vega.part(domain=[0, height], range=[0, height], nice=False, zero=False)
-    wide = _LESS if len(settings) > _FEW else _WIDE
+    wide, _ = _room(len(settings))
     left = 0 if compact else -wide
     names = {str(int(row["first_line"])): row["label"].split("\n") for row in rows.to_dict("records")}
     chosen = [int(at) for at in rows.loc[rows["claim"] == picked, "first_line"]]
@@ -80,6 +81,7 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
     """(a row per claim with its pixels, a row per family, the height): top, bottom, at (its middle), mark_at."""
     more = _LINE * (max(2, *(_lines(name).count("\n") + 1 for name in cells["setting"])) - 2)
     here = _LEGEND[compact] + _HEAD[compact] + (0 if compact else more)
+    longest = _LONGEST if compact else _room(cells["setting"].nunique())[1]
     claims = cells.drop_duplicates("claim").sort_values("number")
     said = cells.groupby("claim", sort=False).apply(_says, include_groups=False)
     rows: list[dict[str, object]] = []
@@ -91,7 +93,7 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
         families.append({"family": name, "top": here, "at": here + (12 if compact else _FAMILY[compact] - 10)})
         here += _FAMILY[compact] + (more if compact else 0)
         for claim in own.to_dict("records"):
-            lines = _in_lines(f"{claim['number']}  {claim['title']}", _LONGEST[compact])
+            lines = _in_lines(f"{claim['number']}  {claim['title']}", longest)
             below = _TITLE_LINE * (len(lines) - 1)
             step = _CLAIM[compact] + below
             row = {name: claim[name] for name in ("claim", "number", "title")}
@@ -103,14 +105,22 @@ def placed(cells: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFra
     return pd.DataFrame(rows), pd.DataFrame(families), here + 4
 
 
+def _room(settings: int) -> tuple[int, int]:
+    """(pixels for numbers and titles, characters of a title's line) beside so many columns."""
+    return next(((pixels, longest) for most, pixels, longest in _WIDTHS if settings <= most), _LEAST)
+
+
 def _in_lines(title: str, longest: int) -> list[str]:
-    """A title, in two lines of about the same length where one is too long."""
-    return [title] if len(title) <= longest else wrap(title, max(longest * 2 // 3, len(title) // 2 + 6))
+    """A title, in two or three lines of about the same length where one is too long."""
+    if len(title) <= longest:
+        return [title]
+    lines = 2 if len(title) // 2 + 6 <= longest else 3
+    return wrap(title, max(longest * 2 // 3, len(title) // lines + 6))
 
 
 def _lines(setting: str) -> str:
-    """A setting's name above its column, in short lines: with eight settings there are 33 pixels for each."""
-    return setting.replace(", ", "\n").replace("-", "-\n")
+    """A setting's name above its column, in short lines: with eleven settings there are 30 pixels for each."""
+    return setting.replace(", ", "\n").replace("-", "-\n").replace("ResNets", "Res-\nNets")
 
 
 def _says(own: pd.DataFrame) -> str:
