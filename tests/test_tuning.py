@@ -20,6 +20,7 @@ CHOSEN = {
     "cifar10-plain-standard": SETTINGS["cifar10"].spec,
     "digits-mlp-noise": SETTINGS["digits-noise-tuned"].spec,
     "digits-mlp-clean": SETTINGS["digits-clean-tuned"].spec,
+    "cifar100-plain-standard": SETTINGS["cifar100-tuned"].spec,
     "digits-cnn-clean": SETTINGS["digits-cnn-tuned"].spec,
 }
 
