@@ -117,6 +117,7 @@ def test_not_run_names_the_setting_and_no_number() -> None:
     [
         (POINTS, 0.0181, 0.01, "+1.8 points (99 % CI 1.3 to 2.3"),
         (POINTS, 0.0006, 0.001, "+0.06 points (99 % CI 0.01 to 0.11"),  # a bound that is not zero is not told as zero
+        (POINTS, -0.0007, 0.004, "−0.07 points (99 % CI −0.27 to 0.13"),  # nor as the margin it lies within
         (Measure("effect", (), margin=0.001), 0.0181, 0.01, "+1.81 points (99 % CI 1.31 to 2.31"),
         (Measure("slope", (), x=(1.0, 2.0), margin=0.001), -0.0016, 0.002, "−0.16 points per further assistant (99"),
         (Measure("slope", (), x=(1.5, 2.7), unit="nats", margin=0.001), 0.0623, 0.005, "+0.062 nats per doubling (99"),

@@ -55,12 +55,14 @@ def unit_words(measure: Measure) -> str:
 
 
 def digits_of(finding: Finding) -> int:
-    """Decimals: as many as the unit and the margin need, and more where a bound would else be told as zero."""
+    """Decimals: as many as the unit and the margin need, and more where a bound would else be told as what it is held
+    against: zero, the margin, and where the claim turns."""
     measure, interval = finding.measure, finding.interval
     least = (1 if measure.margin >= _ENOUGH else 2) if measure.unit == "points" else 3
     bounds = (interval.low, interval.high) if known(interval.low) else (interval.mean,)
-    sizes = [abs(factor(measure) * v) for v in bounds if known(v) and v]
-    enough = (d for d in range(least, _MOST_DIGITS) if all(size >= 0.5 * 10**-d for size in sizes))
+    held = {0.0, measure.turn, measure.margin, -measure.margin}
+    apart = [abs(factor(measure) * (v - mark)) for v in bounds if known(v) for mark in held if v != mark]
+    enough = (d for d in range(least, _MOST_DIGITS) if all(gap >= 0.5 * 10**-d for gap in apart))
     return next(enough, _MOST_DIGITS)
 
 
