@@ -19,7 +19,7 @@ from takd.claims.settings import SETTINGS
 from takd.claims.table import CLAIMS
 from takd.presentation.claims import map_chart, words
 from takd.presentation.claims.board_chart import board_chart, placed
-from takd.presentation.claims.claim_chart import claim_chart, of_claim
+from takd.presentation.claims.claim_chart import _placed, by_unit, claim_chart, of_claim
 from takd.presentation.claims.marks import MARKS, colour, mark_name
 from takd.presentation.theme import contrast, palette
 
@@ -219,17 +219,18 @@ def test_charts_are_valid_and_draw_every_status(dark: bool, compact: bool) -> No
     alt.LayerChart.from_dict(map_chart.regimes_chart(map_chart.map_cells(regimes()), "gap", dark).to_dict())
 
 
-@pytest.mark.parametrize(("compact", "fits"), [(False, 54), (True, 66)])
-def test_no_title_of_the_board_is_cut_and_no_row_lies_on_another(compact: bool, fits: int) -> None:
-    """318 pixels hold 54 bold letters of the board's size on average, 335 hold 66 plain ones."""
-    rows, _, height = placed(words.cells([row(GOOD, name=name) for name in CLAIMS]), compact)
+@pytest.mark.parametrize(("compact", "settings", "fits"), [(False, 8, 54), (False, 11, 43), (True, 11, 66)])
+def test_no_title_of_the_board_is_cut_and_no_row_lies_on_another(compact: bool, settings: int, fits: int) -> None:
+    """318 pixels hold 54 bold letters of the board's size on average, 256 hold 43, 335 hold 66 plain ones."""
+    tests = [finding(around(0.018, 0.01), setting=name) for name in list(SETTINGS)[:settings]]
+    rows, _, height = placed(words.cells([row(*tests, name=name) for name in CLAIMS]), compact)
     assert len(rows) == len(CLAIMS)
     for one in rows.to_dict("records"):
         lines = one["label"].split("\n")
         assert " ".join(lines).split() == [str(one["number"]), *one["title"].split()]
-        assert len(lines) <= 2 and max(map(len, lines)) <= fits
+        assert len(lines) <= (2 if settings < 9 or compact else 3) and max(map(len, lines)) <= fits
         assert one["top"] < one["first_line"] <= one["at"] < one["bottom"] and one["mark_at"] < one["bottom"]
-        assert one["at"] - one["first_line"] == (7 if len(lines) == 2 else 0)
+        assert one["at"] - one["first_line"] == 7 * (len(lines) - 1)
     ends, tops = rows["bottom"][:-1].to_numpy(), rows["top"][1:].to_numpy()
     assert (tops >= ends).all() and rows["bottom"].iloc[-1] < height
 
@@ -246,6 +247,27 @@ def test_the_claim_figure_has_a_row_per_finding_and_a_dot_per_seed() -> None:
     assert list(found["name"]) == ["CIFAR-10", "CIFAR-10", "Digits, noisy: as published"]  # variants last
     assert list(dots.groupby("place").size()) == [4, 4, 6]
     assert dots["value"].max() == pytest.approx(100 * max(around(0.05, 0.01, 6)))
+
+
+def test_findings_in_another_unit_have_a_figure_of_their_own() -> None:
+    nats = finding(around(0.03, 0.01), measure=Measure("effect", (), unit="nats", margin=0.02), variant="surer")
+    first, second = by_unit(row(GOOD, nats, BAD))
+    assert first.findings == (GOOD, BAD) and second.findings == (nats,)
+    assert [set(of_claim(one)[0]["unit"]) for one in (first, second)] == [{"points"}, {"nats"}]
+    assert by_unit(row(GOOD)) == (row(GOOD),)
+
+
+@pytest.mark.parametrize(("compact", "fits"), [(False, 77), (True, 52)])
+def test_words_above_a_claims_marks_are_whole_and_do_not_lie_on_them(compact: bool, fits: int) -> None:
+    """520 pixels hold 77 letters of that size and weight on average, 330 hold 52."""
+    tests = [finding(around(-0.018, 0.01), variant=AS_LONG), finding(around(0.0, 0.001), setting="cifar10"), LEFT]
+    table, heading, height = _placed(of_claim(row(*tests))[0], compact)
+    for one in table.to_dict("records"):
+        lines = one["line"].split("\n")
+        assert " ".join(lines) == f"{one['name']} \u00b7 {one['status']}" and max(map(len, lines)) <= fits
+        end = one["words_at"] + 15 * (len(lines) - 1) + 12
+        assert end <= one["top"] < one["at"] < one["bottom"] if one["n"] else end <= one["bottom"]
+    assert any("\n" in line for line in table["line"]) and len(heading) == 1 and table["bottom"].max() < height
 
 
 def test_marks_differ_in_shape_and_colour_and_can_be_seen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,15 @@ from takd.presentation.marks import fit, message_chart
 from takd.presentation.theme import configure, palette
 
 _LINE, _PLOT, _NOT_RUN, _HEAD = 20, 30, 24, 26  # pixels: a row's words, its marks, one without marks, a heading
+_MORE = 15  # pixels of every further line of words
+_LONGEST = {False: 74, True: 50}  # characters of a line, by compact
+
+
+def by_unit(row: Row) -> tuple[Row, ...]:
+    """A claim once per unit of its findings: one axis cannot carry two."""
+    units = dict.fromkeys(words.unit_words(finding.measure) for finding in row.findings)
+    found = [[one for one in row.findings if words.unit_words(one.measure) == unit] for unit in units]
+    return tuple(Row(row.claim, tuple(some)) for some in found)
 
 
 def of_claim(row: Row) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,9 +59,9 @@ def claim_chart(
     compact: bool = False,
 ) -> vega.Chart:
     """One row per finding (of_claim): dots are seeds, the line the interval at its confidence, the mark its status, the
-    grey band the margin. Variants stand below a heading of their own."""
+    grey band the margin. Variants stand below a heading of their own. All have one unit."""
     ground = palette(dark)
-    table, heading, height = _placed(found)
+    table, heading, height = _placed(found, compact)
     done = table[table["n"] > 0]
     if done.empty:
         return message_chart("Not run in any setting yet", dark)
@@ -105,25 +115,20 @@ def claim_chart(
     return configure(vega.layer(*layers), dark, height=height)
 
 
-def _placed(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+def _placed(found: pd.DataFrame, compact: bool) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """The rows with their pixels, the heading of the variants, and the height. Those without runs take less room."""
     here = 0
     rows: list[dict[str, object]] = []
     heading: list[dict[str, object]] = []
     for row in found.to_dict("records"):
         if row["variant"] and not heading:
-            heading.append({"text": "Variants: shown beside, never deciding", "at": here + 15})
+            heading.append({"text": "Variants: shown beside, never deciding", "at": here + 9})
             here += _HEAD
-        words_at, run = here + 11, row["n"] > 0
-        step = _LINE + _PLOT if run else _NOT_RUN
-        line = f"{row['name']} · {row['status']}"
-        place = {
-            "words_at": words_at,
-            "top": here + _LINE,
-            "bottom": here + step - 4,
-            "at": here + _LINE + _PLOT // 2 - 2,
-        }
-        rows.append({**row, "line": line, **place})
+        lines = wrap(f"{row['name']} · {row['status']}", _LONGEST[compact])
+        words_at, here = here + 5, here + _MORE * (len(lines) - 1)
+        step = _LINE + _PLOT if row["n"] > 0 else _NOT_RUN
+        place = {"top": here + _LINE, "bottom": here + step - 4, "at": here + _LINE + _PLOT // 2 - 2}
+        rows.append({**row, "line": "\n".join(lines), "words_at": words_at, **place})
         here += step
     return pd.DataFrame(rows), pd.DataFrame(heading, columns=["text", "at"]), here + 2
 
@@ -131,7 +136,8 @@ def _placed(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
 def _texts(table: pd.DataFrame, heading: pd.DataFrame, y: Any, dark: bool, compact: bool) -> list[vega.Chart]:
     ground = palette(dark)
     layers = []
-    style = {"align": "left", "baseline": "middle", "fontSize": 12, "limit": 330 if compact else 520}
+    style = {"align": "left", "fontSize": 12, "limit": 330 if compact else 520}
+    style |= {"baseline": "top", "lineBreak": "\n", "lineHeight": _MORE}
     for run in (True, False):
         own = table[(table["n"] > 0) == run]
         ink = ground.text if run else ground.muted

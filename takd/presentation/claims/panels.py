@@ -18,7 +18,7 @@ from takd.presentation.claims import data, map_chart, training, words
 from takd.presentation.claims.answers import Reader
 from takd.presentation.claims.best_words import best_of_sentence
 from takd.presentation.claims.board_chart import board_chart
-from takd.presentation.claims.claim_chart import alt_claim, claim_chart, of_claim
+from takd.presentation.claims.claim_chart import alt_claim, by_unit, claim_chart, of_claim
 from takd.presentation.claims.marks import MARKS, mark_of
 from takd.presentation.formats import count, listing
 from takd.presentation.phrases import capital
@@ -137,8 +137,9 @@ def one(row: Row | None, store: Store) -> None:
         return
     _status(row)
     about(claim)
-    if any(finding.interval.n for finding in row.findings):
-        _figure(row)
+    for number, some in enumerate(by_unit(row)):
+        if any(finding.interval.n for finding in some.findings):
+            _figure(some, f"claim-{number}" if number else "claim")
     with st.container(gap="xsmall"):
         _sentences((row.findings[0], *row.elsewhere))
         if row.variants:
@@ -181,13 +182,13 @@ def _sentences(findings: Sequence[Finding]) -> None:
         st.markdown(f"{MARKS['not run'].icon} {ui.plain(left)}")
 
 
-def _figure(row: Row) -> None:
+def _figure(row: Row, key: str) -> None:
     found, dots = of_claim(row)
     tests = list(row.findings)
     levels = sorted({words.confidence_words(f.interval.confidence) for f in tests if f.interval.n})
     done = [f for f in tests if f.interval.n]
     ui.figure(
-        "claim",
+        key,
         lambda compact, dark: claim_chart(found, dots, dark, compact),
         lambda: alt_claim(row),
         found,

@@ -115,9 +115,15 @@ def status_word(finding: Finding) -> str:
 
 
 def counts_words(claim: Claim) -> str:
-    """How large a difference has to be to count: `0.3 points`, `0.1 points per doubling`."""
-    trial = claim.trials[0]
-    measure = trial.measure(SETTINGS[trial.setting])
+    """How large a difference has to be to count: `0.3 points`, `0.1 points per doubling`; once per unit."""
+    measures = [trial.measure(SETTINGS[trial.setting]) for trial in claim.trials]
+    first: dict[str, Measure] = {}
+    for measure in measures:
+        first.setdefault(unit_words(measure), measure)
+    return "; ".join(map(_counts, first.values()))
+
+
+def _counts(measure: Measure) -> str:
     turn = measure.turn * factor(measure)
     where = f"; the claim turns at {told(turn, 1)}" if turn else ""
     return f"{told(measure.margin * factor(measure), 3).rstrip('0')} {unit_words(measure)}{where}"
