@@ -138,7 +138,7 @@ AMENDMENTS: tuple[Amendment, ...] = (
     ),
     Amendment(
         "Claims 7 and 12 as published on noisy tuned digits were written down after these claims' own results there, "
-        "and before any run of these arms: exploratory.",
+        "and before any long path was run as published: exploratory.",
         also=("full-path", "dense"),
     ),
 )
