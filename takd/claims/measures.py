@@ -89,7 +89,7 @@ def one_assistant(setting: Setting) -> Measure:
 
 
 def as_published(measure: Callable[[Setting], Measure]) -> Callable[[Setting], Measure]:
-    """A measure of taught students with the released code's mistakes on every side."""
+    """A measure of taught students with the released code's mistakes on every side; DGKD adds its terms up there."""
 
     def changed(setting: Setting) -> Measure:
         found = measure(setting)

@@ -47,7 +47,7 @@ _LONGEST_NAME = 50
 _OTHERWISE = "Nothing was put into the library"
 HEAVY = 50_000  # it was more while there was room: some that are there are larger
 SHOWN = 3  # seeds
-LIGHT = 4_000  # the students of claims: their test numbers are recomputed to the digit
+LIGHT = 4_000  # what students of 8x8 images have: their test numbers follow from weights without a training
 
 
 def shelve(store: Store, entry: Entry, plan: Plan, destination: Path, read: Read) -> int:

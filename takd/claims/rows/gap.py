@@ -7,8 +7,11 @@ from takd.claims.claim import Claim, Trial, exploratory, withdrawn
 
 _TAKD = "Mirzadeh et al., AAAI 2020"
 _AS_PUBLISHED = ("digits-noise", "digits-noise-tuned", "cifar10")
-_RISE = "the rise before the fall"
-_FIVE_TEACHERS = ("cifar10", "digits-noise-tuned", "digits-clean-tuned", "digits-noise", "digits-clean")
+_RISE = "whether it rises first"
+_LADDERS = (  # of three teachers or more
+    "cifar10", "digits-noise-tuned", "digits-clean-tuned", "digits-noise", "digits-clean", "digits-cnn-tuned",
+    "digits-cnn",
+)  # fmt: skip
 _PAPER = ("cifar10-paper", "cifar100-paper", "resnet-paper")
 _SEEN = ("digits-noise-tuned", "cifar10", "cifar100", "resnet")  # where the chain's results were known before
 
@@ -20,8 +23,8 @@ ROWS = (
         "without numbers)",
         "Direct KD to the smallest student from every larger size",
         "The best smaller teacher's student minus the largest teacher's. The interval is wide enough for all smaller "
-        "teachers together, so being the best of several does not flatter it. The rise before the fall, "
-        "which stands beside it, is the best larger teacher's student minus the smallest teacher's.",
+        "teachers together, so being the best of several does not flatter it. Whether it rises "
+        "first, the best larger teacher's student minus the smallest teacher's, stands beside it.",
         (
             exploratory("cifar10", m.gap),
             Trial("digits-noise-tuned", m.gap), Trial("digits-clean-tuned", m.gap),
@@ -30,7 +33,7 @@ ROWS = (
             Trial("cifar100-tuned", m.gap), Trial("cifar100", m.gap), Trial("resnet", m.gap),
             Trial("cifar10-paper", m.gap), Trial("cifar100-paper", m.gap), Trial("resnet-paper", m.gap),
             exploratory("digits-noise-tuned", m.as_published(m.gap), m.PUBLISHED),
-            *(exploratory(name, m.rise_before, _RISE) for name in _FIVE_TEACHERS),
+            *(exploratory(name, m.rise_before, _RISE) for name in _LADDERS),
         ),
     ),
     Claim(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from takd.analysis.claims import Finding, Row
+from takd.analysis.contrasts import ROUNDING
 from takd.claims.claim import FAMILIES, Claim, Measure
 from takd.claims.library import HEADLINE
 from takd.claims.measures import AS_LONG
@@ -56,12 +57,12 @@ def unit_words(measure: Measure) -> str:
 
 def digits_of(finding: Finding) -> int:
     """Decimals: as many as the unit and the margin need, and more where a bound would else be told as what it is held
-    against: zero, the margin, and where the claim turns."""
+    against: where the claim turns, and the margin unless it is supported."""
     measure, interval = finding.measure, finding.interval
     least = (1 if measure.margin >= _ENOUGH else 2) if measure.unit == "points" else 3
     bounds = (interval.low, interval.high) if known(interval.low) else (interval.mean,)
-    held = {0.0, measure.turn, measure.margin, -measure.margin}
-    apart = [abs(factor(measure) * (v - mark)) for v in bounds if known(v) for mark in held if v != mark]
+    held = {0.0, measure.turn, *(() if finding.status == "supported" else (measure.margin, -measure.margin))}
+    apart = [factor(measure) * abs(v - mark) for v in bounds if known(v) for mark in held if abs(v - mark) > ROUNDING]
     enough = (d for d in range(least, _MOST_DIGITS) if all(gap >= 0.5 * 10**-d for gap in apart))
     return next(enough, _MOST_DIGITS)
 
