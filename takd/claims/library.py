@@ -157,7 +157,8 @@ def all_rises(datasets: Mapping[str, Dataset]) -> frozenset[str]:
 class Read:
     """Keys of stages that claims and map rest on: `every` one, those that only the map reads (`mapped`), those that a
     claim's own measure reads and not a variant of it alone (`decide`), those whose `answers` to single test images are
-    read, those whose rows of epochs (`curves`) are, and students of the first chain of the README's `headline`."""
+    read, those whose rows of epochs (`curves`) are, and students of the first chain of the README's `headline`, in a
+    setting's tuned version where there is one."""
 
     every: frozenset[str]
     mapped: frozenset[str]
@@ -173,7 +174,11 @@ def keys_read(datasets: Mapping[str, Dataset]) -> Read:
     trials = [trial for claim in CLAIMS.values() for trial in claim.trials]
     lines, own = _lines(trials), _lines(trial for trial in trials if not trial.variant)
     deciding = {(name, line.arm, line.changes) for name, line in own}
-    leading = {(name, line.arm) for name, line in _lines(t for t in CLAIMS[HEADLINE].trials if not t.variant)}
+    leading = {
+        (name, line.arm)
+        for name, line in _lines(t for t in CLAIMS[HEADLINE].trials if not t.variant)
+        if f"{name}-tuned" not in SETTINGS  # which then stands for it
+    }
     for name, arm, changes, value in {(name, line.arm, line.changes, line.value) for name, line in lines}:
         spec = SETTINGS[name].changed(changes)
         if datasets[spec.dataset].fingerprint is None:

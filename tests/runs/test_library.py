@@ -428,7 +428,7 @@ def test_a_shelf_counts_what_came_along_apart_from_what_was_trained_here(tmp_pat
 def test_controls_that_no_claim_reads_are_left_out() -> None:
     """The chains of small CNNs on digits are held against each other only; a run trains their student alone as well."""
     read = keys_read(DATASETS)
-    chosen = next(one for one in library.entries(DATASETS) if one.name == "digits-cnn kd 32>2")
+    chosen = next(one for one in library.entries(DATASETS) if one.name == "digits-cnn-tuned kd 32>2")
     assert keys(chosen, "teacher", "student") <= read.every and not keys(chosen, "control") & read.every
     assert len(keys(chosen, "control")) == 30
     assert read.answers <= read.every and read.curves <= read.every and read.answers and read.curves
