@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
+from takd.claims.settings import SETTINGS
 from takd.data.catalogue import available_datasets
 from takd.runs.layout import environment_of
 from takd.runs.loop import train_all
@@ -61,9 +62,6 @@ _DIGITS = Grid(
     (1.0, 0.9), (1.0, 2.0, 4.0, 8.0), (0.5, 0.9), ("mlp-8", "mlp-16"),
     (("mlp-256", "mlp-8"), ("mlp-16", "mlp-8"), ("mlp-256", "mlp-16")),
 )  # fmt: skip
-_RESNET = replace(
-    start_for("cifar10"), budget="paper", epochs=4, teacher="resnet-32", assistants=("resnet-14",), student="resnet-8"
-)
 GRIDS: dict[str, Grid] = {
     "cifar10-plain-standard": _CIFAR,
     "cifar100-plain-standard": replace(
@@ -72,14 +70,13 @@ GRIDS: dict[str, Grid] = {
         pairs=(("plain-10", "plain-2"), ("plain-4", "plain-2")),
     ),
     "cifar10-resnet-4-epochs": replace(
-        _CIFAR, spec=_RESNET, rates=(0.05, 0.1, 0.2), teacher_rate=0.1, students=("resnet-8",),
+        _CIFAR, spec=SETTINGS["resnet"].spec, rates=(0.05, 0.1, 0.2), teacher_rate=0.1, students=("resnet-8",),
         pairs=(("resnet-32", "resnet-8"), ("resnet-14", "resnet-8")),
     ),
     "digits-mlp-noise": _DIGITS,
     "digits-mlp-clean": replace(_DIGITS, spec=replace(_DIGITS.spec, noise=0.0)),
     "digits-cnn-clean": replace(
-        _DIGITS, spec=replace(_DIGITS.spec, noise=0.0, teacher="cnn8-32", assistants=("cnn8-8",), student="cnn8-2"),
-        teacher_rate=0.1, first=(4.0, 0.5), students=("cnn8-2", "cnn8-8"),
+        _DIGITS, spec=SETTINGS["digits-cnn"].spec, teacher_rate=0.1, first=(4.0, 0.5), students=("cnn8-2", "cnn8-8"),
         pairs=(("cnn8-32", "cnn8-2"), ("cnn8-8", "cnn8-2"), ("cnn8-32", "cnn8-8")),
     ),
 }  # fmt: skip

@@ -161,10 +161,10 @@ class Read:
     setting's tuned version where there is one."""
 
     every: frozenset[str]
-    mapped: frozenset[str]
-    decide: frozenset[str]
-    answers: frozenset[str]
-    curves: frozenset[str]
+    mapped: frozenset[str] = frozenset()
+    decide: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
+    curves: frozenset[str] = frozenset()
     headline: frozenset[str] = frozenset()
 
 

@@ -86,13 +86,8 @@ def shelved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             plan = entry.plan(DATASETS)
             assert train_all(store, plan.stages, device="cpu", should_stop=lambda: False, say=print)
             kept = frozenset(key for key, stage in plan.stages.items() if not stage.teachers and entry is CHAIN)
-            shelve(
-                store,
-                entry,
-                plan,
-                root / "cached",
-                Read(frozenset(plan.stages), frozenset(), frozenset(plan.stages), kept, frozenset()),
-            )
+            every = frozenset(plan.stages)
+            shelve(store, entry, plan, root / "cached", Read(every, decide=every, answers=kept))
     return root
 
 
@@ -215,7 +210,7 @@ def test_answers_that_cannot_be_read_are_not_published(shelved: Path, tmp_path: 
     (store.own_folder(key) / PREDICTIONS).write_bytes(b"none")
     (store.own_folder(key) / "result.json").write_bytes(with_sum(result))
     plan = CHAIN.plan(DATASETS)
-    read = Read(frozenset(plan.stages), frozenset(), frozenset(plan.stages), frozenset(), frozenset())
+    read = Read(frozenset(plan.stages), decide=frozenset(plan.stages))
     with pytest.raises(RunError, match=f"Nothing was put into the library: stage {key}: .*cannot be read"):
         shelve(Store(store.root), CHAIN, plan, tmp_path / "cached", read)
     assert not (tmp_path / "cached").exists()

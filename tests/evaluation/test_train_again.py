@@ -65,7 +65,7 @@ def shelved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for entry in (PAIR, LIGHT, PUBLISHED, CHAIN):
             plan = plan_of(entry)
             assert train_all(store, plan.stages, device="cpu", should_stop=lambda: False, say=print)
-            read = Read(frozenset(plan.stages), frozenset(), frozenset(plan.stages), frozenset(), frozenset())
+            read = Read(frozenset(plan.stages), decide=frozenset(plan.stages))
             shelve(store, entry, plan, root / "cached" / entry.spec.teacher, read)
     return root
 

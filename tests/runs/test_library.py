@@ -63,13 +63,8 @@ def keys(question: Entry, *words: str) -> frozenset[str]:
     return frozenset(key for key, word in keys_of(question).items() if word in words)
 
 
-READ = Read(
-    keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student"),
-    frozenset(),
-    keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student"),
-    keys(OTHER, "student"),
-    keys(SMALL, "student"),
-)
+ASKED = keys(SMALL, "teacher", "student") | keys(OTHER, "teacher", "student")
+READ = Read(ASKED, decide=ASKED, answers=keys(OTHER, "student"), curves=keys(SMALL, "student"))
 
 
 @pytest.fixture
@@ -299,7 +294,7 @@ def test_what_would_outweigh_all_else_goes_without_weights_and_answers_unless_it
 ) -> None:
     question = entry("photographs", dataset="cifar10", teacher="plain-4", student="plain-2", seeds=1)
     student = keys(question, "student")
-    read = Read(student, *[frozenset()] * 4, headline=student if leads else frozenset())
+    read = Read(student, headline=student if leads else frozenset())
     store = Store(tmp_path / "a")
     finish(store, question, size=size)
     assert shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read) == 1
@@ -313,7 +308,7 @@ def test_small_weights_go_along_where_a_claims_own_measure_reads_them(decides: b
     question = entry("small", seeds=1)
     students, store = keys(question, "student"), Store(tmp_path / "a")
     finish(store, question)
-    read = Read(students, frozenset(), students if decides else frozenset(), frozenset(), frozenset())
+    read = Read(students, decide=students if decides else frozenset())
     shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read)
     (path,) = packs_in(tmp_path / "cached")
     files = {name.partition("/")[2] for name in packs.members(path)} - {""}
@@ -324,7 +319,7 @@ def test_of_answers_that_a_claim_reads_logits_of_three_seeds_go_along_and_classe
     question = entry("read", seeds=5, seed=40)
     students, store = keys(question, "student"), Store(tmp_path / "a")
     finish(store, question)
-    read = Read(students, frozenset(), students, students, students)
+    read = Read(students, decide=students, answers=students, curves=students)
     shelve(store, question, question.plan(DATASETS), tmp_path / "cached", read)
     (path,) = packs_in(tmp_path / "cached")
     found: dict[str, set[str]] = {}

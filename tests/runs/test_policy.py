@@ -69,7 +69,7 @@ def tree(root: Path) -> dict[str, str]:
 
 RUN = "20260101-000000-0000"
 ENTRY = Entry("question", LONE, 1.0, 1.0, ())
-NOTHING_READ = Read(*[frozenset()] * 5)
+NOTHING_READ = Read(frozenset())
 WISHES: dict[str, Callable[[Store], object]] = {
     "library.train_next": lambda store: library.train_next(store, {}, (), 1.0, print),
     "library.look_around": lambda store: library.look_around(store, ["0" * 32]),
