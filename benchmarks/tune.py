@@ -70,7 +70,8 @@ GRIDS: dict[str, Grid] = {
         pairs=(("plain-10", "plain-2"), ("plain-4", "plain-2")),
     ),
     "cifar10-resnet-4-epochs": replace(
-        _CIFAR, spec=SETTINGS["resnet"].spec, rates=(0.05, 0.1, 0.2), teacher_rate=0.1, students=("resnet-8",),
+        _CIFAR, spec=SETTINGS["resnet"].spec, teacher_rate=0.1, students=("resnet-8",),
+        rates=(0.05, 0.1, 0.2, 0.4),  # the last was added when 0.2 was chosen, the largest until then
         pairs=(("resnet-32", "resnet-8"), ("resnet-14", "resnet-8")),
     ),
     "digits-mlp-noise": _DIGITS,
