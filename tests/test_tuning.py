@@ -22,6 +22,7 @@ CHOSEN = {
     "digits-mlp-clean": SETTINGS["digits-clean-tuned"].spec,
     "cifar100-plain-standard": SETTINGS["cifar100-tuned"].spec,
     "digits-cnn-clean": SETTINGS["digits-cnn-tuned"].spec,
+    "cifar10-resnet-4-epochs": SETTINGS["resnet-tuned"].spec,
 }
 
 
