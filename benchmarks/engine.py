@@ -124,7 +124,7 @@ def many_losses(stages: Sequence[StageSpec], cached: Sequence[Path] = (), device
 def untrained(one: StageSpec, root: Path) -> None:
     """Put a stage into the store at `root` as if it were finished: initial weights, batch norms that have seen
     images, so that its answers are ordinary numbers."""
-    arrays = load_training(one.data, one.seed)
+    arrays = load_training(one.data, one.noise_seed)
     network = initial_network(one.network, one.data.classes, one.seed).train()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
@@ -163,7 +163,7 @@ def answers_remembered(root: Path, target: Path, pupil: StageSpec, device: str =
 
 def arrays_of(one: StageSpec) -> TrainingArrays:
     """The images a stage learns from, its labels (noise included) and its validation images."""
-    return load_training(one.data, one.seed)
+    return load_training(one.data, one.noise_seed)
 
 
 def precision(device: str) -> str:

@@ -7,7 +7,6 @@ one more dimension of every tensor. Being trained together never changes what a 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import replace
 
 from takd.methods.table import form_of
 from takd.networks.table import OWN, family_of
@@ -30,7 +29,7 @@ def batch_shape(stage: StageSpec, device: str) -> tuple[Hashable, ...] | None:
     small = family == "mlp"
     if family == OWN or small != (device == "cpu") or (small and not compiled(stage)):
         return None
-    return stage.network, stage.data.classes, stage.recipe, replace(stage.data, noise=0.0)
+    return stage.network, stage.data.classes, stage.recipe, stage.data.clean
 
 
 def compiled(stage: StageSpec) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, lru_cache
 from json.encoder import encode_basestring_ascii as _text
 from typing import Any
@@ -27,7 +27,8 @@ class DataSpec:
 
     `train_images` counts images of the published training part; `noise` is the share of training labels replaced by
     another class, drawn from the stage's seed (never on validation or test images). `skip` counts images before them
-    that are left to another network.
+    that are left to another network. `noise_shift` is added to the stage's seed where the wrong labels are drawn, so
+    that networks of several seeds learn from the same ones.
     """
 
     name: str
@@ -37,6 +38,12 @@ class DataSpec:
     noise: float
     split_seed: int
     skip: int = 0
+    noise_shift: int = 0
+
+    @property
+    def clean(self) -> DataSpec:
+        """The same images with the labels they have."""
+        return replace(self, noise=0.0, noise_shift=0)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,11 @@ class StageSpec:
     peers: tuple[str, ...] = ()
     view: str = ""
 
+    @property
+    def noise_seed(self) -> int:
+        """What the wrong ones among its training labels are drawn from."""
+        return self.seed + self.data.noise_shift
+
     @cached_property
     def key(self) -> str:
         """32 hex digits: the SHA-256 of the canonical bytes, cut to 128 bits."""
@@ -150,6 +162,7 @@ _LATER = (
     ("recipe", "until"),
     ("recipe", "selection"),
     ("data", "skip"),
+    ("data", "noise_shift"),
     ("stage", "peers"),
     ("stage", "view"),
 )

@@ -22,6 +22,9 @@ from takd.networks.table import OWN, capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 
+COPY_SEEDS = 1_000_000  # from a network's seed to that of its next copy: further than any question reaches
+_OF_THE_PATH = ("protocol", "assistants", "members")  # options that say what is trained, not with which loss
+
 
 @dataclass
 class Way:
@@ -54,7 +57,7 @@ class Way:
         spec = self.spec
         if self.alone(position):
             return recipe_at(METHODS["scratch"], {}, 0, 1, temperature=spec.temperature, lam=spec.lam)
-        options = {name: value for name, value in self.options.items() if name not in ("protocol", "assistants")}
+        options = {name: value for name, value in self.options.items() if name not in _OF_THE_PATH}
         if self.as_published:
             options["reduction"] = "mean"
             if self.method == "dgkd":
@@ -127,6 +130,23 @@ def _until(stage: StageSpec, epoch: int) -> StageSpec:
     return replace(stage, recipe=replace(stage.recipe, until=0 if epoch == stage.recipe.epochs else epoch))
 
 
+def _copies(way: Way) -> tuple[str, ...]:
+    """The student hears its teacher and networks like it from other seeds, all of which learnt from the same labels."""
+    teacher, student = way.path
+    first = way.stage(teacher, way.loss(0), first=True)
+    members = int(float(read_options(way.row.options, way.options)["members"]))
+    keys = tuple(way.add(_copy(first, number)) for number in (*range(1, members), 0))
+    return keys[-1], way.add(way.stage(student, way.loss(1), keys))
+
+
+def _copy(stage: StageSpec, number: int) -> StageSpec:
+    """The same training from another seed; number 0 is the stage itself. Without wrong labels it is an ordinary
+    training, shared with questions that begin at that seed."""
+    away = number * COPY_SEEDS
+    data = replace(stage.data, noise_shift=-away) if stage.data.noise else stage.data
+    return replace(stage, seed=stage.seed + away, data=data)
+
+
 def _sub_models(way: Way) -> tuple[str, ...]:
     """One network, whose sub-models are trained together."""
     return (way.add(way.stage(way.path[-1], way.loss(0))),)
@@ -146,6 +166,7 @@ _WIRINGS: dict[str, Callable[[Way], tuple[str, ...]]] = {
     "path": _path,
     "heads": _heads,
     "trajectory": _trajectory,
+    "copies": _copies,
     "sub-models": _sub_models,
     "cohort": _cohort,
 }

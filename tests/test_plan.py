@@ -242,6 +242,24 @@ def test_the_whole_budget_counts_images_where_budgets_differ_in_them() -> None:
     assert plan.stages[plan.chains_of(plan.chosen)[0].student].recipe.epochs == 7
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_an_ensemble_is_the_teacher_at_other_seeds_with_the_same_labels(noise: float) -> None:
+    asked = {"dataset": "digits", "noise": noise, "method": "ensemble", "assistants": [], "seeds": 2, "scope": "chain"}
+    plan = build_plan(require_spec({**asked, "options": {"members": 3}}), DIGITS)
+    (first, second) = plan.chains_of(plan.chosen)
+    assert first.arm.path == ("mlp-256", "mlp-8") and len(first.beside) == 2
+    student = plan.stages[first.student]
+    assert (student.loss.name, student.loss.options) == ("dgkd", ()), "the mean of the terms, without a word of members"
+    assert student.teachers == (*first.beside, first.keys[0]) and not set(first.beside) & set(second.beside)
+    own, *others = (plan.stages[key] for key in (first.keys[0], *first.beside))
+    assert len({stage.seed for stage in (own, *others)}) == 3
+    assert {stage.noise_seed for stage in (own, *others)} == ({own.seed} if noise else {s.seed for s in (own, *others)})
+    assert all(replace(stage, seed=own.seed, data=own.data) == own for stage in others)
+    assert b"noise_shift" not in own.canonical() and (b"noise_shift" in others[0].canonical()) == bool(noise)
+    direct = build_plan(require_spec({**asked, "method": "kd", "seed": others[0].seed}), DIGITS)
+    assert (others[0].key in direct.stages) == (not noise), "without wrong labels it is an ordinary training"
+
+
 def test_the_finished_teacher_has_a_turn_on_every_route() -> None:
     """plain: 5 epochs at taste, resnet: 3. A route of four anchors would end before the finished teacher."""
     asked = {"method": "rco", "teacher": "plain-10", "student": "resnet-8", "assistants": [], "budget": "taste"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -38,7 +37,7 @@ def evaluate(
         every = predict(Every(network), images, bf16=False).cpu()
         validation = data.validation
         if validation.pixels.dtype != torch.float32:  # kept for training in bf16
-            validation = validation_data(replace(stage.data, noise=0.0), validation.pixels.device).validation
+            validation = validation_data(stage.data.clean, validation.pixels.device).validation
         checked = predict(Every(network), validation, bf16=False)
         logits = every[:, network.main].contiguous()
         result = prediction_metrics(logits, labels, stage.data.classes)
@@ -62,7 +61,7 @@ def evaluate(
 
 def test_images(spec: DataSpec, data: TrainingData, device: torch.device) -> Images:
     """The test part, normalised like the training images."""
-    return _test_images(replace(spec, noise=0.0), data.mean, data.std, data.scale, device)
+    return _test_images(spec.clean, data.mean, data.std, data.scale, device)
 
 
 @lru_cache(maxsize=1)

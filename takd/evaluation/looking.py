@@ -82,7 +82,7 @@ def look(store: Store, stage: StageSpec, what: str, step: Callable[[float], bool
         raise CannotLook(f"{stage.network} has several answers, and so several losses.")
     try:
         network = stored_network(store, stage, store.read_file(stage.key, "weights.safetensors"))
-        images = subset(stage.data, stage.seed)
+        images = subset(stage.data, stage.noise_seed)
     except StoreError as error:
         raise CannotLook(f"The weights of {stage.network} are not stored here.") from error
     except (DataError, StageFailed, OSError, ValueError) as error:

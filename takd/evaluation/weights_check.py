@@ -60,7 +60,7 @@ class Material:
 
 def material(data: DataSpec) -> Material:
     """The images of a stage; noise changes training labels only."""
-    return Material(replace(data, noise=0.0))
+    return Material(data.clean)
 
 
 @lru_cache(maxsize=2)

@@ -45,6 +45,7 @@ CONTROLS: dict[str, Control] = {
                 "assistants": "the teacher and networks of sizes in between",
                 "heads": "the teacher and linear heads on its own stages",
                 "trajectory": "the teacher at earlier epochs of its own training",
+                "copies": "several teachers of one size, each from another seed",
                 "sub-models": "larger parts of the same network",
                 "peers": "other networks that learn at the same time",
             },
@@ -108,7 +109,7 @@ class Preset:
 
 
 TOGETHER = ("sub-models", "peers")  # sources that are trained in the student's own step
-SEVERAL = ("assistants", "heads", "trajectory")  # sources of which there can be more than one at a time
+SEVERAL = ("assistants", "heads", "trajectory", "copies")  # sources of which there can be more than one at a time
 
 
 def refusal(combination: Composition) -> str | None:

@@ -12,6 +12,7 @@ WIRINGS: dict[str, str] = {
     "path": "networks in a row; each is a stage, taught by finished earlier ones",
     "heads": "a path, with a stage of linear heads on the frozen teacher before the student",
     "trajectory": "a path whose teacher is heard at earlier epochs of its own training (kept checkpoints)",
+    "copies": "a path whose teacher is heard together with networks like it from other seeds",
     "sub-models": "one stage: one network whose parts share weights, all trained in every step",
     "cohort": "one stage: several networks trained side by side",
 }

@@ -45,7 +45,7 @@ def recipe_at(
         return LossSpec("ce", None, 0.0)
     given = given_options(method.options, options, student=position == length - 1)
     loss = method.loss
-    if loss.name == "dgkd" and len(teachers) == 1 and "gate" not in given:
+    if loss.name == "dgkd" and len(teachers) == 1 and "gate" not in given and method.wiring == "path":
         loss = chains.KD
     if loss is chains.KD:
         given = {name: value for name, value in given.items() if name in chains.KD.options}

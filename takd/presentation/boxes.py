@@ -161,7 +161,8 @@ def _way(arm: Arm, position: int) -> str:
 
 
 def who_else_teaches(shown: Study, store: Store) -> str:
-    """Teachers of the student that are not in the strip: heads on the teacher, the teacher at earlier epochs."""
+    """Teachers of the student that are not in the strip: heads on the teacher, the teacher at earlier epochs, more
+    teachers like it."""
     chains = shown.plan.chains_of(shown.chosen)
     others = [[shown.plan.stages[key] for key in chain.beside] for chain in chains]
     n = sum(bool(chain) and all(store.is_done(stage.key) for stage in chain) for chain in others)
@@ -175,5 +176,7 @@ def who_else_teaches(shown: Study, store: Store) -> str:
         listed = words.listing(words.percent(mean) for mean in means)
         alone = f"by themselves they reach {listed} (n = {n})"
         return f"Linear heads on {network}, first stage to last, teach beside it; {alone}."
+    if METHODS[shown.chosen.method].wiring == "copies":
+        return f"Beside it {len(others[0])} more {network} teach, each from another seed (n = {n})."
     epochs = words.listing(str(stage.recipe.last) for stage in others[0])
     return f"Before it {network} teaches as it was after epoch {epochs} of its own training."

@@ -19,6 +19,7 @@ ARM_LABELS = {
     "takd": "TA chain",
     "dgkd": "DGKD",
     "dih": "DIH",
+    "ensemble": "ensemble",
     "joint": "joint training",
     "ipkd": "in-place KD",
     "ipkd-ta": "in-place TA chain",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -121,11 +121,11 @@ def validation_data(data: DataSpec, device: torch.device) -> TrainingData:
 
 
 def training_data(data: DataSpec, seed: int, device: torch.device, bf16: bool) -> TrainingData:
-    """Load, normalise and keep a stage's images on the device; label noise is drawn from the stage's seed.
+    """Load, normalise and keep a stage's images on the device; `seed` is what label noise is drawn from.
 
     Pixels stay in memory for the stages that follow: only labels differ between seeds.
     """
-    kept = _prepared(replace(data, noise=0.0), device, torch.bfloat16 if bf16 else torch.float32)
+    kept = _prepared(data.clean, device, torch.bfloat16 if bf16 else torch.float32)
     labels = noisy_labels(kept.clean_y, data.classes, data.noise, seed)
     return TrainingData(
         Images(kept.train, torch.from_numpy(labels).to(device)),

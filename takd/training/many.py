@@ -135,7 +135,7 @@ def train_many(
 
 
 def _require_alike(stages: Sequence[StageSpec]) -> None:
-    shapes = {(s.network, replace(s.data, noise=0.0), replace(s.recipe, lr=0.0, schedule="")) for s in stages}
+    shapes = {(s.network, s.data.clean, replace(s.recipe, lr=0.0, schedule="")) for s in stages}
     if len(shapes) != 1:
         raise ValueError("Only stages of one network, recipe and set of images can be trained together.")
 

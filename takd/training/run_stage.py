@@ -156,7 +156,7 @@ def _job(store: Store, key: str, device: torch.device) -> Job:
     if stage is None:
         raise StageFailed("bad-stage", f"Stage {key} has no readable stage.json; start the run again.")
     bf16 = not reference_mode() and uses_bf16(device, stage.recipe.precision)
-    data = training_data(stage.data, stage.seed, device, bf16)
+    data = training_data(stage.data, stage.noise_seed, device, bf16)
     network = on_device(_trainee(store, stage, device), device)
     progress = _resume(store, key, network) or _earlier(store, stage, network) or Progress()
     store.rewrite_events(key, progress.rows)

@@ -57,6 +57,13 @@ def test_mean_is_at_the_scale_of_kd(teachers: int) -> None:
     assert value(same["loss"]) == pytest.approx(expected, rel=1e-9), "the mean is what is used when nothing is chosen"
 
 
+def test_the_mean_pulls_like_the_teachers_mean_answer() -> None:
+    """So an ensemble that is heard one by one is one whose probabilities are averaged."""
+    _, gradient = run(4, lam=1.0, sum="mean")
+    answer = np.mean([softmax(target, T) for target in TEACHERS[:4]], axis=0)
+    np.testing.assert_allclose(gradient.numpy(), T * (softmax(STUDENT, T) - answer) / len(LABELS), rtol=1e-9)
+
+
 def test_every_teacher_has_its_own_named_term() -> None:
     terms, _ = run(4)
     assert set(terms) == {"loss", "ce", "kl", "kl_0", "kl_1", "kl_2", "kl_3"}

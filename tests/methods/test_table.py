@@ -26,7 +26,7 @@ ROWS = list(METHODS.values())
 def test_every_method_is_there_and_trains_from_end_to_end() -> None:
     asked_for = {
         "scratch", "kd", "takd", "dgkd", "dih", "kd-long", "joint", "ipkd", "ipkd-ta", "dml", "eskd", "early-teacher",
-        "rco", "akd", "dkd", "dist", "ls", "normkd", "ats", "fitnets", "at",
+        "rco", "akd", "dkd", "dist", "ls", "normkd", "ats", "fitnets", "at", "ensemble",
     }  # fmt: skip
     assert set(METHODS) == asked_for
     assert all(name == row.name for name, row in METHODS.items())
@@ -160,6 +160,7 @@ def test_defaults_are_part_of_what_a_key_means() -> None:
             "sum": "mean", "gate": "none", "p": 0.75, "protect": False, "empty": "one", "assistants": "taught",
             "reduction": "batchmean", "protocol": "ours",
         },
+        "ensemble": {"members": 4, "sum": "mean", "reduction": "batchmean"},
         "dih": {"sum": "mean", "pooling": "flatten"},
         "kd-long": {"measure": "trainings", "spends": "assistants", "reduction": "batchmean"},
         "joint": {"sum": "sum"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from takd.runs.store import Store
 from takd.spec import from_query, require_spec, to_json, to_query
 from takd.stage import StageSpec
 from takd.training import run_stage as runner
+from takd.training.device import training_data
 from takd.training.loop import train
 from takd.training.progress import Hooks
 from takd.training.streams import initial_network
@@ -105,3 +107,18 @@ def test_links_and_files_keep_the_view() -> None:
     spec = require_spec({"dataset": "digits", "view": "split"})
     assert from_query(to_query(spec)) == (spec, ()) and to_query(spec)["view"] == ["split"]
     assert require_spec(to_json(spec)) == spec
+
+
+def test_copies_of_a_teacher_learn_from_the_same_wrong_labels_and_differ_all_the_same() -> None:
+    plan = plan_for("same", "ensemble", noise=0.4)
+    (chain,) = plan.chains_of(plan.chosen)
+    first, other, *_ = (plan.stages[key] for key in (chain.keys[0], *chain.beside))
+    clean, *noisy = (
+        training_data(data, seed, CPU, False).train.labels
+        for data, seed in ((first.data.clean, 0), (first.data, first.noise_seed), (other.data, other.noise_seed))
+    )
+    assert torch.equal(*noisy) and (noisy[0] != clean).float().mean().item() == pytest.approx(0.4)
+    wrong = training_data(replace(other.data, noise_shift=0), other.seed, CPU, False).train.labels
+    assert not torch.equal(wrong, noisy[0]), "other seeds have other wrong labels"
+    weights = [next(initial_network(s.network, 10, s.seed).parameters()) for s in (first, other)]
+    assert not torch.equal(*weights)

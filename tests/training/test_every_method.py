@@ -45,7 +45,9 @@ CASES = [(name, {"beta": 10.0} if name == "at" else {}) for name in METHODS] + [
     ("kd-long", {"spends": "heads"}),
 ]
 # Teachers of the student's stage where it is not one.
-TEACHERS = {"scratch": 0, "dgkd": 2, "dih": 2, "rco": 4, "joint": 0, "ipkd": 0, "ipkd-ta": 0, "dml": 0}
+TEACHERS = {
+    "scratch": 0, "dgkd": 2, "dih": 2, "rco": 4, "ensemble": 4, "joint": 0, "ipkd": 0, "ipkd-ta": 0, "dml": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

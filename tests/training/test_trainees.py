@@ -121,7 +121,11 @@ def test_heads_really_load_and_teach(store: Store) -> None:
 
 def test_the_page_says_who_teaches_beside_the_strip(store: Store) -> None:
     digits = available_datasets()["digits"]
-    for method, words in (("dih", "first stage to last, teach beside it"), ("rco", "epoch 15, 30 and 45")):
+    for method, words in (
+        ("dih", "first stage to last, teach beside it"),
+        ("rco", "epoch 15, 30 and 45"),
+        ("ensemble", "3 more mlp-32 teach, each from another seed"),
+    ):
         plan = plan_for(method)
         run(store, plan)
         assert words in who_else_teaches(study(plan.spec, digits, store), store)

@@ -35,6 +35,7 @@ def heads_weights(settings: Settings) -> Weights:
 
 CE = Loss("ce", "basic:ce_terms", _ce, uses=())
 KD = Loss("kd", "basic:kd_terms", kd_weights, options=("reduction",))
+SEVERAL = Loss("dgkd", "several:several_terms", several_weights, options=("reduction",))
 HEADS = Loss("heads", "heads:heads_terms", heads_weights, uses=(), form="heads")
 
 REDUCTION = Option(
@@ -185,7 +186,7 @@ ROWS = (
         "teacher + one training per assistant + student; each step hears every larger network",
         "Son et al., ICCV 2021 (arXiv 2009.08825)",
         "Every larger network of the path teaches every smaller one; the student may hear a random part of them.",
-        Loss("dgkd", "several:several_terms", several_weights, options=("reduction",)),
+        SEVERAL,
         (
             Preset(Composition("assistants", "logits", "all at once")),
             Preset(Composition("assistants", "logits", "all at once", "bernoulli"), {"gate": "bernoulli"}),
@@ -206,6 +207,38 @@ ROWS = (
             Reading("empty", "Neither source says what a step without any teacher does."),
         ),
         published={"temperature": 5.0, "lam": 1.0},
+    ),
+    Method(
+        "ensemble",
+        "Ensemble of teachers",
+        predecessor,
+        (0, 0),
+        "(1 - lam) CE(z_s, y) + lam T^2 mean_i KL(p_T(z_i) || p_T(z_s)), i = the teacher and its copies from other "
+        "seeds; its gradient is that of the KL to their mean answer",
+        "one training per teacher + student; each step hears all of them",
+        "Hinton, Vinyals, Dean 2015 (arXiv 1503.02531); as a control: Son et al., ICCV 2021, table 4",
+        "Several teachers of one size, each from another seed, answer together: no assistant, but more teachers.",
+        SEVERAL,
+        (Preset(Composition("copies", "logits", "all at once")),),
+        wiring="copies",
+        trainings=(4, 0),
+        forwards=(4, 0),
+        needs=("labels", "logits", "several teachers"),
+        options=(
+            Option("members", "int", 4, "Teachers of one size, counting the first.", {}, 2, 8),
+            Option(
+                "sum",
+                "choice",
+                "mean",
+                "How the terms of the teachers are added up. A sum multiplies the teachers' part of the gradient by "
+                "their number; the mean is at KD's scale.",
+                {
+                    "code": "(1 - lam) CE once, lam KL once per teacher",
+                    "mean": "(1 - lam) CE once, lam times the mean of the KL terms",
+                },
+            ),
+            REDUCTION,
+        ),
     ),
     Method(
         "dih",

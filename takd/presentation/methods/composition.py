@@ -217,6 +217,9 @@ def _wiring(c: Composition, path: tuple[str, ...], method: Method | None) -> _Wi
         in_turn = c.schedule != "all at once" and len(kept) > 1
         order = [(node.name, "student", str(i) if in_turn else "") for i, node in enumerate(kept, 1)]
         return (*kept, student), order
+    if c.sources == "copies":
+        like = [Node(f"copy {i}", "teacher", f"Teacher {i}", path[0], 0) for i in (1, 2, 3, 4)]
+        return (*like, student), [(node.name, "student", "") for node in like]
     return _chain(c, path)
 
 
@@ -284,6 +287,8 @@ def legend(composition: Composition, graph: Graph) -> str:
             if kept > 1
             else "The teacher before the end of its training."
         )
+    if c.sources == "copies":
+        parts.append("The teachers differ in nothing but their seed.")
     if c.sources in TOGETHER:
         parts.append("All are trained in the same step.")
     if c.gate in _GATES:
