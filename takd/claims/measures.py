@@ -211,6 +211,14 @@ def graded(setting: Setting) -> Measure:
     return effect(chain(path, "dgkd"), chain(path, "dgkd", assistants="alone"))
 
 
+def several_large(setting: Setting) -> Measure:
+    """DGKD along the long path minus an ensemble of as many teachers, all of the largest size, as its student hears."""
+    path = long_path(setting)
+    heard = len(path) - 1
+    large = chain((path[0], path[-1]), "ensemble", **({} if heard == 4 else {"members": heard}))  # 4: the default
+    return effect(chain(path, "dgkd"), large)
+
+
 def dense_one(**options: Value) -> Callable[[Setting], Measure]:
     """The same along the path with one assistant."""
 
