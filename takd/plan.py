@@ -67,7 +67,8 @@ class Arm:
 @dataclass(frozen=True)
 class Chain:
     """One arm at one seed: the stage keys along the path, teacher first, student last, and those of stages beside it
-    (heads, a teacher at earlier epochs). Networks that are trained in the student's own stage have no key."""
+    (heads, a teacher at earlier epochs, more teachers like it). Networks that are trained in the student's own stage
+    have no key."""
 
     arm: Arm
     seed: int

@@ -1,7 +1,7 @@
 """From one arm at one seed to its stages: one function per wiring of the table of methods. Imports no torch.
 
 Along a path each stage is taught by earlier ones. The other wirings add stages beside the path (heads on a teacher, a
-teacher at earlier epochs) or train several networks in one stage (sub-models, a cohort).
+teacher at earlier epochs, more teachers like it) or train several networks in one stage (sub-models, a cohort).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from takd.networks.table import OWN, capacity, family_of, stage_shapes
 from takd.spec import ExperimentSpec
 from takd.stage import DataSpec, LossSpec, Recipe, StageSpec
 
-COPY_SEEDS = 1_000_000  # from a network's seed to that of its next copy: further than any question reaches
+COPY_SEEDS = 1_000_000  # from a network's seed to that of the next one like it: further than a question's seeds reach
 _OF_THE_PATH = ("protocol", "assistants", "members")  # options that say what is trained, not with which loss
 
 

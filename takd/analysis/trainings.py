@@ -63,7 +63,9 @@ def _of_stage(store: Store, stage: StageSpec) -> dict[str, Any]:
     return {
         "dataset": data.name,
         "train_images": data.train_images,
+        "skip": data.skip,
         "noise": data.noise,
+        "noise_seed": stage.noise_seed,
         "network": stage.network,
         "path": ">".join(_path(store, stage)),
         "seed": stage.seed,

@@ -219,6 +219,12 @@ def several_large(setting: Setting) -> Measure:
     return effect(chain(path, "dgkd"), large)
 
 
+def or_small(setting: Setting) -> Measure:
+    """DGKD along the long path minus direct KD from its smallest assistant's size alone."""
+    path = long_path(setting)
+    return effect(chain(path, "dgkd"), kd(path[-2], path[-1]))
+
+
 def dense_one(**options: Value) -> Callable[[Setting], Measure]:
     """The same along the path with one assistant."""
 

@@ -143,9 +143,11 @@ def _schedules(c: Composition) -> str | None:
     if c.sources not in TOGETHER and c.schedule == "inside one step":
         return "Only sub-models and peers are trained in the student's own step; a finished source teaches later."
     if c.schedule == "all at once" and c.sources not in SEVERAL:
-        return "Teaching all at once takes several finished sources: assistants, heads or the teacher's trajectory."
+        return "Teaching all at once takes several finished sources: assistants, heads, copies or a trajectory."
     if c.sources == "heads" and c.schedule != "all at once":
         return "Heads sit on one network and teach beside it: choose 'all at once'."
+    if c.sources == "copies" and c.schedule != "all at once":
+        return "Teachers of one size differ in nothing but their seed, so there is no order: choose 'all at once'."
     if c.schedule == "two phases" and c.sources == "none":
         return "Without a source there is no knowledge for a first phase: choose a source."
     return None

@@ -74,6 +74,12 @@ class Study:
         return sub_models(self.spec.student, self.dataset.classes)
 
     @property
+    def usual_stages(self) -> pd.DataFrame:
+        """The stages along the paths of the usual arms: one network per path and seed, without what stands beside a
+        path (more teachers like the first, a teacher at earlier epochs)."""
+        return _usual(self.plan, self.stages)
+
+    @property
     def chosen(self) -> Arm:
         return chosen_arm(self.spec)
 
@@ -165,13 +171,17 @@ def study(spec: ExperimentSpec, dataset: Dataset, store: Store) -> Study:
         _facts(
             spec,
             arms,
-            stages[stages["key"].isin({key for chain in plan.chains if chain.arm.usual for key in chain.keys})],
+            _usual(plan, stages),
             gap_verdict,
             {chain.student for chain in plan.chains_of(direct)},
         ),
         parts,
         part_means(parts),
     )
+
+
+def _usual(plan: Plan, stages: pd.DataFrame) -> pd.DataFrame:
+    return stages[stages["key"].isin({key for chain in plan.chains if chain.arm.usual for key in chain.keys})]
 
 
 def nearest_study(

@@ -44,6 +44,7 @@ HEADS = {"dih 32>2 0": 0.5, "dih 32>2 1": 0.7, "scratch 32": 0.8}
         (m.any_assistant, MLPS, KD | CHAINS | {"takd 256>64>8": 0.805}, -0.005, "takd 256>64>8 minus kd 256>8"),
         (m.dropping_some, MLPS, DROPPED, 0.03, f"dgkd[gate=bernoulli,p=0.5] {LONG} against dgkd {LONG}"),
         (m.several_large, MLPS, DROPPED | {"ensemble 256>8": 0.75}, -0.05, ""),
+        (m.or_small, MLPS, DROPPED | {"kd 16>8": 0.8}, -0.1, ""),
         (m.heads_ladder, CNNS, HEADS, 0.1, "scratch 32 minus dih 32>2, part 2"),
         (m.heads_surer, CNNS, HEADS, -0.2, "dih 32>2, part 1 minus dih 32>2, part 2"),
         (

@@ -67,6 +67,7 @@ def test_a_refusal_is_a_sentence_that_says_what_to_change() -> None:
         ({"sources": "none", "knowledge": "labels", "view": "own"}, "one view only"),
         ({"sources": "none", "knowledge": "labels", "schedule": "two phases"}, "no knowledge for a first phase"),
         ({"knowledge": "features", "view": "own"}, "the same view"),
+        ({"sources": "copies"}, "there is no order"),
         ({"sources": "wizard"}, "Sources 'wizard' is not one of"),
     ],
 )

@@ -18,6 +18,7 @@ from takd.methods.losses.heads import Heads
 from takd.networks.table import build
 from takd.plan import Plan, build_plan
 from takd.presentation.boxes import who_else_teaches
+from takd.presentation.learn.lesson import entropies
 from takd.presentation.study import study
 from takd.runs.errors import StageFailed, StageStopped
 from takd.runs.loop import train_all
@@ -130,6 +131,18 @@ def test_the_page_says_who_teaches_beside_the_strip(store: Store) -> None:
         run(store, plan)
         assert words in who_else_teaches(study(plan.spec, digits, store), store)
     assert who_else_teaches(study(plan_for("kd").spec, digits, store), store) == ""
+
+
+@pytest.mark.parametrize("method", ["rco", "ensemble"])
+def test_a_lesson_reads_one_finished_teacher_of_a_seed(store: Store, method: str) -> None:
+    """And not what stands beside the path: the same teacher at earlier epochs, or more like it."""
+    plan = plan_for(method)
+    run(store, plan)
+    shown = study(plan.spec, available_datasets()["digits"], store)
+    (chain,) = shown.plan.chains_of(shown.chosen)
+    assert len(shown.stages[shown.stages["path"] == "32"]) > 1
+    (entropy,) = entropies(shown, ("mlp-32",))
+    assert entropy == (store.result(chain.keys[0]) or {})["entropy"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"not weights"])

@@ -9,6 +9,7 @@ _DGKD = "Son et al., ICCV 2021"
 _SUMMED = "terms summed as released"
 _BEST_P = "the best of p = 0.25, 0.5 and 0.75"
 _LARGE = "against as many of the largest size"
+_SMALL = "against direct KD from the smallest assistant's size"
 _DIGITS = ("digits-noise-tuned", "digits-noise", "digits-clean")
 _SURER = "whether heads grow more certain"
 
@@ -82,12 +83,15 @@ ROWS = (
         "numbers not verified",
         "DGKD against the averaged answers of networks of the same sizes, each trained alone",
         "DGKD minus the student of the averaged answers. Networks trained alone are also less accurate than "
-        "assistants, so DGKD against as many teachers of the largest size, each from another seed, stands beside it.",
+        "assistants. Beside it stand DGKD against as many teachers of the largest size (on digits), each from "
+        "another seed, and DGKD against direct KD from its smallest assistant's size: ahead of the first but not of "
+        "the second, it may owe its lead to small teachers and not to graded ones.",
         (
             exploratory("cifar10", m.graded), exploratory("digits-noise-tuned", m.graded),
             withdrawn("digits-noise", m.graded),
             withdrawn("digits-clean", m.graded),
             *(exploratory(name, m.several_large, _LARGE) for name in _DIGITS),
+            *(exploratory(name, m.or_small, _SMALL) for name in ("cifar10", *_DIGITS)),
         ),
     ),
     Claim(

@@ -1,4 +1,5 @@
-"""Several teachers at once: dense guidance (Son et al. 2021) and a teacher with its heads (Asadian et al. 2021)."""
+"""Several teachers at once: dense guidance (Son et al. 2021), a teacher with its heads (Asadian et al. 2021), ensembles
+of teachers."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def several_terms(
     """Terms `ce`, `kl_0`, `kl_1`, ... (T**2 KL from each teacher, in order) and, for drawing, their mean as `kl`.
 
     In a path `kl_0` is the teacher and then every assistant, large to small; with heads `kl_0` is the teacher and
-    `kl_i` its i-th head. How they add up is in the weights, and who is heard in the gates; the drawn mean is over all.
+    `kl_i` its i-th head; of an ensemble the teacher of the chain's own seed is the last. How they add up is in the
+    weights, and who is heard in the gates; the drawn mean is over all.
     """
     targets = torch.stack(all_logits(teachers))
     parts = kl_each(student.logits[0], targets, temperature)

@@ -1,4 +1,4 @@
-"""Methods that differ in who teaches whom: alone, direct KD, chains, dense guidance, heads. Imports no torch."""
+"""Methods that differ in who teaches whom: alone, direct KD, chains, dense guidance, an ensemble, heads. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def kd_weights(settings: Settings) -> Weights:
 
 
 def several_weights(settings: Settings) -> Weights:
-    """Every teacher's KL by name, `kl_0` the first network of the path, under the three ways to add them up.
+    """Every teacher's KL by name, `kl_0` the first of the stage's teachers, under the three ways to add them up.
 
     paper: sum over teachers of (1 - lam) CE + lam KL, so the labels count once per teacher too; code: the labels
     once, the KL terms added; mean: the labels once, the KL terms averaged, so the weights add up to 1 as in KD.
@@ -213,11 +213,11 @@ ROWS = (
         "Ensemble of teachers",
         predecessor,
         (0, 0),
-        "(1 - lam) CE(z_s, y) + lam T^2 mean_i KL(p_T(z_i) || p_T(z_s)), i = the teacher and its copies from other "
-        "seeds; its gradient is that of the KL to their mean answer",
+        "(1 - lam) CE(z_s, y) + lam T^2 mean_i KL(p_T(z_i) || p_T(z_s)), i = the teacher and others like it",
         "one training per teacher + student; each step hears all of them",
-        "Hinton, Vinyals, Dean 2015 (arXiv 1503.02531); as a control: Son et al., ICCV 2021, table 4",
-        "Several teachers of one size, each from another seed, answer together: no assistant, but more teachers.",
+        "Hinton, Vinyals, Dean 2015 (arXiv 1503.02531), who average an ensemble's answers",
+        "Several teachers of one size, each from another seed, teach at once; the mean of their terms pulls the "
+        "student like their mean answer. No assistant, but more teachers: whole-budget KD cannot spend what they cost.",
         SEVERAL,
         (Preset(Composition("copies", "logits", "all at once")),),
         wiring="copies",

@@ -158,7 +158,7 @@ def _cost(shown: Study) -> Measured | None:
 
 def entropies(shown: Study, path: tuple[str, ...]) -> pd.Series:
     """Mean test entropy by seed of the network at the end of a path, as it was taught along it."""
-    stages = shown.stages
+    stages = shown.usual_stages
     alone = len(path) == 1
     rows = stages[
         (stages["network"] == path[-1])
@@ -176,7 +176,7 @@ def hop_frame(shown: Study) -> pd.DataFrame:
     chain = chain_of(shown)
     paths = [] if chain is None else [chain.path[: place + 1] for place in range(len(chain.path))]
     paths.append(direct_of(shown).path)
-    stages, rows = shown.stages, []
+    stages, rows = shown.usual_stages, []
     for path in paths:
         method = "scratch" if len(path) == 1 else "kd" if len(path) == 2 else "takd"
         found = stages[(stages["path"] == path_label(path)) & (stages["method"] == method) & stages["done"]]

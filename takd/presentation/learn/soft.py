@@ -58,7 +58,7 @@ def soft_question(shown: Study, store: Store) -> Soft | None:
     """The class whose pictures resemble another one most, for the teacher; None where no answers are stored."""
     data = next(iter(shown.plan.stages.values())).data
     truth = labels(store, data)
-    stages = shown.stages
+    stages = shown.usual_stages
     teachers = stages[(stages["network"] == shown.spec.teacher) & (stages["method"] == "scratch") & stages["done"]]
     stored = [found.logits for key in teachers["key"] if (found := answers(store, str(key))) is not None]
     if truth is None or not stored:
