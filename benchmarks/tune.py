@@ -71,8 +71,8 @@ GRIDS: dict[str, Grid] = {
     ),
     "cifar10-resnet-4-epochs": replace(
         _CIFAR, spec=SETTINGS["resnet"].spec, teacher_rate=0.1,
-        students=("resnet-8", "resnet-14", "resnet-32"),  # those that teach, since a rate that resnet-32 fails at was chosen
-        rates=(0.05, 0.1, 0.2, 0.4, 0.8),  # the last two were added, one by one, when the largest until then was chosen
+        students=("resnet-8", "resnet-14", "resnet-32"),  # teachers too, since a rate was chosen that one fails at
+        rates=(0.05, 0.1, 0.2, 0.4, 0.8),  # the last two were added one by one, when the largest was chosen
         pairs=(("resnet-32", "resnet-8"), ("resnet-14", "resnet-8")),
     ),
     "digits-mlp-noise": _DIGITS,
