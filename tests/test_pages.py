@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from takd.claims.settings import SETTINGS
 from takd.data.catalogue import available_datasets
 from takd.methods.table import METHODS
 from takd.networks import own
@@ -283,6 +284,16 @@ def test_a_ready_question_says_what_to_look_for(monkeypatch: pytest.MonkeyPatch)
     for spec, says in ((ready.spec, True), (replace(ready.spec, assistants=("mlp-32",)), False)):
         at = open_page(spec)
         assert not at.exception and says == any(ready.look_for in caption.value for caption in at.caption)
+
+
+def test_curves_say_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of most digits networks the library holds results without the rows of their epochs."""
+    monkeypatch.setenv("TAKD_CACHED", str(REPO / "cached_runs"))
+    st.cache_resource.clear()
+    at = open_page(replace(SETTINGS["digits-noise-tuned"].spec, method="ensemble", assistants=(), seeds=3))
+    assert not at.exception
+    curves = next(alt for _, alt, _ in charts_of(at) if alt.startswith("Learning curves"))
+    assert curves.endswith("the epochs of these trainings are not stored, only their results.")
 
 
 def test_attention_transfer_starts_with_a_weight_for_small_maps() -> None:

@@ -127,11 +127,14 @@ def alt_assistants(summary: pd.DataFrame) -> str:
     return f"Points over direct KD by assistant: {'; '.join(rows)}."
 
 
-def alt_curves(curves: pd.DataFrame, metric: str = "val_acc") -> str:
-    """The curves in words: the last value of each line."""
+NO_EPOCH, NOT_KEPT = "No epoch finished yet", "The epochs of these trainings are not stored, only their results"
+
+
+def alt_curves(curves: pd.DataFrame, metric: str = "val_acc", nothing: str = NO_EPOCH) -> str:
+    """The curves in words: the last value of each line; `nothing` says why there are none."""
     name = METRICS.get(metric, metric)
     if curves.empty:
-        return f"Learning curves, {name}: no epoch finished yet."
+        return f"Learning curves, {name}: {nothing[0].lower()}{nothing[1:]}."
     ends = []
     for line, group in curves.groupby("line", observed=True, sort=False):
         last = group[group["epoch"] == group["epoch"].max()]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from takd.presentation import vega
-from takd.presentation.captions import METRICS, gain_and_interval
+from takd.presentation.captions import METRICS, NO_EPOCH, gain_and_interval
 from takd.presentation.chain_strip import chain_strip
 from takd.presentation.formats import percent
 from takd.presentation.gap_chart import gap_chart
@@ -124,17 +124,18 @@ def curves_chart(
     methods: Mapping[str, str] | None = None,
     dark: bool = False,
     compact: bool = False,
+    nothing: str = NO_EPOCH,
 ) -> vega.Chart:
     """Teacher, assistants and student over epochs: one faint line per seed, a strong one for their mean.
 
     curves columns: line (its label), role, seed, epoch, and the metric. `epochs` is the planned number and fixes the
     x axis, so that a growing run does not jump. `methods` says how each line was taught (colour); without it a
-    teacher counts as taught by labels and everyone else by a chain.
+    teacher counts as taught by labels and everyone else by a chain. `nothing` is said where there are no rows.
     """
     frame = slim(curves.dropna(subset=[metric]) if metric in curves else curves.head(0))
     name = METRICS.get(metric, metric)
     if frame.empty:
-        return message_chart(f"No epoch finished yet ({name})", dark, 260)
+        return message_chart(f"{nothing} ({name})", dark, 260)
     last, share = int(epochs or frame["epoch"].max()), metric.endswith("acc")
     first = frame.drop_duplicates("line")
     roles = dict(zip(first["line"].astype(str), first["role"].astype(str), strict=True))

@@ -17,6 +17,7 @@ from takd.networks.own import gone
 from takd.plan import question_of
 from takd.presentation import charts, lately, sub_words, ui, visit, words
 from takd.presentation.boxes import box_frame, curve_lines, teacher_option, who_else_teaches
+from takd.presentation.captions import NO_EPOCH, NOT_KEPT
 from takd.presentation.formats import data_words
 from takd.presentation.runs import library_rows
 from takd.presentation.study import Study, assistant_rows, once, origin_of
@@ -218,12 +219,15 @@ def _curves(shown: Study, store: Store, picked: str | None, caption: str, live_r
     network = picked if picked in shown.chosen.path else None
     lines, how = curve_lines(shown, network)
     frame = (lately.live_curves if live_run else lately.curves)(shown, store, lines)
+    nothing = NOT_KEPT if all(store.is_done(key) for keys in lines.values() for key in keys) else NO_EPOCH
     ui.figure(
         "curves",
-        lambda compact, dark: charts.curves_chart(frame, metric or "val_acc", shown.epochs, how, dark, compact),
-        lambda: words.alt_curves(frame, metric or "val_acc"),
+        lambda compact, dark: charts.curves_chart(
+            frame, metric or "val_acc", shown.epochs, how, dark, compact, nothing
+        ),
+        lambda: words.alt_curves(frame, metric or "val_acc", nothing),
         frame,
-        depends=(metric, shown.epochs, how),
+        depends=(metric, shown.epochs, how, nothing),
         arms=shown_arms(shown),
         title="learning curves",
         caption=caption,

@@ -56,6 +56,7 @@ CHARTS = {
     "teaching, dense": lambda **k: teaching_chart(taught("assistants", "logits", "all at once", "bernoulli"), **k),
     "teaching, heads": lambda **k: teaching_chart(taught("heads", "logits", "all at once"), **k),
     "teaching, route": lambda **k: teaching_chart(taught("trajectory", "logits"), **k),
+    "teaching, ensemble": lambda **k: teaching_chart(taught("copies", "logits", "all at once"), **k),
     "teaching, peers": lambda **k: teaching_chart(taught("peers", "logits", "inside one step"), **k),
     "teaching, labels": lambda **k: teaching_chart(taught("none", "labels"), **k),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from takd.presentation import vega
-from takd.presentation.captions import METRICS
+from takd.presentation.captions import METRICS, NOT_KEPT
 from takd.presentation.formats import accuracy, percent
 from takd.presentation.marks import fit, message_chart, round_step, spread, steady
 from takd.presentation.theme import arm_color, color_name, configure, palette, scale_color, text_color
@@ -80,11 +80,11 @@ def grouped_curves_chart(
     """A line per arm over the epochs of its student: the mean with its 95 % band, or every seed.
 
     bands columns: line, epoch, mean, low, high, n; seeds: line, seed, epoch and the metric. `arms`: line -> arm name,
-    for its colour; lines of one colour differ in their dashes.
+    for its colour; lines of one colour differ in their dashes. All are finished: without rows these were not stored.
     """
     name = METRICS.get(metric, metric)
     if bands.empty:
-        return message_chart(f"No epoch finished yet ({name})", dark, 260)
+        return message_chart(f"{NOT_KEPT} ({name})", dark, 260)
     share, last, height = metric.endswith("acc"), int(bands["epoch"].max()), 320
     low, high = steady(pd.concat([bands["mean"], seeds[metric].dropna()]), 0.1 if share else 0.5)
     room = last * (0.03 if compact else 0.3)

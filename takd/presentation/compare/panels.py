@@ -17,7 +17,7 @@ from takd.networks.table import capacity
 from takd.parameters import AS_BUDGET
 from takd.plan import chosen_arm, question_of
 from takd.presentation import basket, charts, live, question, ui, view, words
-from takd.presentation.captions import METRICS, ORIGINS, gain_and_interval
+from takd.presentation.captions import METRICS, NOT_KEPT, ORIGINS, gain_and_interval
 from takd.presentation.choices import current_spec
 from takd.presentation.compare.charts import grouped_curves_chart, reached_chart
 from takd.presentation.study import plan_of
@@ -348,7 +348,7 @@ def curves(table: Table, store: Store, caption: str) -> None:
     ui.figure(
         "grouped",
         lambda compact, dark: grouped_curves_chart(told, every, arms, metric, each == "seeds", dark, compact),
-        lambda: words.alt_curves(every, metric),
+        lambda: words.alt_curves(every, metric, NOT_KEPT),
         told,
         depends=(every, metric, each, tuple(arms)),
         title=METRICS[metric],
