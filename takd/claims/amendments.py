@@ -154,9 +154,9 @@ AMENDMENTS: tuple[Amendment, ...] = (
         "and lam 0.5 and their runs begun, on seeds 5 and 7, and stopped within the first networks, as resnet-32 alone "
         "stood at chance on one and at 49 % of the validation images on the other after 3 of 4 epochs: what a "
         "resnet-8 does, alone or from teachers trained at 0.1, had chosen that rate. Since then a resnet-14 and a "
-        "resnet-32 alone count as "
-        "well, and 0.1 is ahead of 0.2 by 1.6 points, because of resnet-32 (63 % against 49 %; 36 % at 0.4): in the "
-        "other four arms 0.2 is ahead. The grid's networks saw 20,000 images, one seed each.",
+        "resnet-32 alone count as well, and 0.1 is ahead of 0.2 by 1.6 points, because of resnet-32 (63 % against "
+        "49 %; 36 % at 0.4): in the other four arms 0.2 is ahead. The grid's networks saw 20,000 images, one seed "
+        "each.",
         ("gap", "teachers", "one-ta"),
         settings=("resnet-tuned",),
         before_runs=True,

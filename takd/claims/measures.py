@@ -10,7 +10,8 @@ from itertools import combinations, pairwise
 from takd.claims.claim import MARGIN, Effect, Line, Measure
 from takd.claims.settings import Setting
 from takd.data.table import DATASETS
-from takd.methods.options import Value
+from takd.methods.options import Value, take_options
+from takd.methods.table import METHODS
 from takd.networks.table import capacity, stage_shapes, sub_models
 from takd.plan import Arm
 
@@ -214,9 +215,8 @@ def graded(setting: Setting) -> Measure:
 def several_large(setting: Setting) -> Measure:
     """DGKD along the long path minus an ensemble of as many teachers, all of the largest size, as its student hears."""
     path = long_path(setting)
-    heard = len(path) - 1
-    large = chain((path[0], path[-1]), "ensemble", **({} if heard == 4 else {"members": heard}))  # 4: the default
-    return effect(chain(path, "dgkd"), large)
+    members, _ = take_options(METHODS["ensemble"].options, {"members": len(path) - 1})
+    return effect(chain(path, "dgkd"), chain((path[0], path[-1]), "ensemble", **dict(members)))
 
 
 def or_small(setting: Setting) -> Measure:

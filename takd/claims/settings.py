@@ -86,6 +86,7 @@ _RESNETS = replace(
     start_for("cifar10"), budget="paper", epochs=4, teacher="resnet-32", assistants=("resnet-14",), student="resnet-8"
 )
 _RESNETS_TUNED = replace(_RESNETS, temperature=4.0, seed=10)  # seeds of which nobody had seen anything
+_RESNET_SIZES = ("resnet-32 resnet-14 resnet-8", "resnet-14", "")
 _THREE = ("plain-10 plain-4 plain-2", "plain-4", "")
 _CNNS = ("cnn8-32 cnn8-16 cnn8-8 cnn8-4 cnn8-2", "cnn8-16 cnn8-8 cnn8-4", "")
 
@@ -129,11 +130,11 @@ SETTINGS: dict[str, Setting] = {
         _setting(
             "resnet-tuned",
             f"CIFAR-10, ResNets 32 > 14 > 8, 4 epochs, {values_of(_RESNETS_TUNED)}, chosen on validation images",
-            "ResNets, tuned", _RESNETS_TUNED, "resnet-32 resnet-14 resnet-8", "resnet-14", "",
+            "ResNets, tuned", _RESNETS_TUNED, *_RESNET_SIZES,
         ),
         _setting(
             "resnet", "CIFAR-10, ResNets 32 > 14 > 8, 4 epochs of the published schedule", "ResNets", _RESNETS,
-            "resnet-32 resnet-14 resnet-8", "resnet-14", "",
+            *_RESNET_SIZES,
         ),
         _setting(
             "cifar10-paper", "CIFAR-10, plain CNNs, 160 epochs as published", "CIFAR-10, 160 epochs",
